@@ -1,0 +1,169 @@
+"""What is asked of the engine and what it answers: requests, events, and views of its state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from agentmem.errors import AgentmemError
+from agentmem.types import AgentRef, Exactness, FinishReason, Message, Residency, Timings, Usage, Warning
+
+
+@dataclass(frozen=True)
+class ChatInput:
+    """Messages, encoded by the model's chat template."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class TextInput:
+    """Text, encoded as it is; the tokenizer's leading token is added on an empty timeline only."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TokenInput:
+    """Token ids, fed as they are."""
+
+    ids: tuple[int, ...]
+
+
+Input = ChatInput | TextInput | TokenInput
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """temperature 0 is greedy; top_k 0 and top_p 1 are off; max_tokens None runs to the context's end."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+class OnCancel(str, Enum):
+    COMMIT = "COMMIT"
+    DISCARD = "DISCARD"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One turn to add. Without `sampling` the input is appended and nothing is generated."""
+
+    agent: AgentRef
+    input: Input
+    sampling: Sampling | None = None
+    on_cancel: OnCancel = OnCancel.COMMIT
+    create: bool = False
+    rebuild: bool = False
+    request_id: str = ""
+    expect_turn: int | None = None
+
+
+@dataclass(frozen=True)
+class ReusePlan:
+    """Positions of the timeline: remembered = hot + warm + cold."""
+
+    remembered_tokens: int = 0
+    hot_tokens: int = 0
+    warm_tokens: int = 0
+    cold_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Started:
+    """First event; sent again when a queued request begins to run (queue_position 0)."""
+
+    turn: int
+    queue_position: int
+    plan: ReusePlan
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Delta:
+    """New text in whole UTF-8 characters, and the ids sampled since the last delta."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Last event of a turn that committed (or, discarded on cancel, did not: durable is False)."""
+
+    turn: int
+    finish_reason: FinishReason | None
+    stop_sequence: str
+    usage: Usage
+    timings: Timings
+    durable: bool
+    warnings: tuple[Warning, ...]
+    seed: int
+    repeated_result: bool = False
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Last event of a turn that was refused or went wrong; the timeline is as it was."""
+
+    error: AgentmemError
+
+
+Event = Started | Delta | Finished | Failed
+Sink = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class BlockView:
+    key: str
+    kind: str
+    start: int
+    used: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class AgentView:
+    """An agent as callers see it. Times are Unix seconds, sizes bytes."""
+
+    ref: AgentRef
+    id: str
+    turn: int
+    tokens: int
+    residency: Residency
+    model_matches: bool
+    state_id: str
+    created: float
+    last_used: float
+    disk_bytes: int
+    ram_bytes: int
+    exactness: Exactness = Exactness.EXACT
+    blocks: tuple[BlockView, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """Counters since start, and gauges."""
+
+    running: int
+    queued: int
+    hot_agents: int
+    agents: int
+    hot_bytes: int
+    disk_bytes: int
+    requests_total: int
+    errors_total: int
+    prefill_tokens_total: int
+    generated_tokens_total: int
+    reused_hot_tokens_total: int
+    reused_warm_tokens_total: int
+    recomputed_tokens_total: int
+    quarantined_blocks_total: int
+    mlx_active_bytes: int
+    mlx_peak_bytes: int

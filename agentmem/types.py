@@ -1,0 +1,128 @@
+"""The glossary's words as types, shared by every layer. Imports nothing of agentmem."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+DEFAULT_NAMESPACE = "default"
+BLOCK_TOKENS = 256
+"""Positions of a full block; also the segment length of the reference numerics."""
+
+
+class BlockKind(str, Enum):
+    TEXT = "TEXT"
+    LATENT = "LATENT"
+    SPLICE = "SPLICE"
+
+
+class Exactness(str, Enum):
+    EXACT = "EXACT"
+    REPOSITIONED = "REPOSITIONED"
+    BLENDED = "BLENDED"
+    LATENT = "LATENT"
+
+
+class Residency(str, Enum):
+    HOT = "HOT"
+    WARM = "WARM"
+    COLD = "COLD"
+
+
+class TurnKind(str, Enum):
+    APPEND = "APPEND"
+    GENERATE = "GENERATE"
+    THINK = "THINK"
+    SPLICE = "SPLICE"
+    REBUILD = "REBUILD"
+
+
+class FinishReason(str, Enum):
+    STOP = "STOP"
+    STOP_SEQUENCE = "STOP_SEQUENCE"
+    LENGTH = "LENGTH"
+    CANCELLED = "CANCELLED"
+    DEADLINE = "DEADLINE"
+
+
+@dataclass(frozen=True)
+class AgentRef:
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a conversation, as chat templates know it."""
+
+    role: str
+    parts: tuple[str, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    reasoning: str = ""
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+
+@dataclass(frozen=True)
+class TurnMessage:
+    """A canonical message and the positions [start, end) its tokens occupy."""
+
+    message: Message
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class PrefixMiss:
+    """Remembered positions that had to be computed again: where, how many and why."""
+
+    position: int
+    tokens: int
+    reason: str
+
+
+@dataclass
+class Usage:
+    """Hidden work, reported with every response (invariant 9). Token counts and bytes."""
+
+    prompt_tokens: int = 0
+    reused_hot_tokens: int = 0
+    reused_warm_tokens: int = 0
+    recomputed_tokens: int = 0
+    prefill_tokens: int = 0
+    generated_tokens: int = 0
+    latent_steps: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    exactness: Exactness = Exactness.EXACT
+    misses: list[PrefixMiss] = field(default_factory=list)
+
+
+@dataclass
+class Timings:
+    """Seconds by a monotonic clock."""
+
+    queue_s: float = 0.0
+    restore_s: float = 0.0
+    prefill_s: float = 0.0
+    ttft_s: float = 0.0
+    decode_s: float = 0.0
+    commit_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Warning:
+    """Something that went wrong and was mended; the response is right all the same."""
+
+    reason: str
+    message: str

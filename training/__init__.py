@@ -1,0 +1,1 @@
+"""The recipe that trained agentmem's embedded model (extra ``[train]``). See README.md in this folder."""
