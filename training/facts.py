@@ -125,7 +125,9 @@ class Source:
         if roll < 0.65:
             return f"{self.pick(_WORDS)}-{rng.randint(1, 99)}"
         if roll < 0.73:
-            return self._fresh(lambda: "".join(rng.choice("ABCDEFGHKLMNPQRSTUVWXYZ0123456789") for _ in range(rng.randint(3, 5))))
+            return self._fresh(
+                lambda: "".join(rng.choice("ABCDEFGHKLMNPQRSTUVWXYZ0123456789") for _ in range(rng.randint(3, 5)))
+            )
         if roll < 0.83:
             return self.invented()
         if roll < 0.91:
@@ -162,9 +164,26 @@ _TELL = [
     "For {s}, the {a} is {v}.", "{S} has the {a} {v}.", "Remember that {s}'s {a} is {v}.",
     "Please note: the {a} of {s} is {v}.", "By the way, {s}'s {a} is {v}.", "{S}'s {a} = {v}", "{S}'s {a}: {v}",
 ]  # fmt: skip
-_TELL_ME = ["My {a} is {v}.", "My {a} is {v}.", "Remember that my {a} is {v}.", "By the way, my {a} is {v}.", "For me, the {a} is {v}."]
-_TELL_BARE = ["The {a} is {v}.", "The {a} is {v}.", "Remember that the {a} is {v}.", "Please note: the {a} is {v}.", "{A}: {v}"]
-_CORRECT = ["No, {s}'s {a} is {v}.", "Correction: {s}'s {a} is {v}.", "Actually, {s}'s {a} is {v}.", "{S}'s {a} is now {v}."]
+_TELL_ME = [
+    "My {a} is {v}.",
+    "My {a} is {v}.",
+    "Remember that my {a} is {v}.",
+    "By the way, my {a} is {v}.",
+    "For me, the {a} is {v}.",
+]
+_TELL_BARE = [
+    "The {a} is {v}.",
+    "The {a} is {v}.",
+    "Remember that the {a} is {v}.",
+    "Please note: the {a} is {v}.",
+    "{A}: {v}",
+]
+_CORRECT = [
+    "No, {s}'s {a} is {v}.",
+    "Correction: {s}'s {a} is {v}.",
+    "Actually, {s}'s {a} is {v}.",
+    "{S}'s {a} is now {v}.",
+]
 _CORRECT_ME = ["No, my {a} is {v}.", "Actually, my {a} is {v}.", "My {a} is now {v}."]
 _CORRECT_BARE = ["No, the {a} is {v}.", "Correction: the {a} is {v}.", "The {a} is now {v}."]
 _ASK = [
@@ -172,7 +191,14 @@ _ASK = [
     "Tell me the {a} of {s}.", "Which {a} does {s} have?", "Do you remember the {a} of {s}?",
     "Remind me: what is {s}'s {a}?", "{S}'s {a}?", "And the {a} of {s}?", "I forgot {s}'s {a}. What is it?",
 ]  # fmt: skip
-_ASK_ME = ["What is my {a}?", "What is my {a}?", "Tell me my {a}.", "Do you remember my {a}?", "Remind me: what is my {a}?", "What's my {a}?"]
+_ASK_ME = [
+    "What is my {a}?",
+    "What is my {a}?",
+    "Tell me my {a}.",
+    "Do you remember my {a}?",
+    "Remind me: what is my {a}?",
+    "What's my {a}?",
+]
 _ASK_BARE = ["What is the {a}?", "What is the {a}?", "Tell me the {a}.", "Do you remember the {a}?", "And the {a}?"]
 
 UNKNOWN = "I don't know."

@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from training import facts
 from training.tokenizer import ASSISTANT, BOS, END, SYSTEM, USER
 
-LEAD, VALUE = 1, 2  # what a scored position is: restating the question, or the remembered value
+NOISE, LEAD, VALUE, FIRST = 1, 2, 3, 4
+"""What a scored position is: a repeat of noise, restating the question, the remembered value, its first token."""
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Mix:
     """What share of the samples is what; raised step by step as training goes on."""
 
     noise: float = 0.5
+    dense: float = 0.0  # conversations of many facts and questions, little prose
     unknown: float = 0.0
     corrections: float = 0.0
 
@@ -57,55 +59,62 @@ class Sampler:
         return ids, scored
 
     def noise(self, length: int, mix: Mix) -> tuple[list[int], list[int]]:
-        """A random run of tokens repeated until the sample is full: what only induction predicts."""
+        """A random run of tokens repeated until the sample is full: what only induction predicts.
+
+        A small alphabet makes short contexts ambiguous, so that matching must look further back.
+        """
         rng, vocabulary = self.rng, self.tokenizer.get_vocab_size()
-        period = rng.randint(8, max(9, length // 2))
-        run = [rng.randrange(5, vocabulary) for _ in range(period)]
+        period = rng.randint(8, max(9, min(256, length // 2)))
+        alphabet = rng.choices(range(5, vocabulary), k=rng.choice([6, 12, 24, 100, 2000]))
+        run = rng.choices(alphabet, k=period)
         ids = (run * (length // period + 1))[:length]
-        return ids, [0] * period + [LEAD] * (length - period)
+        return ids, [0] * period + [NOISE] * (length - period)
 
     def conversation(self, length: int, mix: Mix) -> tuple[list[int], list[int]]:
         rng = self.rng
         source = facts.Source(rng, self.test)
-        shape = [(2, 1), (1, 2), (2, 2)] if length < 100 else [(2, 2), (3, 2), (2, 3), (3, 3)] if length < 300 else [(3, 3), (4, 3), (3, 4), (5, 4), (4, 5)]
-        known = facts.world(source, *rng.choice(shape), keep=rng.choice([0.6, 0.8, 1.0]))
-        turns, told = self._told(known, source, mix)
-        questions = self._questions(told, source, mix, length)
-        cost = 1 + sum(len(t) for t, _ in turns) + sum(len(t) for t, _ in questions)
+        dense = rng.random() < mix.dense
+        known = facts.world(source, *self._grid(length, dense), keep=rng.choice([0.6, 0.8, 1.0]))
+        turns, told = self._told(known, source, mix, dense)
+        questions = self._questions(told, source, mix, 32 if dense else 10)
+        cost = 1 + sum(len(t) for t, _ in turns + questions)
         while cost > length and len(questions) > 1:
             cost -= len(questions.pop()[0])
         if cost > length:
             return self.conversation(length, mix)
-        items = self._spread(turns, questions, length - cost)
         ids, marks = [self.specials[BOS]], [0]
-        for t, m in items:
+        for t, m in self._spread(turns, questions, length - cost):
             ids += t
             marks += m
-        ids, marks = ids[:length], marks[:length]
         pad = length - len(ids)
         return ids + [self.specials[END]] * pad, marks + [0] * pad
 
-    def _told(self, known, source, mix):
+    def _grid(self, length: int, dense: bool) -> tuple[int, int]:
+        """Subjects and attributes: two facts at least, more as there is room."""
+        room = length // (45 if dense else 70)
+        sides = [(a, b) for a in range(1, 6) for b in range(1, 6) if 2 <= a * b <= max(2, room)]
+        return self.rng.choice([s for s in sides if 2 * s[0] * s[1] >= min(room, 20)])
+
+    def _told(self, known, source, mix, dense):
         """User turns that state the facts, and the facts as they stand in the end."""
         rng, turns, told = self.rng, [], {}
         queue = list(known)
         while queue:
-            group, queue = queue[: (n := rng.choice([1, 1, 1, 2, 3]))], queue[n:]
-            lines = [facts.tell(rng, f) for f in group]
+            group, queue = queue[: (n := rng.choice([2, 3, 4] if dense else [1, 1, 1, 2, 3]))], queue[n:]
             for f in group:
                 told[f.subject, f.attribute] = f
-            turns.append(self._user_turn(" ".join(lines)))
+            turns.append(self._user_turn(" ".join(facts.tell(rng, f) for f in group), prose=0.0 if dense else 0.5))
         for f in list(told.values()):
             if rng.random() < mix.corrections / 4:
                 new = facts.Fact(f.subject, f.attribute, source.value())
                 told[f.subject, f.attribute] = new
-                turns.append(self._user_turn(facts.correct(rng, new)))
+                turns.append(self._user_turn(facts.correct(rng, new), prose=0.2))
         return turns, list(told.values())
 
-    def _user_turn(self, text: str) -> tuple[list[int], list[int]]:
+    def _user_turn(self, text: str, prose: float) -> tuple[list[int], list[int]]:
         """A stated turn with its acknowledgement; marks score the acknowledgement."""
         rng, ids = self.rng, self.encode(text)
-        if rng.random() < 0.5:  # embedded in prose of one to thirty words
+        if rng.random() < prose:
             ids = self._prose(rng.randint(2, 30)) + self.encode(" " + text)
             if rng.random() < 0.5:
                 ids += self._prose(rng.randint(2, 30))
@@ -115,19 +124,19 @@ class Sampler:
             return turn, [0] * len(turn)
         return turn + self.noted, [0] * (len(turn) + 1) + [LEAD] * (len(self.noted) - 1)
 
-    def _questions(self, told, source, mix, length):
+    def _questions(self, told, source, mix, most):
+        """Questions with their answers, each fact once before any is asked for again."""
         rng, out = self.rng, []
-        chosen = rng.sample(told, min(len(told), 8))
-        for f in chosen:
-            value: tuple[str, str] = facts.answer(f)
-            question = facts.ask(rng, f)
+        order = [f for _ in range(4) for f in rng.sample(told, len(told))]
+        for f in order[: min(most, 2 * len(told) if most > 10 else len(told))]:
+            question, (lead, value) = facts.ask(rng, f), facts.answer(f)
             if rng.random() < mix.unknown:
                 missing = facts.Fact(*self._never_stated(told, source), "")
-                question, value = facts.ask(rng, missing), ("", facts.UNKNOWN)
+                question, lead, value = facts.ask(rng, missing), "", facts.UNKNOWN
             asked = [self.specials[USER], *self.encode(question), self.specials[END], self.specials[ASSISTANT]]
-            lead, rest = self.encode(value[0]), self.encode(value[1]) + [self.specials[END]]
-            marks = [0] * len(asked) + [LEAD] * len(lead) + [VALUE] * len(rest)
-            out.append((asked + lead + rest, marks))
+            first, rest = self.encode(lead), self.encode(value) + [self.specials[END]]
+            marks = [0] * len(asked) + [LEAD] * len(first) + [FIRST] + [VALUE] * (len(rest) - 1)
+            out.append((asked + first + rest, marks))
         return out
 
     def _never_stated(self, told, source) -> tuple[str, str]:
@@ -141,7 +150,7 @@ class Sampler:
         """Prose turns of `spare` tokens in all, put at random before, between and after the statements."""
         rng, items, least = self.rng, turns + questions, len(self.noted) + 10
         cuts = sorted(rng.randint(0, spare) for _ in range(rng.choice([0, 0, 1, 2, len(turns)])))
-        sizes = [b - a for a, b in zip([0, *cuts], [*cuts, spare])]
+        sizes = [b - a for a, b in zip([0, *cuts], [*cuts, spare], strict=True)]
         short = sum(s for s in sizes if s < least)
         sizes = [s for s in sizes if s >= least]
         if short >= least:

@@ -21,9 +21,13 @@ from tokenizers import Tokenizer
 from training import tokenizer as tok
 from training.corpus import paragraphs
 from training.llama import Config, Llama
-from training.samples import VALUE, Mix, Sampler
+from training.samples import FIRST, LEAD, NOISE, VALUE, Mix, Sampler
 
-LENGTHS = [64, 96, 160, 256, 384, 512, 768, 1024, 1536, 2048]
+LENGTHS = [64, 256, 384, 512, 768, 1024, 1536, 2048]
+WEIGHTS = torch.zeros(FIRST + 1).index_put_(
+    (torch.tensor([NOISE, LEAD, VALUE, FIRST]),), torch.tensor([0.2, 1, 1, 6.0])
+)
+"""What a scored position counts: the first token of a value is where recall is decided."""
 BAR = 0.97  # share of values recalled whole before the length grows
 
 
@@ -44,15 +48,22 @@ class Plan:
 
     def mix(self) -> Mix:
         grown = self.stage >= 4
-        return Mix(noise=0.5 if self.stage < 2 else 0.2 if not grown else 0.08, unknown=0.08 if grown else 0.0, corrections=0.5 if grown else 0.0)
+        return Mix(
+            noise=0.5 if self.stage < 1 else 0.2 if self.stage < 3 else 0.05,
+            dense=0.8 if self.stage < 3 else 0.4,
+            unknown=0.08 if grown else 0.0,
+            corrections=0.5 if grown else 0.0,
+        )
 
 
 def value_accuracy(predicted: np.ndarray, wanted: np.ndarray, marks: np.ndarray) -> tuple[int, int]:
     """(whole values right, values) of flat teacher-forced predictions at scored positions."""
     right = total = 0
     ok: bool | None = None
-    for p, w, m in zip(predicted, wanted, marks):
-        if m == VALUE:
+    for p, w, m in zip(predicted, wanted, marks, strict=True):
+        if m == FIRST and ok is not None:
+            right, total, ok = right + ok, total + 1, None
+        if m >= VALUE:
             ok = (ok is None or ok) and p == w
         elif ok is not None:
             right, total, ok = right + ok, total + 1, None
@@ -86,7 +97,7 @@ def main() -> None:
         saved = torch.load(state, weights_only=False)
         model.load_state_dict(saved["model"])
         plan = Plan(**saved["plan"])
-        for o, s in zip(opts, saved["opts"]):
+        for o, s in zip(opts, saved["opts"], strict=True):
             o.load_state_dict(s)
         rng.seed(args.seed + plan.step)
     sampler = Sampler(tokenizer, prose, rng)
@@ -122,7 +133,9 @@ def _decay(progress: float) -> float:
     return 1.0 if progress < 0.75 else max(0.05, 1 - (progress - 0.75) / 0.25 * 0.95)
 
 
-def _step(model: Llama, opts: list, ids: np.ndarray, marks: np.ndarray, rate: float, q4: bool) -> tuple[float, int, int]:
+def _step(
+    model: Llama, opts: list, ids: np.ndarray, marks: np.ndarray, rate: float, q4: bool
+) -> tuple[float, int, int]:
     x, m = torch.from_numpy(ids), torch.from_numpy(marks)
     flat = m[:, 1:].reshape(-1)
     where = flat.nonzero()[:, 0]
@@ -131,7 +144,7 @@ def _step(model: Llama, opts: list, ids: np.ndarray, marks: np.ndarray, rate: fl
         logits = model.logits(hidden).float()
     wanted = x[:, 1:].reshape(-1)[where]
     losses = F.cross_entropy(logits, wanted, reduction="none")
-    weight = torch.where(flat[where] == VALUE, 2.0, 1.0)
+    weight = WEIGHTS[flat[where].long()]
     loss = (losses * weight).sum() / weight.sum()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

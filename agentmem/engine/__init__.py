@@ -1,0 +1,1 @@
+"""Runs requests over memory: validation, queueing, sampling, and the one thread that owns MLX."""

@@ -1,0 +1,1 @@
+"""Models: loading mlx-lm checkpoints, their identity, running them over an agent's state, and their text."""

@@ -1,0 +1,205 @@
+"""The engine as a library: memory for agents under one model and one state folder. Thread-safe."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mlx.core as mx
+
+from agentmem.engine.executor import Call, Executor
+from agentmem.engine.request import AgentView, BlockView, EngineStats, Request, ReusePlan, Sink, Started
+from agentmem.engine.run import Context, Run, turn_mismatch
+from agentmem.engine.scheduler import Scheduler, shutting_down
+from agentmem.engine.validate import check
+from agentmem.engine.views import ModelInfo, TurnView
+from agentmem.errors import AgentmemError, Reason
+from agentmem.memory.memory import Memory
+from agentmem.model import loader
+from agentmem.store.records import RecordUnreadable
+from agentmem.store.store import AgentRow, Store
+from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Exactness, FinishReason, Residency
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """model: a folder or hub id, None for the embedded one. max_queue: requests that may wait."""
+
+    state_dir: Path
+    model: str | None = None
+    max_queue: int = 256
+
+
+class Ticket:
+    """A request on its way."""
+
+    def __init__(self, run: Run, scheduler: Scheduler) -> None:
+        self._run, self._scheduler = run, scheduler
+
+    def cancel(self, reason: FinishReason = FinishReason.CANCELLED) -> None:
+        """Ends the request at its next step, or at once if it still waits. The sink still gets its last event."""
+        self._run.cancel(reason)
+        if self._scheduler.remove(self._run):
+            self._run.fail(AgentmemError(Reason.REQUEST_CANCELLED, "the request was cancelled before it began"))
+
+
+class Engine:
+    """Made by `open`. Methods block and may be called from any thread; sinks are called on the executor thread."""
+
+    def __init__(self, context: Context, scheduler: Scheduler, executor: Executor) -> None:
+        self._context, self._scheduler, self._executor = context, scheduler, executor
+
+    @classmethod
+    def open(cls, settings: EngineSettings, on_progress: Progress = lambda fraction, message: None) -> Engine:
+        """Opens the state folder and loads the model. Raises AgentmemError (STORE_*, MODEL_*)."""
+        on_progress(0.0, "opening the state folder")
+        store = Store.open(settings.state_dir)
+        scheduler = Scheduler(settings.max_queue)
+        executor = Executor(scheduler)
+        on_progress(0.1, f"loading the model {settings.model or 'that ships with agentmem'}")
+        try:
+            model = executor.start(lambda: loader.load(settings.model))
+        except BaseException:
+            store.close()
+            raise
+        on_progress(1.0, f"ready: {model.name} ({model.architecture}, {model.numerics} numerics)")
+        return cls(Context(model, store, Memory(store, model)), scheduler, executor)
+
+    def submit(self, request: Request, sink: Sink) -> Ticket:
+        """Queues a turn. The sink gets Started, any deltas, then one Finished or Failed.
+
+        Raises AgentmemError at once for what no state could make valid, QUEUE_FULL, SHUTTING_DOWN.
+        """
+        check(request, self._context.model)
+        if not request.request_id:
+            request = replace(request, request_id=secrets.token_hex(16))
+        run = Run(self._context, request, sink)
+        position = self._scheduler.add(run)
+        if position:
+            row = self._context.store.agent(request.agent.namespace, request.agent.name)
+            turn, plan = (row.turn, self._plan(request.agent, row)) if row else (0, ReusePlan())
+            run.announce(Started(turn + 1, position, plan, request.request_id))
+        return Ticket(run, self._scheduler)
+
+    def _plan(self, ref: AgentRef, row: AgentRow) -> ReusePlan:
+        n = row.tokens
+        if row.state_id != self._context.model.state_id:
+            return ReusePlan(n, cold_tokens=n)
+        return ReusePlan(n, hot_tokens=n) if ref in self._context.memory.hot_bytes else ReusePlan(n, warm_tokens=n)
+
+    def create_agent(self, ref: AgentRef, request_id: str = "") -> AgentView:
+        return self._view(self._context.store.create_agent(ref.namespace, ref.name, request_id))
+
+    def get_agent(self, ref: AgentRef) -> AgentView:
+        """The agent with its blocks."""
+        store = self._context.store
+        row = self._row(ref)
+        uses = store.timeline(row.id)
+        sizes = store.block_bytes([u.key for u in uses])
+        blocks = tuple(
+            BlockView(u.key.hex(), BlockKind.TEXT.value, i * BLOCK_TOKENS, u.used, sizes.get(u.key, 0))
+            for i, u in enumerate(uses)
+        )
+        return replace(self._view(row), blocks=blocks)
+
+    def list_agents(self, namespace: str, after: str = "", limit: int = 100, hot_only: bool = False) -> list[AgentView]:
+        """Up to `limit` agents whose names come behind `after`, by name."""
+        store, hot = self._context.store, self._context.memory.hot_bytes
+        if not hot_only:
+            return [self._view(row) for row in store.agents(namespace, after, limit)]
+        names = sorted(r.name for r in list(hot) if r.namespace == namespace and r.name.encode() > after.encode())
+        rows = (store.agent(namespace, name) for name in names[:limit])
+        return [self._view(row) for row in rows if row is not None]
+
+    def delete_agent(self, ref: AgentRef, request_id: str = "", expect_turn: int | None = None) -> int:
+        """Forgets the agent, behind the requests it already has. Returns the bytes freed on disk."""
+        store = self._context.store
+
+        def delete() -> int:
+            row = store.agent(ref.namespace, ref.name)
+            if row is not None and expect_turn is not None and row.turn != expect_turn:
+                raise turn_mismatch(expect_turn, row.turn)
+            self._context.memory.forget(ref)
+            return store.delete_agent(ref.namespace, ref.name, request_id)
+
+        call = Call(ref, delete)
+        self._scheduler.add(call)
+        return call.future.result()
+
+    def list_turns(self, ref: AgentRef, after: int = 0, limit: int = 100) -> list[TurnView]:
+        """Up to `limit` turns behind number `after`, oldest first."""
+        try:
+            records = self._context.store.turns(self._row(ref).id, after, limit)
+        except RecordUnreadable as error:
+            raise AgentmemError(Reason.BLOCK_UNRECOVERABLE, f"a turn record cannot be read: {error}") from error
+        return [
+            TurnView(
+                r.number, r.kind, r.start, r.end, r.created, r.finish_reason, r.exactness, r.request_id, r.messages
+            )
+            for r in records
+        ]
+
+    def model_info(self) -> ModelInfo:
+        return ModelInfo.of(self._context.model)
+
+    def stats(self) -> EngineStats:
+        c, memory, store = self._context.counters, self._context.memory, self._context.store
+        return EngineStats(
+            running=int(self._scheduler.running is not None),
+            queued=self._scheduler.queued,
+            hot_agents=len(memory.hot_bytes),
+            agents=store.count_agents(),
+            hot_bytes=sum(list(memory.hot_bytes.values())),
+            disk_bytes=store.total_bytes(),
+            requests_total=c.requests,
+            errors_total=c.errors,
+            prefill_tokens_total=c.prefill_tokens,
+            generated_tokens_total=c.generated_tokens,
+            reused_hot_tokens_total=c.reused_hot_tokens,
+            reused_warm_tokens_total=c.reused_warm_tokens,
+            recomputed_tokens_total=c.recomputed_tokens,
+            quarantined_blocks_total=memory.quarantined,
+            mlx_active_bytes=mx.get_active_memory(),
+            mlx_peak_bytes=mx.get_peak_memory(),
+        )
+
+    def close(self, deadline_s: float = 10.0) -> None:
+        """Refuses new work, lets what runs finish until the deadline, then ends and commits it."""
+        for job in self._scheduler.close():
+            job.fail(shutting_down())
+        if not self._scheduler.wait_idle(deadline_s):
+            running = self._scheduler.running
+            if isinstance(running, Run):
+                running.cancel(FinishReason.DEADLINE)
+        self._executor.join(timeout=60)
+        self._context.store.close()
+
+    def _row(self, ref: AgentRef) -> AgentRow:
+        row = self._context.store.agent(ref.namespace, ref.name)
+        if row is None:
+            raise Memory.not_found(ref)
+        return row
+
+    def _view(self, row: AgentRow) -> AgentView:
+        ref = AgentRef(row.namespace, row.name)
+        ram = self._context.memory.hot_bytes.get(ref, 0)
+        matches = row.tokens == 0 or row.state_id == self._context.model.state_id
+        residency = Residency.HOT if ram else Residency.WARM if matches else Residency.COLD
+        return AgentView(
+            ref=ref,
+            id=row.id,
+            turn=row.turn,
+            tokens=row.tokens,
+            residency=residency,
+            model_matches=matches,
+            state_id=row.state_id,
+            created=row.created,
+            last_used=row.last_used,
+            disk_bytes=self._context.store.disk_bytes(row.id),
+            ram_bytes=ram,
+            exactness=Exactness.EXACT,
+        )

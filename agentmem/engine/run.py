@@ -1,0 +1,274 @@
+"""One request on the executor thread: look up, encode, restore, prefill, decode, commit."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from agentmem.engine.reply import Reply
+from agentmem.engine.request import (
+    ChatInput,
+    Delta,
+    Failed,
+    Finished,
+    OnCancel,
+    Request,
+    ReusePlan,
+    Sink,
+    Started,
+    TextInput,
+)
+from agentmem.errors import AgentmemError, Reason
+from agentmem.memory.agent import Agent, TurnDraft
+from agentmem.memory.memory import Memory
+from agentmem.model.forward import LAST, last_logits, prefill
+from agentmem.model.loader import LoadedModel
+from agentmem.model.text import Encoded
+from agentmem.store.store import Store
+from agentmem.types import FinishReason, TurnKind, TurnMessage
+
+
+@dataclass
+class Counters:
+    """Totals since start; written on the executor thread."""
+
+    requests: int = 0
+    errors: int = 0
+    prefill_tokens: int = 0
+    generated_tokens: int = 0
+    reused_hot_tokens: int = 0
+    reused_warm_tokens: int = 0
+    recomputed_tokens: int = 0
+
+    def count(self, draft: TurnDraft) -> None:
+        u = draft.usage
+        self.prefill_tokens += u.prefill_tokens
+        self.generated_tokens += u.generated_tokens
+        self.reused_hot_tokens += u.reused_hot_tokens
+        self.reused_warm_tokens += u.reused_warm_tokens
+        self.recomputed_tokens += u.recomputed_tokens
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every run works with."""
+
+    model: LoadedModel
+    store: Store
+    memory: Memory
+    counters: Counters = field(default_factory=Counters)
+
+
+class Run:
+    """A job of the scheduler. The sink gets Started, deltas, and exactly one Finished or Failed."""
+
+    def __init__(self, context: Context, request: Request, sink: Sink) -> None:
+        self.ref = request.agent
+        self._context, self._request, self._sink = context, request, sink
+        self._submitted = time.monotonic()
+        self._cancelled: FinishReason | None = None
+        self._begun, self._announcing = False, threading.Lock()
+        kind = TurnKind.APPEND if request.sampling is None else TurnKind.GENERATE
+        self._draft = TurnDraft(kind, request.request_id)
+
+    def cancel(self, reason: FinishReason) -> None:
+        """Asks the run to end at its next step. Thread-safe."""
+        if self._cancelled is None:
+            self._cancelled = reason
+
+    def announce(self, started: Started) -> None:
+        """Tells the sink that the request waits, unless it runs already. Thread-safe."""
+        with self._announcing:
+            if not self._begun:
+                self._sink(started)
+
+    def fail(self, error: AgentmemError) -> None:
+        self._context.counters.errors += 1
+        self._sink(Failed(error))
+
+    def steps(self) -> Iterator[None]:
+        """The whole request. Raises AgentmemError with the timeline as it was."""
+        self._context.counters.requests += 1
+        with self._announcing:
+            self._begun = True
+        began = time.monotonic()
+        self._draft.timings.queue_s = began - self._submitted
+        self._stop_if_cancelled()
+        if self._repeat():
+            return
+        memory, request = self._context.memory, self._request
+        agent = memory.find(self.ref)
+        if agent is None and not request.create:
+            raise memory.not_found(self.ref)
+        agent, encoded = self._prepare(agent or Agent(self.ref, ""))
+        self._sink(Started(agent.turn + 1 + (not memory.matches(agent)), 0, self.plan(agent), request.request_id))
+        try:
+            yield from self._until_cancelled(self._bring_back(agent))
+            self._draft.timings.restore_s = time.monotonic() - began
+            yield from self._advance(agent, encoded)
+            committing = time.monotonic()
+            memory.commit(agent, self._draft)
+            self._draft.timings.commit_s = time.monotonic() - committing
+        except BaseException:
+            memory.rollback(agent)
+            raise
+        self._context.counters.count(self._draft)
+        self._sink(self._finished(agent.turn))
+
+    def plan(self, agent: Agent) -> ReusePlan:
+        """What of the timeline is in RAM, on disk, or to be recomputed."""
+        n = agent.tokens
+        if not self._context.memory.matches(agent):
+            return ReusePlan(n, cold_tokens=n)
+        return ReusePlan(n, hot_tokens=n) if agent.state is not None else ReusePlan(n, warm_tokens=n)
+
+    def _prepare(self, agent: Agent) -> tuple[Agent, Encoded]:
+        """Everything that can refuse the request; makes the agent, if it is to be made, once nothing does."""
+        request = self._request
+        if request.expect_turn is not None and request.expect_turn != agent.turn:
+            raise turn_mismatch(request.expect_turn, agent.turn)
+        memory = self._context.memory
+        memory.require_match(agent, request.rebuild)
+        encoded = self._encode(agent)
+        self._check_room(agent, encoded)
+        return (agent if agent.id else memory.create(self.ref)), encoded
+
+    def _encode(self, agent: Agent) -> Encoded:
+        codec, given = self._context.model.text, self._request.input
+        if isinstance(given, ChatInput):
+            last = int(agent.ids[-1]) if agent.tokens else None
+            return codec.encode_chat(given.messages, last, agent.unclosed, self._request.sampling is not None)
+        if isinstance(given, TextInput):
+            return codec.encode_text(given.text, empty=agent.tokens == 0)
+        return codec.encode_ids(given.ids)
+
+    def _check_room(self, agent: Agent, encoded: Encoded) -> None:
+        limit = self._context.model.context_limit
+        needed = agent.tokens + len(encoded.ids) + (self._request.sampling is not None)
+        if needed > limit:
+            raise AgentmemError(
+                Reason.CONTEXT_OVERFLOW,
+                f"the model's context holds {limit} tokens; this agent remembers {agent.tokens} and the input has "
+                f"{len(encoded.ids)}. Send less, or begin a new agent",
+                limit=limit,
+                remembered=agent.tokens,
+                input=len(encoded.ids),
+            )
+
+    def _bring_back(self, agent: Agent) -> Iterator[None]:
+        memory = self._context.memory
+        if memory.matches(agent):
+            yield from memory.restore(agent, self._draft)
+        else:
+            yield from memory.rebuild(agent, self._draft)
+
+    def _advance(self, agent: Agent, encoded: Encoded) -> Iterator[None]:
+        """Feeds the input and, if asked, a reply."""
+        draft, sampling = self._draft, self._request.sampling
+        draft.messages = [
+            TurnMessage(m.message, agent.tokens + m.start, agent.tokens + m.end) for m in encoded.messages
+        ]
+        draft.usage.prompt_tokens = agent.tokens + len(encoded.ids)
+        draft.usage.prefill_tokens = len(encoded.ids)
+        draft.ids = list(encoded.ids)
+        began = time.monotonic()
+        assert agent.state is not None
+        kept_back = 0 if sampling is None else LAST
+        head = encoded.ids[: max(0, len(encoded.ids) - kept_back)]
+        yield from self._until_cancelled(prefill(self._context.model, agent.state, head))
+        if sampling is None:
+            draft.timings.prefill_s = time.monotonic() - began
+            return
+        logits = last_logits(self._context.model, agent.state, encoded.ids[len(head) :])
+        draft.timings.prefill_s = time.monotonic() - began
+        draft.seed = sampling.seed if sampling.seed is not None else secrets.randbits(63)
+        yield from self._decode(
+            agent, Reply(self._context.model, sampling, draft.seed, agent.tokens + len(draft.ids)), logits
+        )
+
+    def _decode(self, agent: Agent, reply: Reply, logits: object) -> Iterator[None]:
+        """Samples, sends and feeds until the reply ends. The last token is fed too (invariant 1)."""
+        draft, model = self._draft, self._context.model
+        start, began = agent.tokens + len(draft.ids), time.monotonic()
+        assert agent.state is not None
+        while True:
+            token, text = reply.next(logits)
+            draft.ids.append(token)
+            if draft.usage.generated_tokens == 0:
+                draft.timings.ttft_s = time.monotonic() - self._submitted
+            draft.usage.generated_tokens += 1
+            self._sink(Delta(text, (token,)))
+            if reply.finish_reason is None:
+                logits = last_logits(model, agent.state, [token])
+                yield
+                if self._cancelled is not None:
+                    reply.interrupt(self._cancelled)
+            else:
+                for _ in prefill(model, agent.state, [token]):
+                    pass
+            if reply.finish_reason is not None:
+                break
+        if reply.finish_reason is self._cancelled and self._request.on_cancel is OnCancel.DISCARD:
+            self._stop_if_cancelled()
+        draft.finish_reason, draft.stop_sequence = reply.finish_reason, reply.stop_sequence
+        chat = isinstance(self._request.input, ChatInput)
+        draft.unclosed = chat
+        draft.messages.append(reply.message("assistant" if chat else "text", start))
+        draft.timings.decode_s = time.monotonic() - began
+
+    def _repeat(self) -> bool:
+        """Answers from the record if this request_id has committed already."""
+        request = self._request
+        row = self._context.store.find_request(self.ref.namespace, request.request_id) if request.request_id else None
+        if row is None:
+            return False
+        if (row.operation, row.agent_name) != (self._draft.kind.value, self.ref.name):
+            raise AgentmemError(
+                Reason.REQUEST_ID_REUSED, "this request_id belongs to another call; draw a new one for each call"
+            )
+        agent = self._context.memory.find(self.ref)
+        if agent is None:
+            raise self._context.memory.not_found(self.ref)
+        record = self._context.store.turn(agent.id, row.turn)
+        self._sink(Started(record.number, 0, ReusePlan(), request.request_id))
+        if record.kind is TurnKind.GENERATE:
+            said = record.messages[-1]
+            self._sink(Delta(said.message.text, tuple(record.ids[said.start - record.start :].tolist())))
+        finished = Finished(
+            turn=record.number,
+            finish_reason=record.finish_reason,
+            stop_sequence=record.stop_sequence,
+            usage=record.usage,
+            timings=record.timings,
+            durable=True,
+            warnings=record.warnings,
+            seed=record.seed,
+            repeated_result=True,
+        )
+        self._sink(finished)
+        return True
+
+    def _finished(self, turn: int) -> Finished:
+        d = self._draft
+        return Finished(turn, d.finish_reason, d.stop_sequence, d.usage, d.timings, True, tuple(d.warnings), d.seed)
+
+    def _until_cancelled(self, steps: Iterator[object]) -> Iterator[None]:
+        for _ in steps:
+            self._stop_if_cancelled()
+            yield
+            self._stop_if_cancelled()
+
+    def _stop_if_cancelled(self) -> None:
+        if self._cancelled is not None:
+            raise AgentmemError(Reason.REQUEST_CANCELLED, "the request was cancelled; the timeline is as it was")
+
+
+def turn_mismatch(expected: int, actual: int) -> AgentmemError:
+    return AgentmemError(
+        Reason.TURN_MISMATCH,
+        f"the agent's last turn is {actual}, not {expected}; look at it and ask again",
+        turn=actual,
+    )

@@ -1,0 +1,28 @@
+"""From logits to a token. Random keys derive from (seed, position), never from the order of draws."""
+
+from __future__ import annotations
+
+import hashlib
+
+import mlx.core as mx
+from mlx_lm.sample_utils import apply_top_k, apply_top_p
+
+from agentmem.engine.request import Sampling
+
+
+def sample(logits: mx.array, sampling: Sampling, seed: int, position: int) -> int:
+    """The token for `position` of the timeline. logits: fp32 [vocab]."""
+    if sampling.temperature == 0:
+        return int(mx.argmax(logits).item())
+    scaled = logits / sampling.temperature
+    logprobs = (scaled - mx.logsumexp(scaled))[None]
+    if sampling.top_p < 1:
+        logprobs = apply_top_p(logprobs, sampling.top_p)
+    if 0 < sampling.top_k < logits.shape[0]:
+        logprobs = apply_top_k(logprobs, sampling.top_k)
+    return int(mx.random.categorical(logprobs, key=_key(seed, position))[0].item())
+
+
+def _key(seed: int, position: int) -> mx.array:
+    digest = hashlib.blake2b(position.to_bytes(8, "little"), key=seed.to_bytes(8, "little"), digest_size=8)
+    return mx.random.key(int.from_bytes(digest.digest(), "little"))

@@ -1,0 +1,70 @@
+"""What callers see of the model and of turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentmem.model import numerics
+from agentmem.model.loader import LoadedModel
+from agentmem.types import Exactness, FinishReason, TurnKind, TurnMessage
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """What a run of equal layers got."""
+
+    first: int
+    last: int
+    kind: str
+    kv_heads: int
+    head_dim: int
+    bits: int
+    group_size: int
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    name: str
+    architecture: str
+    state_id: str
+    tokenizer_id: str
+    context_limit: int
+    numerics: str
+    device: str
+    compute_dtype: str
+    layers: tuple[LayerInfo, ...]
+    bytes: int
+    bytes_per_token: int
+
+    @classmethod
+    def of(cls, model: LoadedModel) -> ModelInfo:
+        lay = model.layout
+        layers = (LayerInfo(0, lay.layers - 1, "full_attention", lay.kv_heads, lay.head_dim, lay.bits, lay.group_size),)
+        return cls(
+            name=model.name,
+            architecture=model.architecture,
+            state_id=model.state_id,
+            tokenizer_id=model.tokenizer_id,
+            context_limit=model.context_limit,
+            numerics=model.numerics,
+            device=numerics.device(),
+            compute_dtype=str(lay.dtype).rsplit(".", 1)[-1],
+            layers=layers,
+            bytes=model.bytes,
+            bytes_per_token=lay.bytes_per_token,
+        )
+
+
+@dataclass(frozen=True)
+class TurnView:
+    """A committed turn. created: Unix seconds; positions [start, end)."""
+
+    number: int
+    kind: TurnKind
+    start: int
+    end: int
+    created: float
+    finish_reason: FinishReason | None
+    exactness: Exactness
+    request_id: str
+    messages: tuple[TurnMessage, ...]

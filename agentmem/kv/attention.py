@@ -1,0 +1,83 @@
+"""Attention over an agent's own segments, in the fixed order of the reference numerics.
+
+Scores, weights and value products are taken per 256-position segment counted from position 0, always over whole
+segments (unused rows are masked), and summed in order of position. So a row's result depends on its own query and
+on the positions before it alone: neither chunking, nor where a span ends, nor what was restored changes a bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models import base
+
+from agentmem.kv.state import LayerState
+from agentmem.types import BLOCK_TOKENS
+
+_stock = base.quantized_scaled_dot_product_attention
+
+
+def install() -> None:
+    """Puts `attend` where mlx-lm's models look up quantised attention; stock caches keep the stock function."""
+    base.quantized_scaled_dot_product_attention = _dispatch
+
+
+def _dispatch(queries: mx.array, keys: Any, values: Any, *args: Any, **kwargs: Any) -> mx.array:
+    if isinstance(keys, LayerState):
+        return attend(queries, keys, kwargs["scale"])
+    return _stock(queries, keys, values, *args, **kwargs)
+
+
+def attend(queries: mx.array, layer: LayerState, scale: float) -> mx.array:
+    """Causal attention of the layer's last positions.
+
+    queries: [1, heads, count, head_dim], those of the last `count` positions appended to `layer`.
+    Returns [1, heads, count, head_dim] in the queries' dtype. Scores and sums are kept in fp32.
+    """
+    _, heads, count, dim = queries.shape
+    kv_heads = layer.layout.kv_heads
+    rows = heads // kv_heads * count
+    q = (queries * scale).reshape(1, kv_heads, rows, dim)
+    options = {"group_size": layer.group_size, "bits": layer.bits}
+    pieces = layer.pieces()
+
+    scores = []  # per piece [segments, kv_heads, rows, 256]
+    first = 0
+    for piece in pieces:
+        s = mx.quantized_matmul(q, *piece.keys, transpose=True, **options).astype(mx.float32)
+        if (first + piece.segments) * BLOCK_TOKENS > layer.offset - count + 1:
+            s = _masked(s, first, layer.offset - count, count)
+        scores.append(s)
+        first += piece.segments
+
+    peak = _fold(mx.maximum, [s.max(axis=(0, 3), keepdims=True) for s in scores])
+    weights = [mx.exp(s - peak) for s in scores]
+    products = [
+        mx.quantized_matmul(w.astype(queries.dtype), *p.values, transpose=False, **options).astype(mx.float32)
+        for w, p in zip(weights, pieces, strict=True)
+    ]
+    total = _in_order([w.sum(axis=3, keepdims=True) for w in weights])
+    out = _in_order(products) / total
+    return out.reshape(1, heads, count, dim).astype(queries.dtype)
+
+
+def _masked(scores: mx.array, first_segment: int, first_query: int, count: int) -> mx.array:
+    """Minus infinity where a key's position lies behind its query's. scores: [segments, kv_heads, rows, 256]."""
+    segments, kv_heads, rows, width = scores.shape
+    keys = mx.arange(first_segment * width, (first_segment + segments) * width).reshape(segments, 1, 1, 1, width)
+    queries = mx.arange(first_query, first_query + count).reshape(1, 1, 1, count, 1)
+    shaped = scores.reshape(segments, kv_heads, rows // count, count, width)
+    return mx.where(keys <= queries, shaped, -mx.inf).reshape(scores.shape)
+
+
+def _in_order(parts: list[mx.array]) -> mx.array:
+    """Sum over all segments, first to last, wherever pieces begin."""
+    return (parts[0] if len(parts) == 1 else mx.concatenate(parts)).sum(axis=0)
+
+
+def _fold(operation: Any, parts: list[mx.array]) -> mx.array:
+    out = parts[0]
+    for part in parts[1:]:
+        out = operation(out, part)
+    return out

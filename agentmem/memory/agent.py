@@ -1,0 +1,52 @@
+"""An agent in the engine's hands: its timeline, and its attention state while it is hot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from agentmem.kv.state import AgentState
+from agentmem.store.records import BlockUse
+from agentmem.types import AgentRef, Exactness, FinishReason, Timings, TurnKind, TurnMessage, Usage, Warning
+
+
+def _no_ids() -> np.ndarray:
+    return np.zeros(0, np.int32)
+
+
+@dataclass
+class Agent:
+    """Owned by the executor thread. `ids` holds the timeline's token ids, int32 [tokens]."""
+
+    ref: AgentRef
+    id: str
+    turn: int = 0
+    state_id: str = ""
+    tokenizer_id: str = ""
+    blocks: list[BlockUse] = field(default_factory=list)
+    ids: np.ndarray = field(default_factory=_no_ids)
+    unclosed: bool = False
+    state: AgentState | None = None
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)
+
+
+@dataclass
+class TurnDraft:
+    """A turn on its way to being committed. `ids` are the new ones; message positions are the timeline's."""
+
+    kind: TurnKind
+    request_id: str
+    ids: list[int] = field(default_factory=list)
+    messages: list[TurnMessage] = field(default_factory=list)
+    unclosed: bool = False
+    finish_reason: FinishReason | None = None
+    stop_sequence: str = ""
+    seed: int = 0
+    exactness: Exactness = Exactness.EXACT
+    usage: Usage = field(default_factory=Usage)
+    timings: Timings = field(default_factory=Timings)
+    warnings: list[Warning] = field(default_factory=list)

@@ -1,0 +1,42 @@
+"""Runs a model over an agent's state, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from agentmem.kv.state import AgentState
+from agentmem.model.loader import LoadedModel
+from agentmem.types import BLOCK_TOKENS
+
+CHUNK = 2 * BLOCK_TOKENS
+"""Positions per prefill step. Chunks end on segment borders; their size changes no bit in reference numerics."""
+
+LAST = 16
+"""Positions of a prompt's end that run with the output head, in one pass: short turns take no second pass."""
+
+
+def prefill(model: LoadedModel, state: AgentState, ids: Sequence[int] | np.ndarray) -> Iterator[int]:
+    """Appends ids to the state; yields the positions done after each chunk. No logits are computed."""
+    done = 0
+    while done < len(ids):
+        room = CHUNK - state.offset % BLOCK_TOKENS
+        chunk = ids[done : done + room]
+        _network(model, chunk, state)
+        state.evaluate()
+        done += len(chunk)
+        yield done
+
+
+def last_logits(model: LoadedModel, state: AgentState, ids: Sequence[int] | np.ndarray) -> mx.array:
+    """Appends a few ids and returns the logits behind the last one: fp32 [vocab]."""
+    logits = _network(model, ids, state)[0, -1].astype(mx.float32)
+    mx.eval(logits)
+    state.evaluate()
+    return logits
+
+
+def _network(model: LoadedModel, ids: Sequence[int] | np.ndarray, state: AgentState) -> mx.array:
+    return model.network(mx.array(np.asarray(ids, np.int32))[None], cache=state.layers)

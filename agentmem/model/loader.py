@@ -1,0 +1,156 @@
+"""Loads a checkpoint through mlx-lm, refuses what is not covered, and says what each layer got."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+from mlx_lm import utils as mlx_lm_utils
+from mlx_lm.models.rope_utils import DynamicNTKScalingRoPE
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.kv import attention
+from agentmem.kv.layout import AttentionLayout
+from agentmem.model import identity, numerics
+from agentmem.model.text import TextCodec
+
+COVERED = ("llama", "qwen2", "qwen3")
+"""mlx-lm architectures whose layers are all full attention without sinks, through the seam."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A checkpoint ready to run on the executor thread."""
+
+    name: str
+    architecture: str
+    network: nn.Module
+    text: TextCodec
+    layout: AttentionLayout
+    state_id: str
+    tokenizer_id: str
+    context_limit: int
+    vocab_size: int
+    numerics: str
+    bytes: int
+
+
+def embedded_path() -> Path:
+    """The folder of the model that ships with agentmem."""
+    return Path(str(resources.files("agentmem.model") / "embedded"))
+
+
+def load(spec: str | None) -> LoadedModel:
+    """Loads a folder or a Hugging Face id; None is the embedded model. Call it on the executor thread.
+
+    Raises AgentmemError: MODEL_NOT_FOUND, or MODEL_UNSUPPORTED naming the layer and why.
+    """
+    folder = _folder(spec)
+    try:
+        config = mlx_lm_utils.load_config(folder)
+        architecture = _architecture(config)
+        network, config = mlx_lm_utils.load_model(folder, lazy=True)
+        tokenizer = mlx_lm_utils.load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AgentmemError(
+            Reason.MODEL_NOT_FOUND, f"{folder} does not hold a checkpoint that mlx-lm can load ({type(error).__name__})"
+        ) from error
+    stored = _stored_dtype(network)
+    dtype = numerics.compute_dtype(stored)
+    if dtype != stored:
+        network.set_dtype(dtype)
+    mx.eval(network.parameters())
+    network.eval()
+    attention.install()
+    layout = _layout(network, architecture, dtype)
+    return LoadedModel(
+        name=spec or "embedded",
+        architecture=architecture,
+        network=network,
+        text=TextCodec(tokenizer),
+        layout=layout,
+        state_id=identity.state_id(sorted(folder.glob("model*.safetensors")), config, str(dtype), repr(layout)),
+        tokenizer_id=identity.tokenizer_id(tokenizer._tokenizer),
+        context_limit=int(config.get("max_position_embeddings") or 32768),
+        vocab_size=_vocab_size(network),
+        numerics=numerics.path(dtype),
+        bytes=sum(a.nbytes for _, a in tree_flatten(network.parameters())),
+    )
+
+
+def _folder(spec: str | None) -> Path:
+    if spec is None:
+        return embedded_path()
+    local = Path(spec).expanduser()
+    if local.exists():
+        return local
+    try:
+        return mlx_lm_utils._download(spec)
+    except Exception as error:  # the hub's client raises many kinds, none of them ours
+        raise AgentmemError(
+            Reason.MODEL_NOT_FOUND,
+            f"{spec} is neither a folder nor a model that could be fetched from the hub ({type(error).__name__}); "
+            "check the name, the network, and access rights",
+        ) from error
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    """The mlx-lm module that serves this config. MODEL_UNSUPPORTED, naming the first layer that is not covered."""
+    kind = str(config.get("model_type"))
+    module = mlx_lm_utils.MODEL_REMAPPING.get(kind, kind)
+    layers = (config.get("text_config") or config).get("layer_types") or []
+    odd = next((i for i, t in enumerate(layers) if t != "full_attention"), None)
+    if odd is not None:
+        raise _unsupported(f"layer {odd} of this {kind} model is of kind {layers[odd]}", "only full attention is")
+    if module not in COVERED:
+        raise _unsupported(f"layer 0 of this model is a {kind} layer", f"only {', '.join(COVERED)} layers are")
+    return module
+
+
+def _layout(network: nn.Module, architecture: str, dtype: mx.Dtype) -> AttentionLayout:
+    """What every layer gets; refuses the first layer that differs from the rest or cannot be quantised."""
+    layers = network.layers
+    first = layers[0].self_attn
+    head_dim = getattr(first, "head_dim", None) or first.k_proj.weight.shape[0] // first.n_kv_heads
+    for i, layer in enumerate(layers):
+        if getattr(layer, "use_sliding", False):
+            raise _unsupported(f"layer {i} attends to a sliding window", "only full attention is")
+        if isinstance(getattr(layer.self_attn, "rope", None), DynamicNTKScalingRoPE):
+            raise _unsupported(f"layer {i} uses dynamic RoPE, which moves stored keys", "fixed frequencies are")
+        if layer.self_attn.n_kv_heads != first.n_kv_heads:
+            raise _unsupported(f"layer {i} has another number of KV heads than layer 0", "equal layers are")
+    group = AttentionLayout.group_size_for(head_dim)
+    if group is None:
+        raise _unsupported(
+            f"layer 0 has head dim {head_dim}, for which no 4-bit group size exists", "multiples of 32 are"
+        )
+    return AttentionLayout(len(layers), first.n_kv_heads, head_dim, group, dtype)
+
+
+def _unsupported(what: str, covered: str) -> AgentmemError:
+    return AgentmemError(Reason.MODEL_UNSUPPORTED, f"{what}, which is not covered yet; {covered}")
+
+
+def _stored_dtype(network: nn.Module) -> mx.Dtype:
+    """The dtype of the norms: quantised weights keep their scales in it too."""
+    floats = (mx.float16, mx.bfloat16, mx.float32)
+    return next((a.dtype for _, a in tree_flatten(network.parameters()) if a.dtype in floats), mx.float32)
+
+
+def _vocab_size(network: nn.Module) -> int:
+    """Rows of the embedding table: an id behind it reads past the table."""
+    return int(network.model.embed_tokens.weight.shape[0])
+
+
+def blas_note() -> str:
+    """One line for people on which BLAS runs; the wheel's own is slow on Linux."""
+    blas = numerics.preloaded_blas()
+    if sys.platform == "linux" and blas is None:
+        return "the wheel's reference BLAS (slow; preload OpenBLAS for speed, at the price of bit-stability)"
+    return blas or "the platform's"

@@ -1,0 +1,34 @@
+"""Which arithmetic is in force: device, dtype and BLAS decide whether results are bit-stable."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import mlx.core as mx
+
+REFERENCE, FAST = "reference", "fast"
+
+
+def device() -> str:
+    return "gpu" if mx.default_device() == mx.Device(mx.gpu) else "cpu"
+
+
+def compute_dtype(stored: mx.Dtype) -> mx.Dtype:
+    """The dtype a checkpoint runs in: its own on a GPU; fp32 on a CPU, where fp16 products are 16 times slower."""
+    return stored if device() == "gpu" else mx.float32
+
+
+def path(dtype: mx.Dtype) -> str:
+    """REFERENCE on the CPU backend in fp32 with the wheel's own BLAS, else FAST (DESIGN section 5)."""
+    return REFERENCE if device() == "cpu" and dtype == mx.float32 and preloaded_blas() is None else FAST
+
+
+def preloaded_blas() -> str | None:
+    """File name of a BLAS put before the wheel's by LD_PRELOAD, or None. Only Linux tells."""
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:
+        return None
+    found = re.search(r"/(lib(?:openblas|mkl_rt|blis)[^/\n]*\.so[^/\n]*)$", maps, re.MULTILINE)
+    return found[1] if found else None

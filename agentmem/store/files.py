@@ -1,0 +1,148 @@
+"""The one place through which the store changes the disk, and how it reads.
+
+`Files` has one method per operation, so that a test can log them, or let any of them fail.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from agentmem.errors import AgentmemError, Reason
+
+TEMP_SUFFIX = ".tmp"
+MAX_SMALL_BYTES = 1 << 16
+
+if sys.platform == "darwin":
+    import fcntl
+
+    def _flush(descriptor: int) -> None:
+        # fsync on macOS stops at the drive's own cache; F_FULLFSYNC does not. Some network volumes lack it.
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError:
+            os.fsync(descriptor)
+else:
+
+    def _flush(descriptor: int) -> None:
+        os.fsync(descriptor)
+
+
+class Files:
+    """Operations that change the disk. Files are 0600, folders 0700. Each raises OSError."""
+
+    def create(self, path: Path, data: bytes) -> None:
+        """Writes a file that must not exist yet. Not durable before `sync`."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) or 0 :]
+
+    def sync(self, path: Path) -> None:
+        """Makes a file's contents, or a folder's entries, durable."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            _flush(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Replaces the target, if there is one. Not durable before the folder's `sync`."""
+        os.replace(source, target)
+
+    def unlink(self, path: Path) -> None:
+        """Removes a file; no error if it isn't there."""
+        path.unlink(missing_ok=True)
+
+    def make_folder(self, path: Path) -> None:
+        path.mkdir(mode=0o700)
+
+    def remove_folder(self, path: Path) -> None:
+        path.rmdir()
+
+
+def make_folders(files: Files, path: Path) -> None:
+    """Makes a folder and those above it, durably."""
+    if path.is_dir():
+        return
+    make_folders(files, path.parent)
+    files.make_folder(path)
+    files.sync(path.parent)
+
+
+def write_durably(files: Files, path: Path, data: bytes) -> int:
+    """Writes or replaces a file so that after any crash it is the old one or the new one, whole. Bytes written."""
+    make_folders(files, path.parent)
+    temp = path.with_name(f".{secrets.token_hex(8)}{TEMP_SUFFIX}")
+    try:
+        files.create(temp, data)
+        files.sync(temp)
+        files.rename(temp, path)
+    except OSError:
+        remove_quietly(files, temp)
+        raise
+    files.sync(path.parent)
+    return len(data)
+
+
+def remove_quietly(files: Files, path: Path) -> None:
+    """Removes a file that nothing refers to. What cannot be removed now, the sweep at the next open removes."""
+    try:
+        files.unlink(path)
+    except OSError:
+        return
+
+
+def read_file(path: Path, size: int) -> bytes:
+    """A regular file of exactly `size` bytes. Raises ValueError if it is something else, OSError if it can't be read.
+
+    The size is checked before anything is read: no planted file makes the store allocate more than it expects.
+    """
+    # O_NONBLOCK: opening a FIFO would wait for a writer for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        if status.st_size != size:
+            raise ValueError(f"{status.st_size} bytes where {size} were written")
+        data = file.read(size)
+        while len(data) < size and (more := file.read(size - len(data))):
+            data += more
+    if len(data) != size:
+        raise ValueError("shortened while it was read")
+    return data
+
+
+def read_small_file(path: Path) -> bytes:
+    """A file of ours that is never large. Raises ValueError or OSError, as `read_file` does."""
+    size = path.lstat().st_size
+    if size > MAX_SMALL_BYTES:
+        raise ValueError(f"{size} bytes where a few were written")
+    return read_file(path, size)
+
+
+def is_missing(error: OSError) -> bool:
+    return error.errno in (errno.ENOENT, errno.ENOTDIR)
+
+
+def is_damage(error: OSError) -> bool:
+    """The file itself is at fault (bad sector, a link or socket where a file was), not the process or its rights."""
+    return error.errno in (errno.EIO, errno.ELOOP, errno.ENXIO)
+
+
+@contextmanager
+def unwritable(folder: Path) -> Iterator[None]:
+    """Turns an OSError of the work inside into STORE_UNWRITABLE."""
+    try:
+        yield
+    except OSError as error:
+        message = f"The state folder {folder} cannot be written to: {error.strerror or type(error).__name__}."
+        raise AgentmemError(Reason.STORE_UNWRITABLE, message) from error

@@ -1,0 +1,112 @@
+"""The state folder: where everything lies, the lock that keeps a second process out, and the format marker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.store.files import Files, make_folders, read_small_file, write_durably
+from agentmem.store.layout import parse_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """Paths in the state folder. No name of a file or folder is derived from what a user wrote."""
+
+    root: Path
+
+    @property
+    def catalog(self) -> Path:
+        return self.root / "catalog.sqlite"
+
+    @property
+    def blocks(self) -> Path:
+        return self.root / "blocks"
+
+    @property
+    def turns(self) -> Path:
+        return self.root / "turns"
+
+    @property
+    def namespaces(self) -> Path:
+        return self.root / "namespaces"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine"
+
+    def block(self, key: bytes) -> Path:
+        name = key.hex()
+        return self.blocks / name[:2] / name[2:4] / f"{name}.safetensors"
+
+    def quarantined(self, key: bytes) -> tuple[Path, Path]:
+        """A block's file in quarantine, and the file beside it that says why."""
+        name = key.hex()
+        return self.quarantine / f"{name}.safetensors", self.quarantine / f"{name}.reason.json"
+
+    def records(self, agent_id: str) -> Path:
+        return self.turns / agent_id
+
+    def record(self, agent_id: str, number: int) -> Path:
+        return self.records(agent_id) / f"{number:08d}.json"
+
+    def has_records(self) -> bool:
+        return any(self.turns.glob("*/*.json"))
+
+
+def lock(folder: StateFolder) -> FileLock:
+    """Takes the folder for this process. Raises STORE_LOCKED, or OSError."""
+    taken = FileLock(folder.root / "lock", timeout=0, mode=0o600, thread_local=False)
+    try:
+        taken.acquire()
+    except Timeout:
+        raise AgentmemError(
+            Reason.STORE_LOCKED,
+            f"The state folder {folder.root} is in use by another agentmem process.",
+            folder=folder.root,
+        ) from None
+    return taken
+
+
+def prepare(files: Files, folder: StateFolder) -> None:
+    """Checks the format marker, or sets up a new folder. Raises STORE_TOO_NEW, STORE_UNREADABLE, or OSError."""
+    marker = folder.root / "format.json"
+    if marker.exists():
+        _check_format(marker)
+    for path in (folder.blocks, folder.turns, folder.namespaces, folder.quarantine):
+        make_folders(files, path)
+    if not marker.exists():
+        _exclude(files, folder)
+        write_durably(files, marker, json.dumps({"format": FORMAT, "product": "agentmem"}).encode())
+
+
+def _check_format(marker: Path) -> None:
+    try:
+        version = parse_json(read_small_file(marker))["format"]
+        if type(version) is not int:
+            raise ValueError("the format is no number")
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise AgentmemError(Reason.STORE_UNREADABLE, f"The format marker {marker} cannot be read.") from error
+    if version > FORMAT:
+        raise AgentmemError(
+            Reason.STORE_TOO_NEW,
+            f"The state folder has format {version}; this version of agentmem knows formats up to {FORMAT}.",
+        )
+
+
+def _exclude(files: Files, folder: StateFolder) -> None:
+    """Keeps Spotlight and Time Machine out: the state is large, changes often, and holds what was said."""
+    never_index = folder.root / ".metadata_never_index"
+    if not never_index.exists():
+        files.create(never_index, b"")
+    if sys.platform == "darwin":
+        # Sets the attribute com.apple.metadata:com_apple_backup_excludeItem, which Python cannot on macOS.
+        subprocess.run(["/usr/bin/tmutil", "addexclusion", str(folder.root)], check=False, capture_output=True)

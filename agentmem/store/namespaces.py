@@ -1,0 +1,90 @@
+"""Namespaces and their secrets. Each has a folder of its own, so that losing the catalog loses no secret."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.store.catalog import Catalog
+from agentmem.store.files import Files, read_small_file, remove_quietly, write_durably
+from agentmem.store.keys import SECRET_BYTES
+from agentmem.store.layout import parse_json
+
+SECRET = "secret"
+NAME = "name.json"
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """An isolation domain. secret: 32 random bytes that key all its hashes."""
+
+    name: str
+    secret: bytes = field(repr=False)
+
+
+class Namespaces:
+    """The namespaces in a folder. Thread-safe."""
+
+    def __init__(self, files: Files, folder: Path, catalog: Catalog) -> None:
+        self._files = files
+        self._folder = folder
+        self._catalog = catalog
+        self._lock = threading.Lock()
+        self._known: dict[str, Namespace] = {}
+        self._folders = catalog.namespace_folders()
+        self._adopt()
+
+    def get(self, name: str) -> Namespace:
+        """The namespace, made on first use. Raises STORE_UNREADABLE if its secret is lost, or OSError."""
+        with self._lock:
+            if name not in self._known:
+                self._known[name] = self._load(name) if name in self._folders else self._create(name)
+            return self._known[name]
+
+    def _load(self, name: str) -> Namespace:
+        try:
+            namespace = _read(self._folder / self._folders[name])
+            if namespace.name != name:
+                raise ValueError("the folder is another namespace's")
+        except (OSError, ValueError) as error:
+            message = f"The secret of namespace {name!r} cannot be read, and with it none of its memory."
+            raise AgentmemError(Reason.STORE_UNREADABLE, message) from error
+        return namespace
+
+    def _create(self, name: str) -> Namespace:
+        namespace = Namespace(name, secrets.token_bytes(SECRET_BYTES))
+        folder = self._folder / secrets.token_hex(16)
+        write_durably(self._files, folder / SECRET, namespace.secret)
+        write_durably(self._files, folder / NAME, json.dumps({"name": name}).encode())
+        self._catalog.add_namespace(name, folder.name)
+        self._folders[name] = folder.name
+        return namespace
+
+    def _adopt(self) -> None:
+        """Enters folders that the catalog doesn't know: those of a crash in `_create`, or of a lost catalog."""
+        known = set(self._folders.values())
+        for folder in sorted(self._folder.iterdir()):
+            if folder.name in known or not folder.is_dir():
+                continue
+            try:
+                name = _read(folder).name
+            except (OSError, ValueError):
+                # Without its name, written last, a namespace was never used.
+                remove_quietly(self._files, folder / SECRET)
+                continue
+            if name not in self._folders:
+                self._catalog.add_namespace(name, folder.name)
+                self._folders[name] = folder.name
+
+
+def _read(folder: Path) -> Namespace:
+    """Raises OSError or ValueError."""
+    entry = parse_json(read_small_file(folder / NAME))
+    secret = read_small_file(folder / SECRET)
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or len(secret) != SECRET_BYTES:
+        raise ValueError("not a namespace")
+    return Namespace(entry["name"], secret)

@@ -1,0 +1,169 @@
+"""Turn records: what a turn added, in a small file of its own that vouches for itself and for the turn before.
+
+A record is canonical JSON: {"body": {...}, "digest": hex}. The digest is keyed with the namespace's secret and covers
+the body and, through its `previous`, every turn before. Records and blocks together suffice to rebuild the catalog:
+Timeline(N) = Timeline(N-1)[:base_blocks] + blocks, and a partial block that is gone is the prefix of the longer block
+whose key its ids lead to.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from agentmem.store.blockfile import id_bytes
+from agentmem.store.keys import record_digest
+from agentmem.store.layout import parse_json
+from agentmem.types import (
+    Exactness,
+    FinishReason,
+    Message,
+    PrefixMiss,
+    Timings,
+    ToolCall,
+    TurnKind,
+    TurnMessage,
+    Usage,
+    Warning,
+)
+
+FORMAT = 1
+
+
+class RecordUnreadable(Exception):
+    """A turn record that must not be believed. detail: what is wrong with it, free of what was said."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class BlockUse:
+    """A block of a timeline and how many of its positions are used."""
+
+    key: bytes
+    used: int
+
+
+@dataclass(frozen=True, eq=False)
+class TurnRecord:
+    """One committed change of a timeline.
+
+    base_blocks: how many leading blocks of the previous turn's timeline stay (0 for REBUILD).
+    ids: int32, the tokens of positions [start, end). open: the last message, an assistant's, lacks its closing text.
+    created: Unix seconds. previous, digest: filled in by `encode` and `decode`.
+    """
+
+    agent_id: str
+    namespace: str
+    agent_name: str
+    number: int
+    kind: TurnKind
+    start: int
+    end: int
+    state_id: str
+    tokenizer_id: str
+    base_blocks: int
+    blocks: tuple[BlockUse, ...]
+    ids: np.ndarray
+    messages: tuple[TurnMessage, ...]
+    open: bool
+    finish_reason: FinishReason | None
+    stop_sequence: str
+    exactness: Exactness
+    request_id: str
+    created: float
+    usage: Usage
+    timings: Timings
+    seed: int
+    warnings: tuple[Warning, ...]
+    previous: bytes = field(default=b"", repr=False)
+    digest: bytes = field(default=b"", repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal in what the turn says; the digests are left out."""
+        if not isinstance(other, TurnRecord):
+            return NotImplemented
+        return _body(self) == _body(other)
+
+    def __hash__(self) -> int:
+        return hash((self.agent_id, self.number))
+
+
+def encode(record: TurnRecord, previous: bytes, secret: bytes) -> tuple[bytes, bytes]:
+    """The record's file and its digest. previous: the digest of the agent's turn before, b"" for its first."""
+    body = _body(record) | {"previous": previous.hex()}
+    digest = record_digest(secret, previous, _canonical(body))
+    return _canonical({"body": body, "digest": digest.hex()}), digest
+
+
+def decode(data: bytes, secret: bytes) -> TurnRecord:
+    """The record in a file. Raises RecordUnreadable unless it is, byte for byte, what `encode` wrote."""
+    try:
+        body = parse_json(data)["body"]
+        record = _record(body)
+        previous = bytes.fromhex(body["previous"])
+        again, digest = encode(record, previous, secret)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise RecordUnreadable(f"not a turn record ({type(error).__name__})") from None
+    if again != data:
+        raise RecordUnreadable("the digest or the form is not that of a record of this namespace")
+    return replace(record, previous=previous, digest=digest)
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
+    """One spelling for each value; ASCII, so that even a lone surrogate survives the trip."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _body(record: TurnRecord) -> dict[str, Any]:
+    body = {item.name: getattr(record, item.name) for item in fields(record) if item.name not in ("previous", "digest")}
+    return body | {
+        "format": FORMAT,
+        "ids": base64.b64encode(id_bytes(record.ids)).decode(),
+        "blocks": [[use.key.hex(), use.used] for use in record.blocks],
+        "messages": [asdict(message) for message in record.messages],
+        "usage": asdict(record.usage),
+        "timings": asdict(record.timings),
+        "warnings": [asdict(warning) for warning in record.warnings],
+    }
+
+
+def _record(body: dict[str, Any]) -> TurnRecord:
+    """The reverse of `_body`. Lax about types: what was read wrong does not encode to the same bytes again."""
+    if body["format"] != FORMAT:
+        raise ValueError("unknown record format")
+    values = {item.name: body[item.name] for item in fields(TurnRecord) if item.name not in ("previous", "digest")}
+    return TurnRecord(
+        **values
+        | {
+            "kind": TurnKind(body["kind"]),
+            "exactness": Exactness(body["exactness"]),
+            "finish_reason": None if body["finish_reason"] is None else FinishReason(body["finish_reason"]),
+            "ids": np.frombuffer(base64.b64decode(body["ids"], validate=True), dtype="<i4"),
+            "blocks": tuple(BlockUse(bytes.fromhex(key), used) for key, used in body["blocks"]),
+            "messages": tuple(_message(item) for item in body["messages"]),
+            "usage": _usage(body["usage"]),
+            "timings": Timings(**body["timings"]),
+            "warnings": tuple(Warning(**item) for item in body["warnings"]),
+        }
+    )
+
+
+def _message(item: dict[str, Any]) -> TurnMessage:
+    message = item["message"]
+    calls = tuple(ToolCall(**call) for call in message["tool_calls"])
+    return TurnMessage(
+        Message(**message | {"parts": tuple(message["parts"]), "tool_calls": calls}), item["start"], item["end"]
+    )
+
+
+def _usage(item: dict[str, Any]) -> Usage:
+    misses = [PrefixMiss(**miss) for miss in item["misses"]]
+    return Usage(**item | {"exactness": Exactness(item["exactness"]), "misses": misses})

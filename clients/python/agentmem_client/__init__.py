@@ -1,0 +1,126 @@
+"""The Python client of agentmem: `Client`, its async twin, their results and their errors.
+
+Importing this package loads neither gRPC nor protobuf; the first use of `Client` or `AsyncClient` does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agentmem_client.errors import (
+    AgentExists,
+    AgentmemError,
+    AgentNotFound,
+    AlreadyExists,
+    Cancelled,
+    ConfigError,
+    ContextOverflow,
+    DaemonNotRunning,
+    DataLoss,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InternalError,
+    InvalidRequest,
+    ModelMismatch,
+    NotFound,
+    NotImplementedByDaemon,
+    ResourceExhausted,
+    TurnMismatch,
+    Unauthenticated,
+    Unavailable,
+)
+from agentmem_client.types import (
+    AgentInfo,
+    Appended,
+    BlockUse,
+    Delta,
+    LayerInfo,
+    Message,
+    ModelInfo,
+    PrefixMiss,
+    Reply,
+    ReusePlan,
+    Rewound,
+    Started,
+    Stats,
+    Status,
+    Timings,
+    ToolCall,
+    Turn,
+    TurnMessage,
+    Usage,
+    Warning,
+)
+
+if TYPE_CHECKING:
+    from agentmem_client.agent import Agent
+    from agentmem_client.async_agent import AsyncAgent
+    from agentmem_client.async_client import AsyncClient
+    from agentmem_client.client import Client
+    from agentmem_client.streams import AsyncReplyStream, ReplyStream
+
+_LAZY = {
+    "Agent": "agent",
+    "AsyncAgent": "async_agent",
+    "AsyncClient": "async_client",
+    "AsyncReplyStream": "streams",
+    "Client": "client",
+    "ReplyStream": "streams",
+}
+
+__all__ = [
+    "Agent",
+    "AgentExists",
+    "AgentInfo",
+    "AgentNotFound",
+    "AgentmemError",
+    "AlreadyExists",
+    "Appended",
+    "AsyncAgent",
+    "AsyncClient",
+    "AsyncReplyStream",
+    "BlockUse",
+    "Cancelled",
+    "Client",
+    "ConfigError",
+    "ContextOverflow",
+    "DaemonNotRunning",
+    "DataLoss",
+    "DeadlineExceeded",
+    "Delta",
+    "FailedPrecondition",
+    "InternalError",
+    "InvalidRequest",
+    "LayerInfo",
+    "Message",
+    "ModelInfo",
+    "ModelMismatch",
+    "NotFound",
+    "NotImplementedByDaemon",
+    "PrefixMiss",
+    "Reply",
+    "ReplyStream",
+    "ResourceExhausted",
+    "ReusePlan",
+    "Rewound",
+    "Started",
+    "Stats",
+    "Status",
+    "Timings",
+    "ToolCall",
+    "Turn",
+    "TurnMessage",
+    "TurnMismatch",
+    "Unauthenticated",
+    "Unavailable",
+    "Usage",
+    "Warning",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f"agentmem_client.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,119 @@
+"""The asynchronous client: `Client` with async and await."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+
+from agentmem.v1 import types_pb2
+from agentmem_client import calls, endpoint
+from agentmem_client.async_agent import AsyncAgent
+from agentmem_client.calls import Call, GenerateOptions, Page
+from agentmem_client.errors import AgentmemError
+from agentmem_client.readiness import PAUSE, Wait
+from agentmem_client.rpc_errors import from_rpc_error
+from agentmem_client.streams import AsyncReplyStream
+from agentmem_client.types import DEFAULT_NAMESPACE, AgentInfo, Stats, Status
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A connection to the local daemon for one event loop. Arguments and errors are those of `Client`."""
+
+    def __init__(
+        self,
+        socket: str | Path | None = None,
+        address: str | None = None,
+        token: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self._endpoint = endpoint.find(socket, address, token)
+        self._timeout = timeout
+
+    def agent(self, name: str, namespace: str = DEFAULT_NAMESPACE) -> AsyncAgent:
+        """A handle; nothing is sent, and the agent need not exist."""
+        return AsyncAgent(self, name, namespace)
+
+    def agents(
+        self,
+        namespace: str = DEFAULT_NAMESPACE,
+        *,
+        hot_only: bool = False,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncIterator[AgentInfo]:
+        """The agents of a namespace, by name; fetched page by page. page_size 0 leaves it to the daemon."""
+        return self._pages(lambda token: calls.list_agents(namespace, hot_only, page_size, token), timeout)
+
+    async def status(self, *, timeout: float | None = None) -> Status:
+        return await self._send(calls.get_status(), timeout)
+
+    async def stats(self, *, timeout: float | None = None) -> Stats:
+        return await self._send(calls.get_stats(), timeout)
+
+    async def wait_until_ready(self, timeout: float = 60.0) -> Status:
+        """Waits until the daemon serves; it may not even run yet. Raises what stood in the way after `timeout` s."""
+        wait = Wait(timeout)
+        while True:
+            answer: Status | AgentmemError
+            try:
+                answer = await self.status(timeout=wait.left())
+            except AgentmemError as error:
+                answer = error
+            if (status := wait.judge(answer)) is not None:
+                return status
+            await asyncio.sleep(PAUSE)
+
+    async def close(self) -> None:
+        """Cancels what is running and hangs up."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @cached_property
+    def _channel(self) -> grpc.aio.Channel:
+        # Made at the first call, since it belongs to the event loop that runs then.
+        return grpc.aio.insecure_channel(self._endpoint.target, self._endpoint.channel_options)
+
+    @cached_property
+    def _stubs(self) -> calls.Stubs:
+        return calls.Stubs(self._channel)
+
+    async def _send(self, call: Call[T], timeout: float | None) -> T:
+        method = getattr(self._stubs, call.method)
+        limit = calls.first_set(timeout, self._timeout, call.timeout)
+        try:
+            response = await method(call.request, timeout=limit, metadata=self._endpoint.metadata())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, self._endpoint) from None
+        return call.read(response)
+
+    async def _pages(self, page_call: Callable[[str], Call[Page[T]]], timeout: float | None) -> AsyncIterator[T]:
+        token = ""
+        while True:
+            page = await self._send(page_call(token), timeout)
+            for item in page.items:
+                yield item
+            if not (token := page.next_token):
+                return
+
+    def _generate(
+        self, ref: types_pb2.AgentRef, prompt: types_pb2.Input, timeout: float | None, options: GenerateOptions
+    ) -> AsyncReplyStream:
+        request = calls.generate(ref, prompt, **options)
+        limit = calls.first_set(timeout, self._timeout)
+        rpc = self._stubs.Generate(request, timeout=limit, metadata=self._endpoint.metadata())
+        return AsyncReplyStream(rpc, request.request_id, self._endpoint)

@@ -1,0 +1,116 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+
+from agentmem.v1 import types_pb2
+from agentmem_client import calls, endpoint
+from agentmem_client.agent import Agent
+from agentmem_client.calls import Call, GenerateOptions, Page
+from agentmem_client.errors import AgentmemError
+from agentmem_client.readiness import PAUSE, Wait
+from agentmem_client.rpc_errors import from_rpc_error
+from agentmem_client.streams import ReplyStream
+from agentmem_client.types import DEFAULT_NAMESPACE, AgentInfo, Stats, Status
+
+T = TypeVar("T")
+
+
+class Client:
+    """A connection to the local daemon; made without waiting for it. Safe to share between threads.
+
+    socket: the daemon's unix socket; found by itself if not given. address: "127.0.0.1:PORT" instead.
+    token: read from the file beside the socket, or from AGENTMEM_TOKEN for an address, if not given.
+    timeout: a deadline in seconds for every call that sets none of its own.
+    Every call may raise an `AgentmemError`.
+    """
+
+    def __init__(
+        self,
+        socket: str | Path | None = None,
+        address: str | None = None,
+        token: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self._endpoint = endpoint.find(socket, address, token)
+        self._timeout = timeout
+        self._channel = grpc.insecure_channel(self._endpoint.target, self._endpoint.channel_options)
+        self._stubs = calls.Stubs(self._channel)
+
+    def agent(self, name: str, namespace: str = DEFAULT_NAMESPACE) -> Agent:
+        """A handle; nothing is sent, and the agent need not exist."""
+        return Agent(self, name, namespace)
+
+    def agents(
+        self,
+        namespace: str = DEFAULT_NAMESPACE,
+        *,
+        hot_only: bool = False,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> Iterator[AgentInfo]:
+        """The agents of a namespace, by name; fetched page by page. page_size 0 leaves it to the daemon."""
+        return self._pages(lambda token: calls.list_agents(namespace, hot_only, page_size, token), timeout)
+
+    def status(self, *, timeout: float | None = None) -> Status:
+        return self._send(calls.get_status(), timeout)
+
+    def stats(self, *, timeout: float | None = None) -> Stats:
+        return self._send(calls.get_stats(), timeout)
+
+    def wait_until_ready(self, timeout: float = 60.0) -> Status:
+        """Waits until the daemon serves; it may not even run yet. Raises what stood in the way after `timeout` s."""
+        wait = Wait(timeout)
+        while True:
+            answer: Status | AgentmemError
+            try:
+                answer = self.status(timeout=wait.left())
+            except AgentmemError as error:
+                answer = error
+            if (status := wait.judge(answer)) is not None:
+                return status
+            time.sleep(PAUSE)
+
+    def close(self) -> None:
+        """Cancels what is running and hangs up."""
+        self._channel.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _send(self, call: Call[T], timeout: float | None) -> T:
+        method = getattr(self._stubs, call.method)
+        limit = calls.first_set(timeout, self._timeout, call.timeout)
+        try:
+            response = method(call.request, timeout=limit, metadata=self._endpoint.metadata())
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self._endpoint) from None
+        return call.read(response)
+
+    def _pages(self, page_call: Callable[[str], Call[Page[T]]], timeout: float | None) -> Iterator[T]:
+        token = ""
+        while True:
+            page = self._send(page_call(token), timeout)
+            yield from page.items
+            if not (token := page.next_token):
+                return
+
+    def _generate(
+        self, ref: types_pb2.AgentRef, prompt: types_pb2.Input, timeout: float | None, options: GenerateOptions
+    ) -> ReplyStream:
+        request = calls.generate(ref, prompt, **options)
+        limit = calls.first_set(timeout, self._timeout)
+        rpc = self._stubs.Generate(request, timeout=limit, metadata=self._endpoint.metadata())
+        return ReplyStream(rpc, request.request_id, self._endpoint)

@@ -1,0 +1,125 @@
+"""Protobuf messages as the plain results of `agentmem_client.types`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, types_pb2
+from agentmem_client import types
+
+T = TypeVar("T")
+
+
+def usage(message: types_pb2.Usage) -> types.Usage:
+    misses = tuple(_plain(types.PrefixMiss, miss) for miss in message.misses)
+    return _plain(types.Usage, message, exactness=_name(types_pb2.Exactness, message.exactness), misses=misses)
+
+
+def started(message: generation_pb2.Started) -> types.Started:
+    return _plain(types.Started, message, plan=_plain(types.ReusePlan, message.plan))
+
+
+def delta(message: generation_pb2.Delta) -> types.Delta:
+    return types.Delta(message.text, tuple(message.token_ids))
+
+
+def reply(message: generation_pb2.Finished, *, text: str, token_ids: tuple[int, ...], request_id: str) -> types.Reply:
+    return _plain(
+        types.Reply,
+        message,
+        text=text,
+        token_ids=token_ids,
+        request_id=request_id,
+        finish_reason=_name(types_pb2.FinishReason, message.finish_reason),
+        usage=usage(message.usage),
+        timings=_plain(types.Timings, message.timings),
+        warnings=_warnings(message),
+    )
+
+
+def appended(message: generation_pb2.AppendResponse, request_id: str) -> types.Appended:
+    return _plain(
+        types.Appended,
+        message,
+        request_id=request_id,
+        usage=usage(message.usage),
+        timings=_plain(types.Timings, message.timings),
+        warnings=_warnings(message),
+    )
+
+
+def agent(message: agents_pb2.Agent) -> types.AgentInfo:
+    return _plain(
+        types.AgentInfo,
+        message,
+        name=message.ref.name,
+        namespace=message.ref.namespace,
+        residency=_name(types_pb2.Residency, message.residency),
+        exactness=_name(types_pb2.Exactness, message.exactness),
+        create_time=_time(message, "create_time"),
+        last_used_time=_time(message, "last_used_time"),
+        blocks=tuple(
+            _plain(types.BlockUse, block, kind=_name(types_pb2.BlockKind, block.kind)) for block in message.blocks
+        ),
+    )
+
+
+def turn(message: types_pb2.Turn) -> types.Turn:
+    return _plain(
+        types.Turn,
+        message,
+        kind=_name(types_pb2.TurnKind, message.kind),
+        create_time=_time(message, "create_time"),
+        finish_reason=_name(types_pb2.FinishReason, message.finish_reason),
+        exactness=_name(types_pb2.Exactness, message.exactness),
+        messages=tuple(types.TurnMessage(chat_message(one.message), one.start, one.end) for one in message.messages),
+    )
+
+
+def chat_message(message: types_pb2.ChatMessage) -> types.Message:
+    return _plain(
+        types.Message,
+        message,
+        content="".join(part.text for part in message.parts),
+        tool_calls=tuple(_plain(types.ToolCall, call) for call in message.tool_calls),
+    )
+
+
+def status(message: admin_pb2.GetStatusResponse) -> types.Status:
+    model = _model(message.model) if message.HasField("model") else None
+    return _plain(types.Status, message, model=model, uptime=message.uptime.ToTimedelta())
+
+
+def stats(message: admin_pb2.GetStatsResponse) -> types.Stats:
+    return _plain(types.Stats, message)
+
+
+def _model(message: admin_pb2.ModelInfo) -> types.ModelInfo:
+    return _plain(types.ModelInfo, message, layers=tuple(_plain(types.LayerInfo, one) for one in message.layers))
+
+
+def _warnings(message: Any) -> tuple[types.Warning, ...]:
+    return tuple(_plain(types.Warning, warning) for warning in message.warnings)
+
+
+def _plain(kind: type[T], message: Any, /, **converted: Any) -> T:
+    """A `kind` from the message's fields of the same names; those that need more are passed, `converted`."""
+    rest = {one.name: getattr(message, one.name) for one in fields(kind) if one.name not in converted}  # type: ignore[arg-type]
+    return kind(**rest, **converted)
+
+
+def _name(enum: Any, value: int) -> str:
+    """FINISH_REASON_STOP -> STOP; unset -> "". A value that a newer daemon added keeps its number."""
+    if not value:
+        return ""
+    known = enum.DESCRIPTOR.values_by_number
+    if value not in known:
+        return str(value)
+    prefix = enum.DESCRIPTOR.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return known[value].name.removeprefix(prefix)
+
+
+def _time(message: Any, field: str) -> datetime | None:
+    return getattr(message, field).ToDatetime(tzinfo=UTC) if message.HasField(field) else None

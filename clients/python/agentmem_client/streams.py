@@ -1,0 +1,144 @@
+"""Replies as they arrive: a sync and an async stream over the same transcript."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from agentmem.v1 import generation_pb2
+from agentmem_client.endpoint import Endpoint
+from agentmem_client.errors import AgentmemError
+from agentmem_client.rpc_errors import from_rpc_error
+from agentmem_client.transcript import Transcript
+from agentmem_client.types import Delta, Reply, Started
+
+
+class _StreamBase:
+    """rpc: the running Generate call."""
+
+    def __init__(self, rpc: Any, request_id: str, endpoint: Endpoint) -> None:
+        self._rpc = rpc
+        self._endpoint = endpoint
+        self._transcript = Transcript(request_id)
+
+    @property
+    def text(self) -> str:
+        """The text that has arrived."""
+        return self._transcript.text
+
+    @property
+    def result(self) -> Reply:
+        """The reply, once the stream is drained (RuntimeError before); the error, if one ended it."""
+        return self._transcript.result()
+
+    def cancel(self) -> None:
+        """Stops the generation. Iteration ends without an error; `on_cancel` decides about the turn."""
+        if not self._transcript.ended:
+            self._transcript.cancelled = True
+            self._rpc.cancel()
+
+
+class ReplyStream(_StreamBase):
+    """An iterator of deltas. As a context manager it cancels what was not read to the end."""
+
+    @property
+    def started(self) -> Started:
+        """The first message; waits for it."""
+        if self._transcript.started is None and (message := self._receive()) is not None:
+            self._transcript.take(message)
+        return self._transcript.opening()
+
+    def drain(self) -> Reply:
+        """Reads to the end."""
+        for _ in self:
+            pass
+        return self.result
+
+    def __iter__(self) -> Iterator[Delta]:
+        return self
+
+    def __next__(self) -> Delta:
+        while (message := self._receive()) is not None:
+            if (delta := self._transcript.take(message)) is not None:
+                return delta
+        raise StopIteration
+
+    def __enter__(self) -> ReplyStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    def _receive(self) -> generation_pb2.GenerateResponse | None:
+        if self._transcript.ended:
+            return None
+        error: AgentmemError | None = None
+        try:
+            return next(self._rpc)
+        except StopIteration:
+            pass
+        except grpc.RpcError as failure:
+            error = from_rpc_error(failure, self._endpoint)
+        self._transcript.end(error)
+        return None
+
+
+class AsyncReplyStream(_StreamBase):
+    """An async iterator of deltas. As an async context manager it cancels what was not read to the end."""
+
+    @property
+    def started(self) -> Started | None:
+        """The first message, None until it arrived; `wait_started` waits for it."""
+        return self._transcript.started
+
+    async def wait_started(self) -> Started:
+        if self._transcript.started is None and (message := await self._receive()) is not None:
+            self._transcript.take(message)
+        return self._transcript.opening()
+
+    async def drain(self) -> Reply:
+        """Reads to the end."""
+        async for _ in self:
+            pass
+        return self.result
+
+    def __aiter__(self) -> AsyncIterator[Delta]:
+        return self
+
+    async def __anext__(self) -> Delta:
+        while (message := await self._receive()) is not None:
+            if (delta := self._transcript.take(message)) is not None:
+                return delta
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> AsyncReplyStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    async def _receive(self) -> generation_pb2.GenerateResponse | None:
+        if self._transcript.ended:
+            return None
+        error: AgentmemError | None = None
+        try:
+            message = await self._rpc.read()
+            if message is not grpc.aio.EOF:
+                return message
+        except grpc.aio.AioRpcError as failure:
+            error = from_rpc_error(failure, self._endpoint)
+        except asyncio.CancelledError:
+            # grpc.aio reports a cancelled call like a cancelled task; only the latter is asyncio's business.
+            task = asyncio.current_task()
+            if not self._transcript.cancelled or (task is not None and task.cancelling()):
+                raise
+        self._transcript.end(error)
+        return None

@@ -1,0 +1,266 @@
+"""What calls return: frozen, plain Python. Enums are short strings ("STOP", "HOT"), "" where unset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+DEFAULT_NAMESPACE = "default"
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """arguments: a JSON object, as text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a conversation. role: system, user, assistant or tool."""
+
+    role: str
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    reasoning: str = ""
+
+
+@dataclass(frozen=True)
+class PrefixMiss:
+    """Remembered positions that had to be computed again: where, how many and why."""
+
+    position: int
+    tokens: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a call cost: token counts and bytes. prompt_tokens counts the remembered ones too."""
+
+    prompt_tokens: int
+    reused_hot_tokens: int
+    reused_warm_tokens: int
+    recomputed_tokens: int
+    prefill_tokens: int
+    generated_tokens: int
+    latent_steps: int
+    bytes_read: int
+    bytes_written: int
+    exactness: str
+    misses: tuple[PrefixMiss, ...]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds, measured by the daemon. ttft_s includes queueing."""
+
+    queue_s: float
+    restore_s: float
+    prefill_s: float
+    ttft_s: float
+    decode_s: float
+    commit_s: float
+
+
+@dataclass(frozen=True)
+class Warning:
+    """Something that went wrong and was mended; the response is right all the same."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ReusePlan:
+    """Positions of the timeline expected to be reused: remembered = hot + warm + cold."""
+
+    remembered_tokens: int
+    hot_tokens: int
+    warm_tokens: int
+    cold_tokens: int
+
+
+@dataclass(frozen=True)
+class Started:
+    """The call was accepted. queue_position: requests that run first, 0 when this one runs."""
+
+    turn: int
+    queue_position: int
+    plan: ReusePlan
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Delta:
+    """New text in whole characters; token ids if `include_token_ids` was asked for."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A generated turn. durable: it survives `kill -9` and power loss."""
+
+    text: str
+    turn: int
+    finish_reason: str
+    stop_sequence: str
+    usage: Usage
+    timings: Timings
+    durable: bool
+    warnings: tuple[Warning, ...]
+    seed: int
+    repeated_result: bool
+    request_id: str
+    token_ids: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Appended:
+    """A turn that was added without generating."""
+
+    turn: int
+    usage: Usage
+    timings: Timings
+    durable: bool
+    warnings: tuple[Warning, ...]
+    repeated_result: bool
+    request_id: str
+
+
+@dataclass(frozen=True)
+class BlockUse:
+    """A block of a timeline and how many of its positions are used."""
+
+    key: str
+    kind: str
+    start: int
+    used: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class AgentInfo:
+    """turn: the last committed one, 0 before the first. tokens: positions. blocks: filled by `info` only."""
+
+    name: str
+    namespace: str
+    id: str
+    turn: int
+    tokens: int
+    residency: str
+    model_matches: bool
+    state_id: str
+    create_time: datetime | None
+    last_used_time: datetime | None
+    disk_bytes: int
+    ram_bytes: int
+    exactness: str
+    blocks: tuple[BlockUse, ...]
+
+
+@dataclass(frozen=True)
+class Rewound:
+    """tokens_to_recompute: positions to compute before the agent can go on; 0 for full attention."""
+
+    agent: AgentInfo
+    tokens_to_recompute: int
+
+
+@dataclass(frozen=True)
+class TurnMessage:
+    """A message of the record and the positions [start, end) that its tokens occupy."""
+
+    message: Message
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One committed change of a timeline, positions [start, end). messages: if asked for."""
+
+    number: int
+    kind: str
+    start: int
+    end: int
+    create_time: datetime | None
+    finish_reason: str
+    exactness: str
+    request_id: str
+    messages: tuple[TurnMessage, ...]
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """What the layers first..last got."""
+
+    first: int
+    last: int
+    kind: str
+    kv_heads: int
+    head_dim: int
+    bits: int
+    group_size: int
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    name: str
+    architecture: str
+    state_id: str
+    tokenizer_id: str
+    context_limit: int
+    numerics: str
+    device: str
+    compute_dtype: str
+    layers: tuple[LayerInfo, ...]
+    bytes: int
+    bytes_per_token: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """phase: LOADING, SERVING or STOPPING. progress: 0..1 while loading. model: None until it is known."""
+
+    version: str
+    phase: str
+    progress: float
+    message: str
+    model: ModelInfo | None
+    state_dir: str
+    uptime: timedelta
+    pid: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Gauges, and counters since the daemon's start."""
+
+    running: int
+    queued: int
+    hot_agents: int
+    agents: int
+    hot_bytes: int
+    disk_bytes: int
+    requests_total: int
+    errors_total: int
+    prefill_tokens_total: int
+    generated_tokens_total: int
+    reused_hot_tokens_total: int
+    reused_warm_tokens_total: int
+    recomputed_tokens_total: int
+    quarantined_blocks_total: int
+    mlx_active_bytes: int
+    mlx_peak_bytes: int

@@ -1,0 +1,48 @@
+"""How commands fail: one line on stderr, and an exit code that scripts can tell apart."""
+
+from __future__ import annotations
+
+from agentmem_daemon.cli import EXIT_NO_EXTRA, INSTALL_LINE
+from agentmem_daemon.cli.output import say
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_NOT_RUNNING = 3
+EXIT_INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """A command that cannot be done, found out before the daemon was asked."""
+
+    def __init__(self, message: str, reason: str, exit_code: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.message, self.reason, self.exit_code = message, reason, exit_code
+
+
+def report(error: Exception) -> int | None:
+    """Prints the line for `error` and returns its exit code; None, and nothing printed, if it is a defect of ours."""
+    import agentmem.errors
+    from agentmem_client import AgentmemError, DaemonNotRunning
+
+    match error:
+        case CommandError():
+            say_error(error.message, error.reason)
+            return error.exit_code
+        case DaemonNotRunning():  # its message says how to start one
+            say_error(error.message, error.reason or "DAEMON_NOT_RUNNING")
+            return EXIT_NOT_RUNNING
+        case AgentmemError():
+            say_error(error.message, error.reason or error.code)
+            return EXIT_FAILED
+        case agentmem.errors.AgentmemError():
+            say_error(error.message, error.reason.value)
+            return EXIT_FAILED
+        case ModuleNotFoundError():
+            say_error(f"The package {error.name} is not installed. Run: {INSTALL_LINE}", "PACKAGE_MISSING")
+            return EXIT_NO_EXTRA
+    return None
+
+
+def say_error(message: str, reason: str) -> None:
+    sentence = " ".join(message.split())
+    say(f"error: {sentence[:1].upper()}{sentence[1:]} [{reason}]")

@@ -1,0 +1,21 @@
+"""Options that several commands share. Help texts are written once, here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Socket = Annotated[
+    Path | None,
+    typer.Option("--socket", metavar="PATH", help="The daemon's socket. [default: AGENTMEM_SOCKET, else the usual place]"),
+]
+Namespace = Annotated[
+    str, typer.Option("--namespace", "-n", metavar="NAME", help="The agents' namespace. [default: default]", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document with stable keys.")]
+AgentName = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.")]
+Rebuild = Annotated[
+    bool, typer.Option("--rebuild", help="If another model computed the agent's memory, recompute it from the record.")
+]

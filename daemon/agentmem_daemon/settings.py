@@ -1,0 +1,51 @@
+"""What the daemon can be told: by arguments, else by AGENTMEM_* in the environment, else the defaults here."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from agentmem_client.discovery import default_socket_path, default_state_dir
+from pydantic import AfterValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path.expanduser()))
+
+
+def _loopback(host: str) -> str:
+    """A literal loopback address, so that no resolver decides who can reach the daemon."""
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return host
+    except ValueError:
+        pass
+    raise ValueError(f"the daemon listens on this machine only; {host!r} is not a loopback address such as 127.0.0.1")
+
+
+UserPath = Annotated[Path, AfterValidator(_absolute)]
+
+
+class DaemonSettings(BaseSettings):
+    """Paths become absolute. Raises pydantic.ValidationError, whose messages are for people."""
+
+    model_config = SettingsConfigDict(env_prefix="AGENTMEM_", env_ignore_empty=True, validate_default=True)
+
+    model: str | None = Field(None, description="Folder or Hugging Face id; the embedded model if unset.")
+    state: UserPath = Field(default_factory=default_state_dir, description="Folder of everything remembered.")
+    socket: UserPath = Field(default_factory=lambda data: default_socket_path(data["state"]))
+    tcp_host: Annotated[str, AfterValidator(_loopback)] = "127.0.0.1"
+    tcp_port: int | None = Field(None, ge=1, le=65535, description="Listen on this loopback port too.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_file: UserPath | None = Field(None, description="stderr if unset.")
+    shutdown_deadline_s: float = Field(10.0, ge=0, le=3600, description="Running turns get this long to finish.")
+    max_queue: int = Field(256, ge=1, description="Requests that may wait.")
+
+    @property
+    def tcp(self) -> tuple[str, int] | None:
+        return None if self.tcp_port is None else (self.tcp_host, self.tcp_port)

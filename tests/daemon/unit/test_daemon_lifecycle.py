@@ -1,0 +1,161 @@
+"""Start and stop in this process, with a stand-in for the engine that loads and fails as told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import grpc
+import pytest
+from agentmem_client.discovery import token_path
+from agentmem_daemon.lifecycle import run
+from agentmem_daemon.settings import DaemonSettings
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.v1 import admin_pb2, admin_pb2_grpc
+
+Open = Callable[[SimpleNamespace, Callable[[float, str], None]], object]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.root
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def settings(folder: Path) -> DaemonSettings:
+    return DaemonSettings(state=folder, socket=folder / "run" / "a.sock", shutdown_deadline_s=3)
+
+
+@pytest.fixture
+def opens(monkeypatch: pytest.MonkeyPatch) -> Callable[[Open], None]:
+    """Puts a stand-in where the engine is imported from."""
+
+    def put(open_engine: Open) -> None:
+        module = SimpleNamespace(Engine=SimpleNamespace(open=open_engine), EngineSettings=SimpleNamespace)
+        monkeypatch.setitem(sys.modules, "agentmem.engine.engine", module)  # type: ignore[misc]
+
+    return put
+
+
+def signal_self() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def left_in(folder: Path) -> set[str]:
+    return {file.name for file in (folder / "run").iterdir()}
+
+
+def test_start_serve_stop(settings: DaemonSettings, folder: Path, opens, engine) -> None:
+    seen: list[tuple[float, str]] = []
+
+    def open_engine(engine_settings: SimpleNamespace, on_progress: Callable[[float, str], None]) -> object:
+        assert (engine_settings.model, engine_settings.state_dir, engine_settings.max_queue) == (None, folder, 256)
+        on_progress(0.5, "half")
+        return engine
+
+    def on_progress(progress: float, message: str) -> None:
+        seen.append((progress, message))
+        if message.startswith("serving"):
+            assert settings.socket.stat().st_mode & 0o077 == 0
+            signal_self()
+
+    opens(open_engine)
+    umask = os.umask(0o022)
+    assert run(settings, on_progress) == 0
+    assert os.umask(umask) == 0o022
+    assert seen == [(0.5, "half"), (1.0, f"serving stand-in on {settings.socket}")]
+    assert engine.closed_with == 3
+    assert left_in(folder) == {"token", "a.sock.lock"}
+
+
+def test_loopback_tcp_asks_for_the_token_too(settings: DaemonSettings, opens, engine) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    opens(lambda engine_settings, on_progress: engine)
+    answers: list[object] = []
+
+    def ask() -> None:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = admin_pb2_grpc.AdminServiceStub(channel).GetStatus
+            try:
+                call(admin_pb2.GetStatusRequest(), timeout=5)
+            except grpc.RpcError as error:
+                answers.append(error.code())
+            token = token_path(settings.socket).read_text().strip()
+            metadata = (("authorization", f"Bearer {token}"),)
+            answers.append(call(admin_pb2.GetStatusRequest(), timeout=5, metadata=metadata).phase)
+        signal_self()
+
+    thread = threading.Thread(target=ask)
+    assert run(settings.model_copy(update={"tcp_port": port}), lambda progress, message: thread.start()) == 0
+    thread.join()
+    assert answers == [grpc.StatusCode.UNAUTHENTICATED, "SERVING"]
+
+
+def test_a_model_that_cannot_be_loaded(settings: DaemonSettings, folder: Path, opens, capsys) -> None:
+    def open_engine(engine_settings: SimpleNamespace, on_progress: object) -> object:
+        raise AgentmemError(Reason.MODEL_NOT_FOUND, "There is no model here.")
+
+    opens(open_engine)
+    assert run(settings) == 1
+    assert capsys.readouterr().err == "agentmem: There is no model here.\n"
+    assert left_in(folder) == {"token", "a.sock.lock"}
+
+
+def test_an_unexpected_failure_keeps_its_message_to_itself(settings: DaemonSettings, opens, capsys) -> None:
+    def open_engine(engine_settings: SimpleNamespace, on_progress: object) -> object:
+        raise RuntimeError("MARKER")
+
+    opens(open_engine)
+    assert run(settings) == 1
+    output = capsys.readouterr()
+    assert "MARKER" not in output.err + output.out
+    assert "builtins.RuntimeError" in output.err
+
+
+def test_a_second_daemon_is_refused(settings: DaemonSettings, opens, engine, capsys) -> None:
+    opens(lambda engine_settings, on_progress: engine)
+    codes: list[int] = []
+
+    async def second() -> None:
+        from agentmem_daemon.errors import StartError
+        from agentmem_daemon.lifecycle import serve
+
+        with pytest.raises(StartError, match=f"pid {os.getpid()}"):
+            await serve(settings)
+        assert settings.socket.is_socket()
+        codes.append(1)
+
+    def on_progress(progress: float, message: str) -> None:
+        thread = threading.Thread(target=lambda: (asyncio.run(second()), signal_self()))
+        thread.start()
+
+    assert run(settings, on_progress) == 0
+    assert codes == [1]
+
+
+def test_told_to_stop_while_loading(settings: DaemonSettings, folder: Path, opens, engine) -> None:
+    def open_engine(engine_settings: SimpleNamespace, on_progress: object) -> object:
+        signal_self()
+        threading.Event().wait(0.2)
+        return engine
+
+    opens(open_engine)
+    seen: list[str] = []
+    assert run(settings, lambda progress, message: seen.append(message)) == 0
+    assert seen == []
+    assert engine.closed_with == 3
+    assert left_in(folder) == {"token", "a.sock.lock"}

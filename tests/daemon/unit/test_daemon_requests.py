@@ -1,0 +1,155 @@
+"""Requests are taken strictly: good ones arrive whole, each mistake gets its one reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from agentmem_daemon import requests
+
+from agentmem.engine.request import ChatInput, OnCancel, Sampling, TextInput, TokenInput
+from agentmem.errors import AgentmemError, Reason
+from agentmem.types import AgentRef, Message, ToolCall
+from agentmem.v1 import agents_pb2, generation_pb2, types_pb2
+
+TEXT = types_pb2.Input(text="hi")
+ALICE = types_pb2.AgentRef(name="alice")
+
+
+def chat(**message: Any) -> types_pb2.Input:
+    return types_pb2.Input(chat=types_pb2.ChatMessages(messages=[types_pb2.ChatMessage(**message)]))
+
+
+def said(*texts: str) -> list[types_pb2.ContentPart]:
+    return [types_pb2.ContentPart(text=text) for text in texts]
+
+
+def call(name: str = "look", arguments: str = "{}") -> types_pb2.ToolCall:
+    return types_pb2.ToolCall(id="1", name=name, arguments=arguments)
+
+
+def generate(**fields: Any) -> Any:
+    return requests.generate_request(generation_pb2.GenerateRequest(**({"agent": ALICE, "input": TEXT} | fields)))
+
+
+def test_defaults() -> None:
+    request = generate()
+    assert request.agent == AgentRef("default", "alice")
+    assert request.input == TextInput("hi")
+    assert request.sampling == Sampling()
+    assert (request.on_cancel, request.create, request.rebuild) == (OnCancel.COMMIT, False, False)
+    assert (request.request_id, request.expect_turn) == ("", None)
+
+
+def test_everything_set() -> None:
+    sampling = generation_pb2.Sampling(temperature=0.5, top_p=0.9, top_k=40, seed=0, max_tokens=1, stop=["a", "é"])
+    request = generate(
+        agent=types_pb2.AgentRef(namespace="team", name="../Bob 🙂"),
+        mode=generation_pb2.INPUT_MODE_APPEND,
+        sampling=sampling,
+        on_cancel=generation_pb2.ON_CANCEL_DISCARD,
+        create=True,
+        rebuild=True,
+        request_id="once",
+        expect_turn=0,
+    )
+    assert request.agent == AgentRef("team", "../Bob 🙂")
+    assert request.sampling == Sampling(0.5, 0.9, 40, 0, 1, ("a", "é"))
+    assert (request.on_cancel, request.create, request.rebuild) == (OnCancel.DISCARD, True, True)
+    assert (request.request_id, request.expect_turn) == ("once", 0)
+
+
+def test_append_has_no_sampling() -> None:
+    request = requests.append_request(generation_pb2.AppendRequest(agent=ALICE, input=TEXT, expect_turn=2))
+    assert (request.sampling, request.expect_turn) == (None, 2)
+
+
+def test_messages_keep_all_they_have() -> None:
+    given = chat(role="assistant", parts=said("a", "b"), tool_calls=[call(arguments='{"x": 1}')], reasoning="why")
+    answer = chat(role="tool", parts=said("found"), tool_call_id="1")
+    given.chat.messages.extend(answer.chat.messages)
+    assert requests.turn_input(given) == ChatInput(
+        (
+            Message("assistant", ("a", "b"), (ToolCall("1", "look", '{"x": 1}'),), "", "why"),
+            Message("tool", ("found",), (), "1"),
+        )
+    )
+
+
+def test_token_ids() -> None:
+    given = types_pb2.Input(token_ids=types_pb2.TokenIds(ids=[0, 2**32 - 1]))
+    assert requests.turn_input(given) == TokenInput((0, 2**32 - 1))
+
+
+@pytest.mark.parametrize("name", ["a", "a" * 256, "é" * 128, "a/b", "..", "🙂", "Bob", "a\u2028b"])
+def test_names_that_do(name: str) -> None:
+    assert requests.agent_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "a" * 257, "é" * 129, "a\nb", "\0", "a\x7f", "a\x85"])
+def test_names_that_do_not(name: str) -> None:
+    with pytest.raises(AgentmemError) as caught:
+        requests.agent_name(name)
+    assert caught.value.reason is Reason.AGENT_NAME_INVALID
+
+
+BAD_SAMPLING: list[dict[str, Any]] = [
+    {"temperature": float("nan")},
+    {"temperature": float("inf")},
+    {"temperature": -0.1},
+    {"temperature": 101},
+    {"top_p": float("nan")},
+    {"top_p": 0.0},
+    {"top_p": 1.1},
+    {"top_p": -1},
+    {"max_tokens": 0},
+    {"stop": ["x"] * 17},
+    {"stop": [""]},
+    {"stop": ["ok", "é" * 129]},
+]
+MISTAKES: list[tuple[dict[str, Any], Reason]] = [
+    ({"agent": None}, Reason.AGENT_NAME_INVALID),
+    ({"agent": types_pb2.AgentRef(name="a", namespace="n\n")}, Reason.NAMESPACE_INVALID),
+    ({"agent": types_pb2.AgentRef(name="a", namespace="n" * 257)}, Reason.NAMESPACE_INVALID),
+    ({"mode": 9}, Reason.INPUT_INVALID),
+    ({"on_cancel": 9}, Reason.INPUT_INVALID),
+    ({"request_id": "r" * 257}, Reason.INPUT_INVALID),
+    ({"request_id": "r\n"}, Reason.INPUT_INVALID),
+    ({"input": None}, Reason.EMPTY_INPUT),
+    ({"input": types_pb2.Input()}, Reason.EMPTY_INPUT),
+    ({"input": types_pb2.Input(text="")}, Reason.EMPTY_INPUT),
+    ({"input": types_pb2.Input(token_ids=types_pb2.TokenIds())}, Reason.EMPTY_INPUT),
+    ({"input": types_pb2.Input(chat=types_pb2.ChatMessages())}, Reason.EMPTY_INPUT),
+    ({"input": chat(role="user")}, Reason.EMPTY_INPUT),
+    ({"input": chat(role="user", parts=said("", ""))}, Reason.EMPTY_INPUT),
+    ({"input": chat(parts=said("hi"))}, Reason.ROLE_INVALID),
+    ({"input": chat(role="User", parts=said("hi"))}, Reason.ROLE_INVALID),
+    ({"input": chat(role="user", parts=[types_pb2.ContentPart()])}, Reason.INPUT_INVALID),
+    ({"input": chat(role="user", parts=said("hi"), tool_calls=[call()])}, Reason.INPUT_INVALID),
+    ({"input": chat(role="user", parts=said("hi"), tool_call_id="1")}, Reason.INPUT_INVALID),
+    ({"input": chat(role="user", parts=said("hi"), reasoning="so")}, Reason.INPUT_INVALID),
+    ({"input": chat(role="assistant", tool_calls=[call(name="")])}, Reason.INPUT_INVALID),
+    ({"input": chat(role="assistant", tool_calls=[call(arguments="")])}, Reason.INPUT_INVALID),
+    ({"input": chat(role="assistant", tool_calls=[call(arguments="[1]")])}, Reason.INPUT_INVALID),
+    ({"input": chat(role="assistant", tool_calls=[call(arguments='{"a":' * 100_000)])}, Reason.INPUT_INVALID),
+    *(({"sampling": generation_pb2.Sampling(**fields)}, Reason.SAMPLING_INVALID) for fields in BAD_SAMPLING),
+]
+
+
+@pytest.mark.parametrize(("fields", "reason"), MISTAKES)
+def test_each_mistake_has_its_reason(fields: dict[str, Any], reason: Reason) -> None:
+    with pytest.raises(AgentmemError) as caught:
+        generate(**fields)
+    assert caught.value.reason is reason
+    assert caught.value.message.endswith(".")
+
+
+def test_error_sentences_do_not_quote_what_was_said() -> None:
+    with pytest.raises(AgentmemError) as caught:
+        generate(input=chat(role="SECRET", parts=said("SECRET")))
+    assert "SECRET" not in caught.value.message + str(caught.value.metadata)
+
+
+def test_expect_turn_zero_is_not_unset() -> None:
+    assert requests.expect_turn(agents_pb2.DeleteAgentRequest()) is None
+    assert requests.expect_turn(agents_pb2.DeleteAgentRequest(expect_turn=0)) == 0

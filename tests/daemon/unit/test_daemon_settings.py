@@ -1,0 +1,54 @@
+"""Settings: arguments before the environment before the defaults; nothing but loopback."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from agentmem_client.discovery import default_socket_path
+from agentmem_daemon.settings import DaemonSettings
+from pydantic import ValidationError
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AGENTMEM_")]:
+        monkeypatch.delenv(name)
+
+
+def test_socket_follows_the_state_folder() -> None:
+    settings = DaemonSettings(state=Path("/x/y"))
+    assert settings.socket == default_socket_path(Path("/x/y"))
+    assert (settings.model, settings.tcp, settings.shutdown_deadline_s, settings.max_queue) == (None, None, 10.0, 256)
+
+
+def test_environment_and_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTMEM_STATE", "~/mem")
+    monkeypatch.setenv("AGENTMEM_MODEL", "org/model")
+    monkeypatch.setenv("AGENTMEM_TCP_PORT", "5000")
+    monkeypatch.setenv("AGENTMEM_SOCKET", "")
+    settings = DaemonSettings(tcp_port=6000)
+    assert settings.state == Path.home() / "mem"
+    assert (settings.model, settings.tcp) == ("org/model", ("127.0.0.1", 6000))
+    assert settings.socket.is_absolute()
+
+
+@pytest.mark.parametrize(("host", "becomes"), [("localhost", "127.0.0.1"), ("::1", "::1"), ("127.0.0.2", "127.0.0.2")])
+def test_loopback_hosts(host: str, becomes: str) -> None:
+    assert DaemonSettings(tcp_host=host, tcp_port=1).tcp == (becomes, 1)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", ""])
+def test_other_hosts_are_refused(host: str) -> None:
+    with pytest.raises(ValidationError, match="this machine only"):
+        DaemonSettings(tcp_host=host)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"tcp_port": 0}, {"tcp_port": 65536}, {"log_level": "LOUD"}, {"shutdown_deadline_s": -1}, {"max_queue": 0}],
+)
+def test_bad_values_are_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        DaemonSettings(**fields)  # type: ignore[arg-type]

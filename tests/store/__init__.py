@@ -1,0 +1,1 @@
+"""Tests of agentmem.store, on real files."""

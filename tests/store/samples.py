@@ -1,0 +1,144 @@
+"""Small blocks and records, a file seam that fails on demand, and a look at what lies on the disk."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from agentmem.store.blockfile import Block, id_bytes
+from agentmem.store.files import Files
+from agentmem.store.keys import block_key
+from agentmem.store.layout import RawTensor
+from agentmem.store.records import BlockUse, TurnRecord
+from agentmem.store.rows import AgentRow
+from agentmem.store.store import Store
+from agentmem.types import BlockKind, Exactness, FinishReason, Message, Timings, TurnKind, TurnMessage, Usage
+
+SECRET = bytes(range(32))
+STATE_ID = "state-1"
+
+
+def make_block(ids: list[int], *, parent: bytes = b"", secret: bytes = SECRET, start: int = 0) -> Block:
+    """A block whose tensors' rows depend on the ids alone, as real state depends on its inputs."""
+    array = np.array(ids, dtype=np.int32)
+    count = len(ids)
+    rows = np.arange(2 * count * 4, dtype=np.uint32).reshape(1, 2, count, 4) + array[None, None, :, None].astype(
+        np.uint32
+    )
+    scales = (rows[..., :1] / 7).astype(np.float16)
+    tensors = {
+        "attn.k.weight": RawTensor("U32", rows.shape, rows),
+        "attn.k.scales": RawTensor("F16", scales.shape, scales),
+        "attn.k.biases": RawTensor("BF16", scales.shape, scales.view(np.uint16)),
+        "attn.v.weight": RawTensor("F32", rows.shape, rows.astype(np.float32)),
+    }
+    key = block_key(secret, parent, STATE_ID, BlockKind.TEXT, id_bytes(array))
+    return Block(key, parent, STATE_ID, BlockKind.TEXT, start, array, tensors, "reference", 64, 4)
+
+
+def make_record(agent: AgentRow, ids: list[int], blocks: list[BlockUse], **changes: Any) -> TurnRecord:
+    """The agent's next turn: `ids` follow its timeline."""
+    message = Message("user", ("Grüße \U0001f30d", "second part"))
+    record = TurnRecord(
+        agent_id=agent.id,
+        namespace=agent.namespace,
+        agent_name=agent.name,
+        number=agent.turn + 1,
+        kind=TurnKind.GENERATE,
+        start=agent.tokens,
+        end=agent.tokens + len(ids),
+        state_id=STATE_ID,
+        tokenizer_id="tokenizer-1",
+        base_blocks=0,
+        blocks=tuple(blocks),
+        ids=np.array(ids, dtype=np.int32),
+        messages=(TurnMessage(message, agent.tokens, agent.tokens + len(ids)),),
+        open=False,
+        finish_reason=FinishReason.STOP,
+        stop_sequence="",
+        exactness=Exactness.EXACT,
+        request_id="",
+        created=1234.5,
+        usage=Usage(prompt_tokens=len(ids)),
+        timings=Timings(queue_s=0.1),
+        seed=2**64 - 1,
+        warnings=(),
+    )
+    return replace(record, **changes)
+
+
+def add_turn(store: Store, agent: AgentRow, ids: list[int], **changes: Any) -> tuple[AgentRow, Block]:
+    """Commits a turn whose whole timeline is one growing partial block, as an agent's first 256 positions are."""
+    secret = store.namespace(agent.namespace).secret
+    block = make_block([*store.ids(agent.id).tolist(), *ids], secret=secret)
+    store.commit(make_record(agent, ids, [BlockUse(block.key, block.tokens)], **changes), [block])
+    row = store.agent(agent.namespace, agent.name)
+    assert row is not None
+    return row, block
+
+
+def reseal(data: bytes, header: bytes) -> bytes:
+    """The file with another header and a checksum to match: what a hostile writer could make."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    found = re.search(rb'"checksum":"([0-9a-f]{32})"', header)
+    blank = header if found is None else header[: found.start(1)] + b"0" * 32 + header[found.end(1) :]
+    length = len(header).to_bytes(8, "little")
+    digest = xxhash.xxh3_128(length + blank + data[end:]).hexdigest().encode()
+    return (
+        length + (header if found is None else header[: found.start(1)] + digest + header[found.end(1) :]) + data[end:]
+    )
+
+
+def files_below(folder: Path, *suffixes: str) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name.endswith(suffixes))
+
+
+class Crash(BaseException):
+    """The process dies: nothing is cleaned up."""
+
+
+class FailingFiles(Files):
+    """Counts operations, and raises `error` instead of doing operation number `fail_at` (and any after it)."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.count = 0
+        self.fail_at: int | None = None
+        self.error = error
+
+    def _step(self) -> None:
+        self.count += 1
+        if self.error is not None and self.fail_at is not None and self.count >= self.fail_at:
+            raise self.error
+
+    def create(self, path: Path, data: bytes) -> None:
+        try:
+            self._step()
+        except BaseException:
+            super().create(path, data[: len(data) // 2])
+            raise
+        super().create(path, data)
+
+    def sync(self, path: Path) -> None:
+        self._step()
+        super().sync(path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._step()
+        super().rename(source, target)
+
+    def unlink(self, path: Path) -> None:
+        self._step()
+        super().unlink(path)
+
+    def make_folder(self, path: Path) -> None:
+        self._step()
+        super().make_folder(path)
+
+    def remove_folder(self, path: Path) -> None:
+        self._step()
+        super().remove_folder(path)
