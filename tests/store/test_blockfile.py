@@ -227,7 +227,7 @@ def test_blocks_that_contradict_themselves_are_not_written() -> None:
         replace(BLOCK, tensors={"a": replace(tensor, shape=(1,))}),
         replace(BLOCK, tensors={"a": RawTensor("U32", (0,), np.empty(0, np.uint32))}),
     ):
-        with pytest.raises(ValueError, match="tensor|positions"):
+        with pytest.raises(ValueError, match=r"tensor|positions"):
             encode(wrong)
 
 

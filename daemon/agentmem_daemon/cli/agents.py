@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ from agentmem_daemon.cli.connect import connect
 from agentmem_daemon.cli.errors import EXIT_FAILED, report
 from agentmem_daemon.cli.figures import ago, moment, size
 from agentmem_daemon.cli.options import AgentName, Json, Namespace, Socket
-from agentmem_daemon.cli.output import print_json, print_table, say
+from agentmem_daemon.cli.output import plain, print_json, print_table, say
 
 if TYPE_CHECKING:
     from agentmem_client import AgentInfo, Turn
@@ -22,19 +21,19 @@ KEY_PREFIX = 12
 """Hex digits of a block key that a table shows."""
 
 
-def ps(socket: Socket = None, namespace: Namespace = "", as_json: Json = False) -> None:
+def ps(socket: Socket = None, namespace: Namespace = "default", as_json: Json = False) -> None:
     """List the agents whose memory is in RAM."""
     _list_agents(socket, namespace, as_json, hot_only=True)
 
 
-def ls(socket: Socket = None, namespace: Namespace = "", as_json: Json = False) -> None:
+def ls(socket: Socket = None, namespace: Namespace = "default", as_json: Json = False) -> None:
     """List all agents."""
     _list_agents(socket, namespace, as_json, hot_only=False)
 
 
 def _list_agents(socket: Socket, namespace: str, as_json: bool, hot_only: bool) -> None:
-    with connect(socket, namespace) as client:
-        agents = list(client.agents(hot_only=hot_only))
+    with connect(socket) as client:
+        agents = list(client.agents(namespace, hot_only=hot_only))
     if as_json:
         print_json({"agents": [_facts(agent) for agent in agents]})
     elif agents:
@@ -47,21 +46,29 @@ def print_agents(agents: Sequence[AgentInfo]) -> None:
     print_table(
         ("NAME", "STATE", "TURNS>", "TOKENS>", "RAM>", "DISK>", "LAST USED"),
         [
-            (a.name, _state(a), str(a.turn), str(a.tokens), size(a.ram_bytes), size(a.disk_bytes), ago(a.last_used_time))
+            (
+                a.name,
+                _state(a),
+                str(a.turn),
+                str(a.tokens),
+                size(a.ram_bytes),
+                size(a.disk_bytes),
+                ago(a.last_used_time),
+            )
             for a in agents
         ],
     )
 
 
-def show(agent: AgentName, socket: Socket = None, namespace: Namespace = "", as_json: Json = False) -> None:
+def show(agent: AgentName, socket: Socket = None, namespace: Namespace = "default", as_json: Json = False) -> None:
     """Show an agent's turns, blocks and usage."""
-    with connect(socket, namespace) as client:
-        handle = client.agent(agent)
+    with connect(socket) as client:
+        handle = client.agent(agent, namespace)
         info, turns = handle.info(), list(handle.turns())
         model = client.status().model
     limit = model.context_limit if model else 0
     if as_json:
-        print_json({"agent": asdict(info), "turns": turns_as_json(turns), "totals": totals(info, turns, limit)})
+        print_json({"agent": info, "turns": turns_as_json(turns), "totals": totals(info, turns, limit)})
     else:
         print_agent(info, turns, limit)
 
@@ -82,7 +89,14 @@ def print_agent(info: AgentInfo, turns: Sequence[Turn], context_limit: int) -> N
     print_table(
         ("TURN>", "KIND", "POSITIONS", "TOKENS>", "FINISH", "WHEN"),
         [
-            (str(t.number), t.kind, f"{t.start}..{t.end}", str(t.end - t.start), t.finish_reason or "-", moment(t.create_time))
+            (
+                str(t.number),
+                t.kind,
+                f"{t.start}..{t.end}",
+                str(t.end - t.start),
+                t.finish_reason or "-",
+                moment(t.create_time),
+            )
             for t in turns
         ],
     )
@@ -120,30 +134,32 @@ def totals(info: AgentInfo, turns: Sequence[Turn], context_limit: int) -> dict[s
 
 
 def turns_as_json(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    return [_without(asdict(turn), "messages") for turn in turns]
+    return [_without(turn, "messages") for turn in turns]
 
 
 def rm(
     agents: Annotated[list[str], typer.Argument(metavar="AGENT...", help="The agents' names.", show_default=False)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     socket: Socket = None,
-    namespace: Namespace = "",
+    namespace: Namespace = "default",
     as_json: Json = False,
 ) -> None:
     """Forget agents for good. Asks first."""
+    from agentmem_client import AgentmemError, DaemonNotRunning
+
     if not yes:
         if not sys.stdin.isatty():
             raise typer.BadParameter("Nobody is there to be asked: add --yes.", param_hint="--yes")
         typer.confirm(f"Forget {', '.join(map(repr, agents))} for good?", abort=True, err=True)
     deleted, failed = [], False
-    with connect(socket, namespace) as client:
+    with connect(socket) as client:
         for name in dict.fromkeys(agents):
             try:
-                freed = client.agent(name).delete()
-            except Exception as error:  # the others can go all the same
-                code = report(error)
-                if code != EXIT_FAILED:
-                    raise
+                freed = client.agent(name, namespace).delete()
+            except DaemonNotRunning:
+                raise
+            except AgentmemError as error:  # the others can go all the same
+                report(error)
                 failed = True
                 continue
             deleted.append({"agent": name, "freed_bytes": freed})
@@ -159,9 +175,9 @@ def _state(agent: AgentInfo) -> str:
 
 
 def _facts(agent: AgentInfo) -> dict[str, Any]:
-    return _without(asdict(agent), "blocks")
+    return _without(agent, "blocks")
 
 
-def _without(document: dict[str, Any], key: str) -> dict[str, Any]:
-    """Lists leave out what only a closer look has."""
-    return {name: value for name, value in document.items() if name != key}
+def _without(result: Any, key: str) -> dict[str, Any]:
+    """A result as JSON, less what only a closer look has."""
+    return {name: value for name, value in plain(result).items() if name != key}

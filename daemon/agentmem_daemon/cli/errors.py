@@ -29,7 +29,7 @@ def report(error: Exception) -> int | None:
             say_error(error.message, error.reason)
             return error.exit_code
         case DaemonNotRunning():  # its message says how to start one
-            say_error(error.message, error.reason or "DAEMON_NOT_RUNNING")
+            say_error(error.message, "DAEMON_NOT_RUNNING")
             return EXIT_NOT_RUNNING
         case AgentmemError():
             say_error(error.message, error.reason or error.code)

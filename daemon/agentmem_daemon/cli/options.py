@@ -9,10 +9,15 @@ import typer
 
 Socket = Annotated[
     Path | None,
-    typer.Option("--socket", metavar="PATH", help="The daemon's socket. [default: AGENTMEM_SOCKET, else the usual place]"),
+    typer.Option(
+        "--socket", metavar="PATH", help="The daemon's socket. [default: AGENTMEM_SOCKET, else the usual place]"
+    ),
 ]
 Namespace = Annotated[
-    str, typer.Option("--namespace", "-n", metavar="NAME", help="The agents' namespace. [default: default]", show_default=False)
+    str,
+    typer.Option(
+        "--namespace", "-n", metavar="NAME", help="The agents' namespace. [default: default]", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document with stable keys.")]
 AgentName = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.")]

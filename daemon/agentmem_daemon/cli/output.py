@@ -45,7 +45,9 @@ def plain(value: Any) -> Any:
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], stream: TextIO | None = None) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], header: bool = True, stream: TextIO | None = None
+) -> None:
     """A borderless table. Columns whose title ends in '>' are set flush right, and lose the sign.
 
     A narrow terminal folds long cells; nothing is ever cut off. In a pipe there is no colour and no folding.
@@ -55,7 +57,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], stream: T
     from rich.text import Text
 
     stream = stream or sys.stdout
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=header)
     for title in columns:
         right = title.endswith(">")
         table.add_column(title.removesuffix(">"), justify="right" if right else "left", overflow="fold", no_wrap=right)

@@ -1,0 +1,35 @@
+"""What a turn cost and what went wrong on the way, on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from agentmem_daemon.cli.figures import seconds, size
+from agentmem_daemon.cli.output import say
+
+if TYPE_CHECKING:
+    from agentmem_client import Timings, Usage, Warning
+
+
+def say_warnings(warnings: Iterable[Warning]) -> None:
+    for warning in warnings:
+        say(f"warning: {warning.message} [{warning.reason}]")
+
+
+def say_stats(turn: int, usage: Usage, timings: Timings, finish_reason: str = "") -> None:
+    ending = f", {finish_reason}" if finish_reason else ""
+    rate = f", {usage.generated_tokens / timings.decode_s:.0f} tokens/s" if timings.decode_s > 0 else ""
+    say(f"turn {turn}{ending}, {usage.exactness}")
+    say(
+        f"tokens: {usage.reused_hot_tokens} reused from RAM, {usage.reused_warm_tokens} from disk, "
+        f"{usage.recomputed_tokens} recomputed, {usage.prefill_tokens} new, {usage.generated_tokens} generated"
+    )
+    say(
+        f"time: {seconds(timings.ttft_s)} to the first token (queue {seconds(timings.queue_s)}, restore "
+        f"{seconds(timings.restore_s)}, prefill {seconds(timings.prefill_s)}), decode {seconds(timings.decode_s)}{rate}, "
+        f"commit {seconds(timings.commit_s)}"
+    )
+    say(f"disk: {size(usage.bytes_read)} read, {size(usage.bytes_written)} written")
+    for miss in usage.misses:
+        say(f"recomputed: {miss.tokens} tokens from position {miss.position} [{miss.reason}]")

@@ -1,0 +1,30 @@
+"""`version`: this command's version, and the daemon's if one runs."""
+
+from __future__ import annotations
+
+from agentmem import __version__
+from agentmem_daemon.cli.connect import connect
+from agentmem_daemon.cli.options import Json, Socket
+from agentmem_daemon.cli.output import print_json
+
+TIMEOUT_S = 2.0
+
+
+def version(socket: Socket = None, as_json: Json = False) -> None:
+    """Print the version, and the daemon's if it runs."""
+    from agentmem_client import AgentmemError
+
+    daemon: dict[str, str] | None = None
+    try:
+        with connect(socket) as client:
+            status = client.status(timeout=TIMEOUT_S)
+            model = status.model.name if status.model else ""
+            daemon = {"version": status.version, "phase": status.phase, "model": model}
+    except AgentmemError:
+        pass  # whatever is wrong with the daemon, this command has a version
+    if as_json:
+        print_json({"version": __version__, "daemon": daemon})
+        return
+    print(f"agentmem {__version__}")
+    if daemon:
+        print(f"daemon {daemon['version']}, {daemon['phase'].lower()} {daemon['model']}".rstrip())

@@ -1,0 +1,1 @@
+"""The main job, shown on the embedded model: three agents remember across a SIGKILL."""

@@ -1,0 +1,203 @@
+"""Crashes and full disks at every single file operation: the previous turn, or the new one, and nothing in between."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.store.records import BlockUse
+from agentmem.store.store import Store
+from tests.store.samples import Crash, FailingFiles, add_turn, files_below, make_block, make_record
+
+Change = Callable[[Store], object]
+
+
+def two_blocks(store: Store) -> None:
+    """Alice's second turn: her partial block grows into a full one, and another begins."""
+    agent = store.agent("default", "alice")
+    assert agent is not None
+    secret = store.namespace("default").secret
+    full = make_block(list(range(256)), secret=secret)
+    tail = make_block([7], parent=full.key, secret=secret, start=256)
+    ids = [*range(3, 256), 7]
+    store.commit(make_record(agent, ids, [BlockUse(full.key, 256), BlockUse(tail.key, 1)]), [full, tail])
+
+
+def new_namespace(store: Store) -> None:
+    add_turn(store, store.create_agent("another", "carol"), [1, 2])
+
+
+def delete(store: Store) -> None:
+    store.delete_agent("default", "alice")
+
+
+def quarantine_and_replace(store: Store) -> None:
+    agent = store.agent("default", "alice")
+    assert agent is not None
+    (use,) = store.timeline(agent.id)
+    block, _ = store.read_block("default", use.key)
+    store.quarantine(use.key, "TEST")
+    store.replace_block("default", block)
+
+
+CHANGES = [two_blocks, new_namespace, delete, quarantine_and_replace]
+
+
+def base(folder: Path) -> None:
+    """Alice with three tokens, and bob who shares nothing with her."""
+    store = Store.open(folder)
+    add_turn(store, store.create_agent("default", "alice"), [0, 1, 2])
+    add_turn(store, store.create_agent("default", "bob"), [5, 6])
+    store.close()
+
+
+def operations(folder: Path, change: Change) -> int:
+    """How many file operations the change takes."""
+    base(folder)
+    files = FailingFiles()
+    store = Store.open(folder, files)
+    before = files.count
+    change(store)
+    store.close()
+    shutil.rmtree(folder)
+    return files.count - before
+
+
+def check(folder: Path, *, blocks_may_be_missing: bool = False) -> dict[str, list[int]]:
+    """Opens the store and reads all of it; no file may be there that isn't in use. Ids by agent name."""
+    store = Store.open(folder)
+    agents = [agent for namespace in ("default", "another") for agent in store.agents(namespace)]
+    keys = set()
+    for agent in agents:
+        assert [turn.number for turn in store.turns(agent.id)] == list(range(1, agent.turn + 1))
+        for number in range(1, agent.turn + 1):
+            keys |= {use.key for use in store.timeline(agent.id, number)}
+        for use in store.timeline(agent.id):
+            if not blocks_may_be_missing:
+                block, _ = store.read_block(agent.namespace, use.key)
+                assert block.tokens >= use.used
+    records = {folder / "turns" / agent.id / f"{n:08d}.json" for agent in agents for n in range(1, agent.turn + 1)}
+    assert set(files_below(folder / "turns", "")) == records
+    on_disk = {bytes.fromhex(path.stem) for path in files_below(folder / "blocks", "")}
+    assert on_disk <= keys
+    assert blocks_may_be_missing or on_disk == keys
+    assert files_below(folder, ".tmp") == []
+    ids = {agent.name: store.ids(agent.id).tolist() for agent in agents}
+    store.close()
+    return ids
+
+
+def allowed(change: Change) -> list[dict[str, list[int]]]:
+    """What may be there afterwards: the state before, and the one after."""
+    before = {"alice": [0, 1, 2], "bob": [5, 6]}
+    if change is two_blocks:
+        return [before, before | {"alice": [*range(256), 7]}]
+    if change is new_namespace:
+        return [before, before | {"carol": []}, before | {"carol": [1, 2]}]
+    if change is delete:
+        return [before, {"bob": [5, 6]}]
+    return [before]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_crash_at_any_operation(tmp_path: Path, change: Change) -> None:
+    count = operations(tmp_path / "count", change)
+    assert count >= 3
+    seen = []
+    for step in range(1, count + 1):
+        folder = tmp_path / str(step)
+        base(folder)
+        files = FailingFiles(Crash())
+        store = Store.open(folder, files)
+        files.fail_at = files.count + step
+        with pytest.raises(Crash):
+            change(store)
+        store.close()
+        seen.append(check(folder, blocks_may_be_missing=change is quarantine_and_replace))
+        assert seen[-1] in allowed(change)
+    assert seen[0] == allowed(change)[0] or change is delete
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_full_disk_at_any_operation(tmp_path: Path, change: Change) -> None:
+    for step in range(1, operations(tmp_path / "count", change) + 1):
+        folder = tmp_path / str(step)
+        base(folder)
+        files = FailingFiles(OSError(28, "No space left on device"))
+        store = Store.open(folder, files)
+        files.fail_at = files.count + step
+        failed = False
+        try:
+            change(store)
+        except AgentmemError as error:
+            failed = True
+            assert error.reason is Reason.STORE_UNWRITABLE
+            assert "No space left" in error.message
+        files.fail_at = None
+        if change is two_blocks:
+            agent = store.agent("default", "alice")
+            assert agent is not None
+            assert agent.turn == (1 if failed else 2), "a commit that failed is not visible"
+            if failed:
+                change(store)
+        store.close()
+        ids = check(folder, blocks_may_be_missing=change is quarantine_and_replace)
+        assert ids in allowed(change)
+        assert change is not two_blocks or ids == allowed(change)[1]
+
+
+def test_a_commit_that_fails_cleans_up_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    base(folder)
+    files = FailingFiles()
+    store = Store.open(folder, files)
+    before = files_below(folder / "blocks", "") + files_below(folder / "turns", "")
+    real = files.sync
+    records = []
+
+    def sync(path: Path) -> None:
+        if path.suffix == ".tmp" and "turns" in path.parts:
+            records.append(path)
+            raise OSError(28, "No space left on device")
+        real(path)
+
+    files.sync = sync  # type: ignore[method-assign]
+    with pytest.raises(AgentmemError):
+        two_blocks(store)
+    assert len(records) == 1, "blocks had been written when the record failed"
+    assert files_below(folder / "blocks", "") + files_below(folder / "turns", "") == before
+    store.close()
+
+
+def test_a_crash_in_setting_up_a_folder(tmp_path: Path) -> None:
+    files = FailingFiles()
+    Store.open(tmp_path / "count", files).close()
+    for step in range(1, files.count + 1):
+        folder = tmp_path / str(step)
+        failing = FailingFiles(Crash())
+        failing.fail_at = step
+        with pytest.raises(Crash):
+            Store.open(folder, failing)
+        assert check(folder) == {}
+        assert (folder / "format.json").exists()
+
+
+def test_a_crash_between_record_and_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "state"
+    base(folder)
+    store = Store.open(folder)
+
+    def crash(*_: object) -> None:
+        raise Crash
+
+    monkeypatch.setattr(store._catalog, "commit", crash)
+    with pytest.raises(Crash):
+        two_blocks(store)
+    store.close()
+    assert len(files_below(folder / "turns", ".json")) == 3
+    assert check(folder) == allowed(two_blocks)[0]
+    assert len(files_below(folder / "turns", ".json")) == 2
