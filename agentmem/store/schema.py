@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,7 @@ CREATE TABLE requests (
 ) WITHOUT ROWID;
 CREATE INDEX requests_created ON requests (created);
 """
+_NAMES = set(re.findall(r"CREATE (?:TABLE|INDEX) (\w+)", _TABLES))
 
 _UNWRITABLE = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_LOCKED,
@@ -117,6 +119,8 @@ def _prepare(db: sqlite3.Connection, must_exist: bool) -> None:
             for statement in _TABLES.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={VERSION}")
+    elif {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE sql IS NOT NULL")} != _NAMES:
+        raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog lacks tables, or has others.")
     elif (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
         raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog is damaged.", verdict=verdict)
     db.execute("PRAGMA foreign_keys=ON")

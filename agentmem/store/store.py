@@ -228,7 +228,10 @@ class Store:
     # Blocks and bytes
 
     def read_block(self, namespace: str, key: bytes) -> tuple[Block, int]:
-        """A verified block, and the bytes read. Raises BlockUnreadable."""
+        """A verified block, and the bytes read. Raises BlockUnreadable.
+
+        MISSING may also mean that a commit superseded the block since its timeline was asked for: ask again.
+        """
         row = self._catalog.blocks([key]).get(key)
         if row is None:
             raise BlockUnreadable(Unreadable.MISSING, "the catalog has no such block")

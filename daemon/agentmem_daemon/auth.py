@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,9 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         if len(given) == 1 and hmac.compare_digest(given[0], self._expected):
             return await continuation(handler_call_details)
         # A stream handler fits every kind of call, and it refuses without reading the request.
-        return grpc.stream_stream_rpc_method_handler(_refuse)
+        handler = await continuation(handler_call_details)
+        refuse = _refuse_after_one if handler is not None and handler.request_streaming else _refuse
+        return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def _as_bytes(value: str | bytes) -> bytes:
@@ -94,3 +96,10 @@ async def _refuse(requests: Any, context: grpc.aio.ServicerContext) -> None:
             "The token is missing or wrong. Send the content of the daemon's token file as 'authorization: Bearer …'.",
         ),
     )
+
+
+async def _refuse_after_one(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
+    # A client whose first message is still on its way when the call ends reports INTERNAL instead of our status.
+    async for _ in requests:
+        break
+    await _refuse(requests, context)

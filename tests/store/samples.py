@@ -124,8 +124,8 @@ class FailingFiles(Files):
         super().create(path, data)
 
     def sync(self, path: Path) -> None:
+        # A process that dies loses nothing that was written: there is no need to wait for the drive.
         self._step()
-        super().sync(path)
 
     def rename(self, source: Path, target: Path) -> None:
         self._step()

@@ -47,23 +47,25 @@ def quarantine_and_replace(store: Store) -> None:
 CHANGES = [two_blocks, new_namespace, delete, quarantine_and_replace]
 
 
-def base(folder: Path) -> None:
-    """Alice with three tokens, and bob who shares nothing with her."""
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to copy: alice with three tokens, and bob who shares nothing with her."""
+    folder = tmp_path_factory.mktemp("base") / "state"
     store = Store.open(folder)
     add_turn(store, store.create_agent("default", "alice"), [0, 1, 2])
     add_turn(store, store.create_agent("default", "bob"), [5, 6])
     store.close()
+    return folder
 
 
-def operations(folder: Path, change: Change) -> int:
+def operations(base: Path, folder: Path, change: Change) -> int:
     """How many file operations the change takes."""
-    base(folder)
+    shutil.copytree(base, folder)
     files = FailingFiles()
     store = Store.open(folder, files)
     before = files.count
     change(store)
     store.close()
-    shutil.rmtree(folder)
     return files.count - before
 
 
@@ -104,13 +106,13 @@ def allowed(change: Change) -> list[dict[str, list[int]]]:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_crash_at_any_operation(tmp_path: Path, change: Change) -> None:
-    count = operations(tmp_path / "count", change)
+def test_a_crash_at_any_operation(base: Path, tmp_path: Path, change: Change) -> None:
+    count = operations(base, tmp_path / "count", change)
     assert count >= 3
     seen = []
     for step in range(1, count + 1):
         folder = tmp_path / str(step)
-        base(folder)
+        shutil.copytree(base, folder)
         files = FailingFiles(Crash())
         store = Store.open(folder, files)
         files.fail_at = files.count + step
@@ -122,27 +124,31 @@ def test_a_crash_at_any_operation(tmp_path: Path, change: Change) -> None:
     assert seen[0] == allowed(change)[0] or change is delete
 
 
+def attempt(change: Change, store: Store) -> AgentmemError | None:
+    try:
+        change(store)
+    except AgentmemError as error:
+        return error
+    return None
+
+
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_full_disk_at_any_operation(tmp_path: Path, change: Change) -> None:
-    for step in range(1, operations(tmp_path / "count", change) + 1):
+def test_a_full_disk_at_any_operation(base: Path, tmp_path: Path, change: Change) -> None:
+    for step in range(1, operations(base, tmp_path / "count", change) + 1):
         folder = tmp_path / str(step)
-        base(folder)
+        shutil.copytree(base, folder)
         files = FailingFiles(OSError(28, "No space left on device"))
         store = Store.open(folder, files)
         files.fail_at = files.count + step
-        failed = False
-        try:
-            change(store)
-        except AgentmemError as error:
-            failed = True
-            assert error.reason is Reason.STORE_UNWRITABLE
-            assert "No space left" in error.message
+        failure = attempt(change, store)
+        assert failure is None or failure.reason is Reason.STORE_UNWRITABLE
+        assert failure is None or "No space left" in failure.message
         files.fail_at = None
         if change is two_blocks:
             agent = store.agent("default", "alice")
             assert agent is not None
-            assert agent.turn == (1 if failed else 2), "a commit that failed is not visible"
-            if failed:
+            assert agent.turn == (1 if failure else 2), "a commit that failed is not visible"
+            if failure:
                 change(store)
         store.close()
         ids = check(folder, blocks_may_be_missing=change is quarantine_and_replace)
@@ -150,9 +156,9 @@ def test_a_full_disk_at_any_operation(tmp_path: Path, change: Change) -> None:
         assert change is not two_blocks or ids == allowed(change)[1]
 
 
-def test_a_commit_that_fails_cleans_up_at_once(tmp_path: Path) -> None:
+def test_a_commit_that_fails_cleans_up_at_once(base: Path, tmp_path: Path) -> None:
     folder = tmp_path / "state"
-    base(folder)
+    shutil.copytree(base, folder)
     files = FailingFiles()
     store = Store.open(folder, files)
     before = files_below(folder / "blocks", "") + files_below(folder / "turns", "")
@@ -186,9 +192,9 @@ def test_a_crash_in_setting_up_a_folder(tmp_path: Path) -> None:
         assert (folder / "format.json").exists()
 
 
-def test_a_crash_between_record_and_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_between_record_and_catalog(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "state"
-    base(folder)
+    shutil.copytree(base, folder)
     store = Store.open(folder)
 
     def crash(*_: object) -> None:

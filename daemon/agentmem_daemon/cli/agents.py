@@ -138,7 +138,7 @@ def turns_as_json(turns: Sequence[Turn]) -> list[dict[str, Any]]:
 
 
 def rm(
-    agents: Annotated[list[str], typer.Argument(metavar="AGENT...", help="The agents' names.", show_default=False)],
+    agents: Annotated[list[str], typer.Argument(metavar="AGENT", help="The agents' names.", show_default=False)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     socket: Socket = None,
     namespace: Namespace = "default",

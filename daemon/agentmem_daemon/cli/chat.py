@@ -25,7 +25,7 @@ def chat(
     agent: AgentName,
     text: Annotated[
         str | None,
-        typer.Argument(metavar="[TEXT|-]", help="What to say; - for standard input. Without it: a conversation."),
+        typer.Argument(metavar="TEXT|-", help="What to say; - for standard input. Without it: a conversation."),
     ] = None,
     system: Annotated[str | None, typer.Option("--system", help="A system message to go first.")] = None,
     temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 is greedy.")] = 0.0,
@@ -65,6 +65,7 @@ def chat(
 
 def speak(agent: Agent, message: str, options: dict[str, Any], quiet: bool = False) -> Reply | None:
     """One turn, printed as it comes unless `quiet`. None if Ctrl-C ended it; what was sent is committed."""
+    interrupted = False
     with agent.chat(message, stream=True, **options) as stream:
         try:
             if ahead := stream.started.queue_position:
@@ -74,15 +75,14 @@ def speak(agent: Agent, message: str, options: dict[str, Any], quiet: bool = Fal
                     print_text(delta.text)
         except KeyboardInterrupt:
             stream.cancel()
-        if not quiet and stream.text and not stream.text.endswith("\n"):
-            print_text("\n")
-    try:
-        return stream.result
-    except Exception as error:
-        if _was_cancelled(error):
+            interrupted = True
+        finally:
+            if not quiet and stream.text and not stream.text.endswith("\n"):
+                print_text("\n")
+        if interrupted:
             say("cancelled; the agent keeps what it has said so far")
             return None
-        raise
+        return stream.result
 
 
 def finish(reply: Reply, stats: bool, as_json: bool = False) -> None:
@@ -128,9 +128,3 @@ def _ask() -> str | None:
     except (EOFError, KeyboardInterrupt):
         print(file=sys.stderr)
         return None
-
-
-def _was_cancelled(error: Exception) -> bool:
-    from agentmem_client import Cancelled
-
-    return isinstance(error, Cancelled)

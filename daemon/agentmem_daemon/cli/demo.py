@@ -61,6 +61,7 @@ def demo(
 def _run(daemon: SubprocessDaemon, fresh: bool, keep_running: bool) -> Outcome:
     """Plays the demo. However it ends, no process is left behind that was not asked for."""
     from agentmem_client import AgentmemError
+
     from agentmem_daemon.demo.play import play
     from agentmem_daemon.demo.subprocess_daemon import DaemonFailed
 
@@ -116,6 +117,7 @@ def _row(one: Restored) -> dict[str, Any]:
     return {
         "agent": one.answer.character.name,
         "tokens": one.tokens,
+        "cold_tokens": one.cold.usage.prefill_tokens,
         "cold_ttft_s": one.cold_ttft_s,
         "restored_ttft_s": one.ttft_s,
         "speedup": one.speedup,

@@ -21,8 +21,9 @@ class CommandError(Exception):
 
 def report(error: Exception) -> int | None:
     """Prints the line for `error` and returns its exit code; None, and nothing printed, if it is a defect of ours."""
-    import agentmem.errors
     from agentmem_client import AgentmemError, DaemonNotRunning
+
+    import agentmem.errors
 
     match error:
         case CommandError():
@@ -44,5 +45,6 @@ def report(error: Exception) -> int | None:
 
 
 def say_error(message: str, reason: str) -> None:
-    sentence = " ".join(message.split())
-    say(f"error: {sentence[:1].upper()}{sentence[1:]} [{reason}]")
+    """One line: a sentence, and the reason for programs. Messages from below may lack capital and full stop."""
+    sentence = " ".join(message.split()).rstrip(".")
+    say(f"error: {sentence[:1].upper()}{sentence[1:]}. [{reason}]")

@@ -27,8 +27,8 @@ def say_stats(turn: int, usage: Usage, timings: Timings, finish_reason: str = ""
     )
     say(
         f"time: {seconds(timings.ttft_s)} to the first token (queue {seconds(timings.queue_s)}, restore "
-        f"{seconds(timings.restore_s)}, prefill {seconds(timings.prefill_s)}), decode {seconds(timings.decode_s)}{rate}, "
-        f"commit {seconds(timings.commit_s)}"
+        f"{seconds(timings.restore_s)}, prefill {seconds(timings.prefill_s)}), "
+        f"decode {seconds(timings.decode_s)}{rate}, commit {seconds(timings.commit_s)}"
     )
     say(f"disk: {size(usage.bytes_read)} read, {size(usage.bytes_written)} written")
     for miss in usage.misses:

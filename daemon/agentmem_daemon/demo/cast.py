@@ -35,7 +35,7 @@ class Character:
         return [f"{first} {second}", f"{third} {fourth}"]
 
     def fact_to_ask(self, asked: int) -> Fact:
-        """The fact that is next when `asked` questions have been asked; neighbours share neither subject nor attribute."""
+        """The next fact after `asked` questions; neighbours share neither subject nor attribute."""
         return self.facts[(0, 3, 1, 2)[asked % 4]]
 
     def is_right(self, answer: str, fact: Fact) -> bool:

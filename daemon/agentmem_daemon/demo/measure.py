@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agentmem_client import AgentInfo, AgentNotFound, Client, Message, Reply
+
 from agentmem_daemon.demo.cast import Character, Fact
 
 MAX_ANSWER_TOKENS = 40
@@ -68,9 +69,8 @@ class Restored:
                 f"{name} remembered {self.tokens} tokens, of which {self.reused_tokens} were reused and "
                 f"{self.recomputed_tokens} recomputed"
             )
-        computed, needed = self.cold.usage.prefill_tokens, self.answer.reply.usage.prompt_tokens
-        if computed != needed:
-            wrong.append(f"{name}'s cold run computed {computed} tokens, not the {needed} that were restored or new")
+        if self.cold.usage.prefill_tokens != self.cold.usage.prompt_tokens:
+            wrong.append(f"{name}'s cold run found state to reuse, so that its time says nothing")
         return wrong
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agentmem_client import Status
+
 from agentmem_daemon.demo import measure
 from agentmem_daemon.demo.cast import CAST, Character
 from agentmem_daemon.demo.measure import Answer, Restored

@@ -1,0 +1,238 @@
+"""Commands against a daemon that answers what the test tells it to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, types_pb2
+from tests.cli.conftest import Agentmem
+from tests.client.scripted import ScriptedDaemon, delta, fail, opening, say
+
+AGENT_KEYS = [
+    "name", "namespace", "id", "turn", "tokens", "residency", "model_matches", "state_id", "create_time",
+    "last_used_time", "disk_bytes", "ram_bytes", "exactness",
+]  # fmt: skip
+TURN_KEYS = ["number", "kind", "start", "end", "create_time", "finish_reason", "exactness", "request_id"]
+
+
+def an_agent(name: str = "bob", **fields: Any) -> agents_pb2.Agent:
+    ref = types_pb2.AgentRef(namespace="default", name=name)
+    known = {"turn": 2, "tokens": 300, "residency": types_pb2.RESIDENCY_HOT, "model_matches": True, "disk_bytes": 2500}
+    return agents_pb2.Agent(ref=ref, exactness=types_pb2.EXACTNESS_EXACT, **{**known, **fields})
+
+
+def list_them(daemon: ScriptedDaemon, *agents: agents_pb2.Agent) -> None:
+    daemon.answers["ListAgents"] = lambda request, context: agents_pb2.ListAgentsResponse(agents=agents)
+
+
+def test_ls(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    list_them(daemon, an_agent("a very long name " * 10), an_agent("eve", model_matches=False))
+    result = agentmem("ls")
+    assert result.code == 0
+    header, first, second = result.out.splitlines()
+    assert header.split() == ["NAME", "STATE", "TURNS", "TOKENS", "RAM", "DISK", "LAST", "USED"]
+    assert first.startswith("a very long name " * 10)
+    assert first.split()[-6:] == ["2", "300", "0", "B", "2.5", "kB"] or first.rstrip().endswith("-")
+    assert "other model" in second
+
+
+def test_ls_as_json(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    list_them(daemon, an_agent())
+    document = json.loads(agentmem("ls", "--json").out)
+    assert list(document) == ["agents"]
+    assert list(document["agents"][0]) == AGENT_KEYS
+    assert document["agents"][0]["residency"] == "HOT"
+
+
+def test_nothing_to_list(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    list_them(daemon)
+    result = agentmem("ls")
+    assert (result.code, result.out) == (0, "")
+    assert "agentmem chat" in result.err
+    assert json.loads(agentmem("ls", "--json").out) == {"agents": []}
+
+
+def test_ps_asks_for_hot_agents_of_the_namespace(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    list_them(daemon, an_agent())
+    agentmem("-n", "work", "ps")
+    agentmem("ps", "-n", "play")
+    agentmem("-n", "work", "ls", "-n", "play")
+    agentmem("ls")
+    assert [(r.namespace, r.hot_only) for r in daemon.seen] == [
+        ("work", True), ("play", True), ("play", False), ("default", False),
+    ]  # fmt: skip
+
+
+def script_show(daemon: ScriptedDaemon) -> None:
+    blocks = [
+        agents_pb2.BlockUse(key="ab" * 32, kind=types_pb2.BLOCK_KIND_TEXT, start=0, used=256, bytes=165_736),
+        agents_pb2.BlockUse(key="cd" * 32, kind=types_pb2.BLOCK_KIND_TEXT, start=256, used=44, bytes=30_000),
+    ]
+    turns = [
+        types_pb2.Turn(number=1, kind=types_pb2.TURN_KIND_APPEND, start=0, end=290),
+        types_pb2.Turn(
+            number=2, kind=types_pb2.TURN_KIND_GENERATE, start=290, end=300, finish_reason=types_pb2.FINISH_REASON_STOP
+        ),
+    ]
+    model = admin_pb2.ModelInfo(name="m", context_limit=2048)
+    daemon.answers["GetAgent"] = lambda r, c: agents_pb2.GetAgentResponse(agent=an_agent(blocks=blocks))
+    daemon.answers["ListTurns"] = lambda r, c: agents_pb2.ListTurnsResponse(turns=turns)
+    daemon.answers["GetStatus"] = lambda r, c: admin_pb2.GetStatusResponse(phase="SERVING", model=model)
+
+
+def test_show(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    script_show(daemon)
+    out = agentmem("show", "bob").out
+    rows = [line.split() for line in out.splitlines()]
+    assert ["1", "APPEND", "0..290", "290", "-", "-"] in rows
+    assert ["2", "GENERATE", "290..300", "10", "STOP", "-"] in rows
+    assert ["abababababab", "TEXT", "0", "256", "165736"] in rows
+    assert ["tokens", "300", "of", "2048", "(15%)"] in rows
+    assert ["blocks", "2", "(196", "kB)"] in rows
+
+
+def test_show_as_json(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    script_show(daemon)
+    document = json.loads(agentmem("--json", "show", "bob").out)
+    assert list(document) == ["agent", "turns", "totals"]
+    assert list(document["agent"]) == [*AGENT_KEYS, "blocks"]
+    assert [list(turn) for turn in document["turns"]] == [TURN_KEYS] * 2
+    assert document["agent"]["blocks"][1] == {
+        "key": "cd" * 32, "kind": "TEXT", "start": 256, "used": 44, "bytes": 30_000,
+    }  # fmt: skip
+    assert document["totals"] == {
+        "tokens": 300, "context_limit": 2048, "turns": 2, "blocks": 2, "block_bytes": 195_736, "disk_bytes": 2500,
+        "ram_bytes": 0,
+    }  # fmt: skip
+
+
+def test_an_error_is_one_line_with_its_reason(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    daemon.answers["GetAgent"] = lambda r, c: fail(c, "NOT_FOUND", "AGENT_NOT_FOUND", "there is no such agent")
+    result = agentmem("show", "bob", "--json")
+    assert (result.code, result.out, result.err) == (1, "", "error: There is no such agent. [AGENT_NOT_FOUND]\n")
+
+
+def test_rm(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    def delete(request: Any, context: Any) -> agents_pb2.DeleteAgentResponse:
+        if request.agent.name == "nobody":
+            fail(context, "NOT_FOUND", "AGENT_NOT_FOUND", "There is no such agent.")
+        return agents_pb2.DeleteAgentResponse(freed_bytes=5000)
+
+    daemon.answers["DeleteAgent"] = delete
+    refused = agentmem("rm", "bob")
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    assert not daemon.seen
+    done = agentmem("rm", "--yes", "--json", "nobody", "bob")
+    assert done.code == 1  # the others go all the same
+    assert json.loads(done.out) == {"deleted": [{"agent": "bob", "freed_bytes": 5000}]}
+    assert "[AGENT_NOT_FOUND]" in done.err
+
+
+def appended(request: Any, context: Any) -> generation_pb2.AppendResponse:
+    return generation_pb2.AppendResponse(turn=3, durable=True, usage=types_pb2.Usage(prompt_tokens=9, prefill_tokens=4))
+
+
+def test_append(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path) -> None:
+    daemon.answers["Append"] = appended
+    text = tmp_path / "text.txt"
+    text.write_bytes("naïve\r\n".encode())
+    result = agentmem("append", "bob", str(text))
+    assert (result.code, result.out) == (0, "")
+    assert result.err == "bob remembers 9 tokens, 4 of them new.\n"
+    assert json.loads(agentmem("append", "bob", "-", "--raw", "--json", stdin=b"raw").out)["turn"] == 3
+    chat, raw = daemon.seen
+    (message,) = chat.input.chat.messages
+    assert (message.role, message.parts[0].text, chat.create) == ("user", "naïve\r\n", True)
+    assert raw.input.text == "raw"
+
+
+def test_a_file_that_is_not_utf8_is_not_sent(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path) -> None:
+    text = tmp_path / "text.bin"
+    text.write_bytes("é".encode() + b"\xff!")
+    result = agentmem("append", "bob", str(text))
+    assert result.code == 1
+    assert result.err == (
+        f"error: {text} is not valid UTF-8: byte 0xff at offset 2. Nothing was sent. [INVALID_UTF8]\n"
+    )
+    assert "[INVALID_UTF8]" in agentmem("chat", "bob", "-", stdin=b"\xc3").err
+    assert "[INVALID_UTF8]" in agentmem("chat", "bob", os.fsdecode(b"a\xff")).err
+    assert "[FILE_UNREADABLE]" in agentmem("append", "bob", str(tmp_path)).err
+    assert not daemon.seen
+
+
+def test_chat_sends_what_it_is_told(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    daemon.answers["Generate"] = lambda r, c: iter(say("Hel", "lo"))
+    options = "--system S --temperature 0.5 --top-p 0.9 --top-k 4 --seed 7 --max-tokens 9 --stop a --stop b --rebuild"
+    result = agentmem("chat", "bob", "hi", *options.split())
+    assert (result.code, result.out) == (0, "Hello\n")
+    assert result.err == "warning: Recomputed. [BLOCK_CORRUPT]\n"
+    (request,) = daemon.seen
+    assert [(m.role, m.parts[0].text) for m in request.input.chat.messages] == [("system", "S"), ("user", "hi")]
+    sampling = request.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (0.5, 0.9, 4, 7)
+    assert (sampling.max_tokens, list(sampling.stop), request.rebuild) == (9, ["a", "b"], True)
+
+
+@pytest.mark.parametrize("arguments", [["-"], []])
+def test_chat_reads_standard_input(daemon: ScriptedDaemon, agentmem: Agentmem, arguments: list[str]) -> None:
+    daemon.answers["Generate"] = lambda r, c: iter(say("Hi\n"))
+    assert agentmem("chat", "bob", *arguments, stdin="zwei\nZeilen ä".encode()).out == "Hi\n"
+    assert daemon.seen[0].input.chat.messages[0].parts[0].text == "zwei\nZeilen ä"
+
+
+def test_chat_as_json(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    daemon.answers["Generate"] = lambda r, c: iter(say("Hel", "lo"))
+    document = json.loads(agentmem("chat", "bob", "hi", "--json").out)
+    assert list(document) == [
+        "text", "turn", "finish_reason", "stop_sequence", "usage", "timings", "durable", "warnings", "seed",
+        "repeated_result", "request_id", "token_ids",
+    ]  # fmt: skip
+    assert document["text"] == "Hello"
+    assert document["usage"]["reused_warm_tokens"] == 300
+
+
+def test_chat_stats_go_to_stderr(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    daemon.answers["Generate"] = lambda r, c: iter(say("Hello"))
+    result = agentmem("chat", "bob", "hi", "--stats")
+    assert result.out == "Hello\n"
+    assert "300 from disk" in result.err
+    assert "250 ms to the first token" in result.err
+    assert "44 tokens from position 256 [BLOCK_CORRUPT]" in result.err
+
+
+def test_a_stream_that_breaks_off_keeps_what_came(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    def answer(request: Any, context: Any) -> Iterator[Any]:
+        yield from (opening(), delta("Hel"))
+        fail(context, "DATA_LOSS", "BLOCK_UNRECOVERABLE", "Turn 2 is lost.")
+
+    daemon.answers["Generate"] = answer
+    result = agentmem("chat", "bob", "hi")
+    assert (result.code, result.out) == (1, "Hel\n")
+    assert result.err == "error: Turn 2 is lost. [BLOCK_UNRECOVERABLE]\n"
+
+
+def test_ctrl_c_cancels_the_stream(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    cancelled = []
+
+    def answer(request: Any, context: Any) -> Iterator[Any]:
+        context.add_callback(lambda: cancelled.append(True))
+        yield from (opening(), delta("Hel"))
+        os.kill(os.getpid(), signal.SIGINT)
+        while context.is_active():
+            yield delta("lo")
+
+    daemon.answers["Generate"] = answer
+    result = agentmem("chat", "bob", "hi")
+    assert result.code == 130
+    assert result.out.startswith("Hel")
+    assert result.out.endswith("\n")
+    assert "cancelled" in result.err
+    assert cancelled

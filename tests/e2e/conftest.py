@@ -1,0 +1,39 @@
+"""Tiny checkpoints, and real daemons on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.checkpoints import Spec, write
+from tests.helpers.daemon import Daemon
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Spec], Path]:
+    """Writes a checkpoint once and gives its folder."""
+    root, made = tmp_path_factory.mktemp("checkpoints"), {}
+
+    def get(spec: Spec) -> Path:
+        if spec not in made:
+            made[spec] = write(root / f"{len(made)}-{spec.name}", spec)
+        return made[spec]
+
+    return get
+
+
+@pytest.fixture
+def daemon_on(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Makes daemons on a checkpoint; those that still run are killed at the end."""
+    made: list[Daemon] = []
+
+    def make(model: Path | None = None, name: str = "d", log_level: str = "DEBUG") -> Daemon:
+        (tmp_path / name).mkdir(exist_ok=True)
+        made.append(Daemon(tmp_path / name, model, log_level))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.stop()
