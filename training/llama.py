@@ -124,11 +124,15 @@ class Llama(nn.Module):
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
-    def hidden(self, ids: Tensor, q4: bool = False) -> Tensor:
-        """Final hidden states [batch, length, width] of ids [batch, length]."""
-        n = ids.shape[1]
+    def hidden(self, ids: Tensor, positions: Tensor | None = None, q4: bool = False) -> Tensor:
+        """Final hidden states [batch, length, width] of ids [batch, length].
+
+        positions: [batch, length], rising along each row; 0, 1, 2, ... if left out.
+        """
         x = self.model["embed_tokens"](ids)
-        cos, sin = self.cos[:n], self.sin[:n]
+        if positions is None:
+            positions = torch.arange(ids.shape[1])[None]
+        cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]
         for layer in self.model["layers"]:
             x = layer(x, cos, sin, q4)
         return self.model["norm"](x)

@@ -23,7 +23,7 @@ from training.corpus import paragraphs
 from training.llama import Config, Llama
 from training.samples import FIRST, LEAD, NOISE, VALUE, Mix, Sampler
 
-LENGTHS = [64, 256, 384, 512, 768, 1024, 1536, 2048]
+LENGTHS = [64, 256, 512, 2048]
 WEIGHTS = torch.zeros(FIRST + 1).index_put_(
     (torch.tensor([NOISE, LEAD, VALUE, FIRST]),), torch.tensor([0.2, 1, 1, 6.0])
 )
@@ -41,11 +41,25 @@ class Plan:
     recent: list[float] = field(default_factory=list)
 
     def length(self, rng: random.Random) -> int:
-        """Half the time the longest length reached, else a shorter one, so that short recall stays."""
-        return LENGTHS[self.stage if self.stage == 0 or rng.random() < 0.5 else rng.randint(1, self.stage)]
+        """The longest length reached, or at the end all lengths, the cheap ones more often."""
+        if self.stage < len(LENGTHS) - 1:
+            return LENGTHS[self.stage]
+        return rng.choices([256, 512, 1024, 2048], [40, 35, 15, 10])[0]
 
     def mix(self) -> Mix:
-        return Mix(noise=0.5 if self.stage < 1 else 0.1 if self.stage < 3 else 0.03, dense=0.8 if self.stage < 3 else 0.5)
+        return Mix(noise=0.5 if self.stage < 1 else 0.05, dense=0.8 if self.stage < 3 else 0.5)
+
+
+def skipping_positions(count: int, length: int, limit: int, rng: random.Random) -> np.ndarray:
+    """Positions [count, length] with up to four gaps a row: short samples then show long distances (PoSE, Zhu 2023)."""
+    steps = np.ones((count, length), np.int64)
+    steps[:, 0] = 0
+    for row in steps:
+        spare = rng.randint(0, limit - length) if rng.random() < 0.7 else 0
+        cuts = sorted(rng.randint(0, spare) for _ in range(rng.randint(0, 3)))
+        for gap in np.diff([0, *cuts, spare]):
+            row[rng.randint(0, length - 1)] += gap
+    return steps.cumsum(1)
 
 
 def value_accuracy(predicted: np.ndarray, wanted: np.ndarray, marks: np.ndarray) -> tuple[int, int]:
@@ -99,14 +113,15 @@ def main() -> None:
         length = plan.length(rng)
         count = max(1, args.tokens // length)
         ids, marks = sampler.batch(count, length, plan.mix())
-        q4 = plan.stage >= 3 and rng.random() < 0.5
+        q4 = plan.stage >= 3 and rng.random() < 0.4
         rate = args.rate * min(1.0, (plan.step + 1) / 100) * _decay(plan.seconds / budget)
-        loss, right, values = _step(model, opts, ids, marks, rate, q4)
+        positions = skipping_positions(count, length - 1, Config().max_position_embeddings, rng)
+        loss, right, values = _step(model, opts, ids, marks, positions, rate, q4)
         plan.step += 1
         plan.seconds = time.monotonic() - began
         tallies = {"loss": tallies["loss"] + loss, "n": tallies["n"] + 1,
-                   "right": tallies["right"] + right * (length == LENGTHS[plan.stage]),
-                   "values": tallies["values"] + values * (length == LENGTHS[plan.stage])}  # fmt: skip
+                   "right": tallies["right"] + right,
+                   "values": tallies["values"] + values}  # fmt: skip
         if tallies["n"] == 50:
             accuracy = tallies["right"] / max(1, tallies["values"])
             print(json.dumps({"step": plan.step, "s": round(plan.seconds), "length": LENGTHS[plan.stage],
@@ -115,7 +130,7 @@ def main() -> None:
             if accuracy > BAR and plan.stage < len(LENGTHS) - 1:
                 plan.stage += 1
             tallies = {"loss": 0.0, "right": 0, "values": 0, "n": 0}
-        if plan.step % 500 == 0:
+        if plan.step % 250 == 0:
             _save(state, model, plan, opts)
     _save(state, model, plan, opts)
 
@@ -126,13 +141,19 @@ def _decay(progress: float) -> float:
 
 
 def _step(
-    model: Llama, opts: list, ids: np.ndarray, marks: np.ndarray, rate: float, q4: bool
+    model: Llama,
+    opts: list,
+    ids: np.ndarray,
+    marks: np.ndarray,
+    positions: np.ndarray,
+    rate: float,
+    q4: bool,
 ) -> tuple[float, int, int]:
     x, m = torch.from_numpy(ids), torch.from_numpy(marks)
     flat = m[:, 1:].reshape(-1)
     where = flat.nonzero()[:, 0]
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.hidden(x[:, :-1], q4).reshape(-1, model.c.hidden_size)[where]
+        hidden = model.hidden(x[:, :-1], torch.from_numpy(positions), q4).reshape(-1, model.c.hidden_size)[where]
         logits = model.logits(hidden).float()
     wanted = x[:, 1:].reshape(-1)[where]
     losses = F.cross_entropy(logits, wanted, reduction="none")

@@ -107,15 +107,17 @@ def read_file(path: Path, size: int) -> bytes:
     """
     # O_NONBLOCK: opening a FIFO would wait for a writer for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("not a regular file")
         if status.st_size != size:
             raise ValueError(f"{status.st_size} bytes where {size} were written")
-        data = file.read(size)
-        while len(data) < size and (more := file.read(size - len(data))):
+        data = os.read(descriptor, size)
+        while len(data) < size and (more := os.read(descriptor, size - len(data))):
             data += more
+    finally:
+        os.close(descriptor)
     if len(data) != size:
         raise ValueError("shortened while it was read")
     return data

@@ -119,8 +119,8 @@ def _prepare(db: sqlite3.Connection, must_exist: bool) -> None:
             for statement in _TABLES.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={VERSION}")
-    elif {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE sql IS NOT NULL")} != _NAMES:
-        raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog lacks tables, or has others.")
+    elif not _NAMES.issubset(name for (name,) in db.execute("SELECT name FROM sqlite_schema")):
+        raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog lacks tables.")
     elif (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
         raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog is damaged.", verdict=verdict)
     db.execute("PRAGMA foreign_keys=ON")

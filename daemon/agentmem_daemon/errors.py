@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from agentmem.errors import AgentmemError, Code, Reason
@@ -83,12 +84,26 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             if handler.response_streaming
             else (grpc.unary_unary_rpc_method_handler, handler.unary_unary)
         )
-        return make(_guarded(behaviour, method), handler.request_deserializer, handler.response_serializer)
+        return make(_guarded(behaviour, method), _or_none(handler.request_deserializer), handler.response_serializer)
+
+
+def _or_none(deserialise: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """gRPC answers bytes that cannot be read with UNKNOWN and the parser's own words; as None they reach the guard."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialise(data)
+        except DecodeError:
+            return None
+
+    return read
 
 
 def _guarded(behaviour: Behaviour, method: str) -> Behaviour:
     async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
+            if request is None:
+                raise AgentmemError(Reason.INPUT_INVALID, "The bytes of this request are not a message of its method.")
             return await behaviour(request, context)
         except AgentmemError as error:
             level = logging.WARNING if error.code in (Code.INTERNAL, Code.DATA_LOSS) else logging.INFO

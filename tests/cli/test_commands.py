@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -220,10 +221,10 @@ def test_a_stream_that_breaks_off_keeps_what_came(daemon: ScriptedDaemon, agentm
 
 
 def test_ctrl_c_cancels_the_stream(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
-    cancelled = []
+    cancelled = Event()
 
     def answer(request: Any, context: Any) -> Iterator[Any]:
-        context.add_callback(lambda: cancelled.append(True))
+        context.add_callback(cancelled.set)
         yield from (opening(), delta("Hel"))
         os.kill(os.getpid(), signal.SIGINT)
         while context.is_active():
@@ -232,7 +233,6 @@ def test_ctrl_c_cancels_the_stream(daemon: ScriptedDaemon, agentmem: Agentmem) -
     daemon.answers["Generate"] = answer
     result = agentmem("chat", "bob", "hi")
     assert result.code == 130
-    assert result.out.startswith("Hel")
-    assert result.out.endswith("\n")
+    assert result.out == "" or result.out.endswith("\n")  # how much came before the signal is a matter of luck
     assert "cancelled" in result.err
-    assert cancelled
+    assert cancelled.wait(10)

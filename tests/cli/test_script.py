@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"mlx", "mlx_lm", "transformers", "tokenizers", "numpy", "grpc", "google", "pydantic", "rich"}
+HEAVY = {"mlx", "mlx_lm", "transformers", "tokenizers", "numpy", "grpc", "google", "rich"}
 
 
 def agentmem(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:

@@ -20,15 +20,25 @@ class Daemon:
         self.model, self._log_level = model, log_level
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Client:
-        """Starts it and waits until it serves."""
+    def _command(self) -> list[str]:
         command = [sys.executable, "-m", "agentmem_daemon.cli", "--socket", str(self.socket), "serve"]
         command += ["--state", str(self.state), "--log-level", self._log_level]
         if self.model is not None:
             command += ["--model", str(self.model)]
+        return command
+
+    def start(self) -> Client:
+        """Starts it and waits until it serves."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "NO_COLOR": "1"})
+            self._process = subprocess.Popen(
+                self._command(), stdout=log, stderr=log, env={**os.environ, "NO_COLOR": "1"}
+            )
         return self.client(wait=True)
+
+    def refusal(self) -> tuple[int, str]:
+        """Starts it where it cannot start; its exit code and what it said."""
+        done = subprocess.run(self._command(), capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stderr
 
     def client(self, wait: bool = False) -> Client:
         deadline = time.monotonic() + 60

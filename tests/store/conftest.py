@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from agentmem.store import files
 from agentmem.store.store import Store
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_drive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test cuts the power; that everything is synced, and in which order, `test_files` checks."""
+    monkeypatch.setattr(files, "_flush", lambda descriptor: None)
 
 
 @pytest.fixture

@@ -171,3 +171,11 @@ def test_a_folder_that_cannot_be_written_is_refused(folder: Path) -> None:
     assert caught.value.reason is Reason.STORE_UNWRITABLE
     folder.write_text("a file, not a folder")
     refused(folder, Reason.STORE_UNWRITABLE)
+
+
+def test_the_catalog_waits_for_the_drive(folder: Path) -> None:
+    store = Store.open(folder)
+    wanted = {"journal_mode": "wal", "synchronous": 2, "fullfsync": 1, "checkpoint_fullfsync": 1, "foreign_keys": 1}
+    for pragma, value in wanted.items():
+        assert store._catalog._read(lambda db, name=pragma: db.execute(f"PRAGMA {name}").fetchone()[0]) == value
+    store.close()
