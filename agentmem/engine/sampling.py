@@ -13,14 +13,20 @@ from agentmem.engine.request import Sampling
 def sample(logits: mx.array, sampling: Sampling, seed: int, position: int) -> int:
     """The token for `position` of the timeline. logits: fp32 [vocab]."""
     if sampling.temperature == 0:
-        return int(mx.argmax(logits).item())
+        return _int(mx.argmax(logits))
     scaled = logits / sampling.temperature
     logprobs = (scaled - mx.logsumexp(scaled))[None]
     if sampling.top_p < 1:
         logprobs = apply_top_p(logprobs, sampling.top_p)
     if 0 < sampling.top_k < logits.shape[0]:
         logprobs = apply_top_k(logprobs, sampling.top_k)
-    return int(mx.random.categorical(logprobs, key=_key(seed, position))[0].item())
+    return _int(mx.random.categorical(logprobs, key=_key(seed, position))[0])
+
+
+def _int(scalar: mx.array) -> int:
+    value = scalar.item()
+    assert isinstance(value, int)
+    return value
 
 
 def _key(seed: int, position: int) -> mx.array:

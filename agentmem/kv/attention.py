@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models import base
 
-from agentmem.kv.state import LayerState
+from agentmem.kv.state import LayerState, Quantised
 from agentmem.types import BLOCK_TOKENS
 
 _stock = base.quantized_scaled_dot_product_attention
@@ -20,7 +20,7 @@ _stock = base.quantized_scaled_dot_product_attention
 
 def install() -> None:
     """Puts `attend` where mlx-lm's models look up quantised attention; stock caches keep the stock function."""
-    base.quantized_scaled_dot_product_attention = _dispatch
+    base.quantized_scaled_dot_product_attention = _dispatch  # type: ignore[assignment]
 
 
 def _dispatch(queries: mx.array, keys: Any, values: Any, *args: Any, **kwargs: Any) -> mx.array:
@@ -39,13 +39,12 @@ def attend(queries: mx.array, layer: LayerState, scale: float) -> mx.array:
     kv_heads = layer.layout.kv_heads
     rows = heads // kv_heads * count
     q = (queries * scale).reshape(1, kv_heads, rows, dim)
-    options = {"group_size": layer.group_size, "bits": layer.bits}
     pieces = layer.pieces()
 
     scores = []  # per piece [segments, kv_heads, rows, 256]
     first = 0
     for piece in pieces:
-        s = mx.quantized_matmul(q, *piece.keys, transpose=True, **options).astype(mx.float32)
+        s = _product(q, piece.keys, layer, transpose=True)
         if (first + piece.segments) * BLOCK_TOKENS > layer.offset - count + 1:
             s = _masked(s, first, layer.offset - count, count)
         scores.append(s)
@@ -54,12 +53,20 @@ def attend(queries: mx.array, layer: LayerState, scale: float) -> mx.array:
     peak = _fold(mx.maximum, [s.max(axis=(0, 3), keepdims=True) for s in scores])
     weights = [mx.exp(s - peak) for s in scores]
     products = [
-        mx.quantized_matmul(w.astype(queries.dtype), *p.values, transpose=False, **options).astype(mx.float32)
+        _product(w.astype(queries.dtype), p.values, layer, transpose=False)
         for w, p in zip(weights, pieces, strict=True)
     ]
     total = _in_order([w.sum(axis=3, keepdims=True) for w in weights])
     out = _in_order(products) / total
     return out.reshape(1, heads, count, dim).astype(queries.dtype)
+
+
+def _product(x: mx.array, packed: Quantised, layer: LayerState, transpose: bool) -> mx.array:
+    weight, scales, biases = packed
+    out = mx.quantized_matmul(
+        x, weight, scales, biases, transpose=transpose, group_size=layer.group_size, bits=layer.bits
+    )
+    return out.astype(mx.float32)
 
 
 def _masked(scores: mx.array, first_segment: int, first_query: int, count: int) -> mx.array:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -80,7 +79,7 @@ def load(spec: str | None) -> LoadedModel:
         context_limit=int(config.get("max_position_embeddings") or 32768),
         vocab_size=_vocab_size(network),
         numerics=numerics.path(dtype),
-        bytes=sum(a.nbytes for _, a in tree_flatten(network.parameters())),
+        bytes=sum(a.nbytes for a in _arrays(network)),
     )
 
 
@@ -140,17 +139,13 @@ def _unsupported(what: str, covered: str) -> AgentmemError:
 def _stored_dtype(network: nn.Module) -> mx.Dtype:
     """The dtype of the norms: quantised weights keep their scales in it too."""
     floats = (mx.float16, mx.bfloat16, mx.float32)
-    return next((a.dtype for _, a in tree_flatten(network.parameters()) if a.dtype in floats), mx.float32)
+    return next((a.dtype for a in _arrays(network) if a.dtype in floats), mx.float32)
+
+
+def _arrays(network: nn.Module) -> list[mx.array]:
+    return [array for _, array in cast("list[tuple[str, mx.array]]", tree_flatten(network.parameters()))]
 
 
 def _vocab_size(network: nn.Module) -> int:
     """Rows of the embedding table: an id behind it reads past the table."""
     return int(network.model.embed_tokens.weight.shape[0])
-
-
-def blas_note() -> str:
-    """One line for people on which BLAS runs; the wheel's own is slow on Linux."""
-    blas = numerics.preloaded_blas()
-    if sys.platform == "linux" and blas is None:
-        return "the wheel's reference BLAS (slow; preload OpenBLAS for speed, at the price of bit-stability)"
-    return blas or "the platform's"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 import xxhash
@@ -28,7 +28,7 @@ _BLANK = b"0" * 32
 _NATURAL = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
-class Unreadable(str, Enum):
+class Unreadable(StrEnum):
     """MISSING: no file. CORRUPT: not the bytes that were written. FOREIGN: sound, but another block."""
 
     MISSING = "MISSING"
@@ -39,9 +39,9 @@ class Unreadable(str, Enum):
 class BlockUnreadable(Exception):
     """A block that must not be served. detail: what is wrong with it, free of ids and state."""
 
-    def __init__(self, reason: Unreadable, detail: str) -> None:
-        super().__init__(f"{reason.value}: {detail}")
-        self.reason = reason
+    def __init__(self, reason: Unreadable | str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = Unreadable(reason)
         self.detail = detail
 
 

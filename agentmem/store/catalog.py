@@ -130,13 +130,15 @@ class Catalog:
         digest: bytes,
         blocks: dict[bytes, BlockRow],
         superseded: dict[bytes, bytes],
-    ) -> None:
+    ) -> list[bytes]:
         """Makes a turn the agent's last one. blocks: written for it. superseded: longer block by the key it replaces.
 
+        Only this agent's turns move to the longer block: what another agent adds must not outlive that agent in blocks
+        of this one. Returns the superseded keys that nobody else uses either.
         A REBUILD turn is a request's preparation, so that it does not use the request id up.
         """
 
-        def work(db: sqlite3.Connection) -> None:
+        def work(db: sqlite3.Connection) -> list[bytes]:
             agent, number = record.agent_id, record.number
             db.execute(
                 "UPDATE agents SET turn=?, tokens=?, state_id=?, exactness=?, last_used=? WHERE id=?",
@@ -158,13 +160,18 @@ class Catalog:
                     for place, use in enumerate(record.blocks, record.base_blocks)
                 ],
             )
-            db.executemany("UPDATE timeline SET key=? WHERE key=?", [(new, old) for old, new in superseded.items()])
-            db.executemany("DELETE FROM blocks WHERE key=?", [(old,) for old in superseded])
+            db.executemany(
+                "UPDATE timeline SET key=? WHERE agent=? AND key=?",
+                [(new, agent, old) for old, new in superseded.items()],
+            )
+            unused = [key for key in superseded if not _referenced(db, key)]
+            db.executemany("DELETE FROM blocks WHERE key=?", [(key,) for key in unused])
             if record.request_id and record.kind is not TurnKind.REBUILD:
                 made = RequestRow(record.kind.value, record.agent_name, number)
                 _remember(db, record.namespace, record.request_id, made)
+            return unused
 
-        self._write(work)
+        return self._write(work)
 
     def turn(self, agent_id: str, number: int) -> TurnRow | None:
         query = """SELECT t.tokens, t.record_bytes, t.digest, coalesce(p.digest, x'')

@@ -131,9 +131,9 @@ class Store:
     def commit(self, record: TurnRecord, blocks: list[Block]) -> int:
         """Adds a turn to an agent, durably; bytes written. blocks: those of record.blocks that may not be there yet.
 
-        Partial blocks of the previous timeline that a new block contains give way to it: turns that used them use the
-        longer block's first positions. Raises AGENT_NOT_FOUND, TURN_MISMATCH, REQUEST_ID_REUSED; ValueError if record
-        and blocks contradict each other or the timeline.
+        Partial blocks of the previous timeline that a new block contains give way to it: the agent's turns that used
+        them use the longer block's first positions.
+        Raises AGENT_NOT_FOUND, TURN_MISMATCH, REQUEST_ID_REUSED; ValueError if record, blocks and timeline disagree.
         """
         with self._changing, unwritable(self._root):
             agent = self._agent(record.agent_id)
@@ -153,8 +153,7 @@ class Store:
             data, digest = records.encode(record, previous.digest if previous else b"", secret)
             rows, written = self._write_files(record, data, blocks, known, secret)
             # From here on nothing is cleaned up on failure: a COMMIT that reports an error may still have happened.
-            self._catalog.commit(record, len(data), digest, rows, longer)
-            for key in longer:
+            for key in self._catalog.commit(record, len(data), digest, rows, longer):
                 self._blocks.remove_quietly(key)
             return written
 
@@ -230,7 +229,7 @@ class Store:
     def read_block(self, namespace: str, key: bytes) -> tuple[Block, int]:
         """A verified block, and the bytes read. Raises BlockUnreadable.
 
-        MISSING may also mean that a commit superseded the block since its timeline was asked for: ask again.
+        MISSING may also mean that the agent's own next commit superseded it since its timeline was asked for.
         """
         row = self._catalog.blocks([key]).get(key)
         if row is None:

@@ -240,3 +240,9 @@ def test_keys_tell_every_field_apart() -> None:
     }
     assert len(keys) == 2 * 4 * 3
     assert {len(key) for key in keys} == {32}
+
+
+def test_the_reason_reads_as_a_word() -> None:
+    fault = BlockUnreadable("CORRUPT", "torn")
+    assert fault.reason is Unreadable.CORRUPT
+    assert f"BLOCK_{fault.reason} {fault}" == "BLOCK_CORRUPT CORRUPT: torn"

@@ -105,17 +105,28 @@ def test_turns_survive_reopening(folder: Path) -> None:
 def test_a_longer_block_supersedes_the_partial_one(store: Store, folder: Path) -> None:
     agent = store.create_agent("default", "alice")
     agent, short = add_turn(store, agent, [1, 2, 3])
-    twin, _ = add_turn(store, store.create_agent("default", "twin"), [1, 2, 3])
-    assert len(files_below(folder / "blocks", "")) == 1, "equal blocks are one file"
     agent, longer = add_turn(store, agent, [4, 5])
     assert len(files_below(folder / "blocks", "")) == 1
     assert store.timeline(agent.id, 1) == [BlockUse(longer.key, 3)]
     assert store.timeline(agent.id, 2) == [BlockUse(longer.key, 5)]
-    assert store.timeline(twin.id) == [BlockUse(longer.key, 3)], "a user elsewhere moves along"
     assert store.turn(agent.id, 1).blocks == (BlockUse(short.key, 3),), "records stay as they were written"
     with pytest.raises(BlockUnreadable) as caught:
         store.read_block("default", short.key)
     assert caught.value.reason is Unreadable.MISSING
+
+
+def test_a_partial_block_stays_as_long_as_another_agent_uses_it(store: Store, folder: Path) -> None:
+    alice, short = add_turn(store, store.create_agent("default", "alice"), [1, 2, 3])
+    twin, _ = add_turn(store, store.create_agent("default", "twin"), [1, 2, 3])
+    assert len(files_below(folder / "blocks", "")) == 1, "equal blocks are one file"
+    alice, longer = add_turn(store, alice, [4, 5])
+    assert store.timeline(alice.id, 1) == [BlockUse(longer.key, 3)]
+    assert store.timeline(twin.id) == [BlockUse(short.key, 3)]
+    assert store.read_block("default", short.key)[0] == short
+    store.delete_agent("default", "alice")
+    assert [path.stem for path in files_below(folder / "blocks", "")] == [short.key.hex()], "nothing of alice is left"
+    twin, other = add_turn(store, twin, [6])
+    assert [path.stem for path in files_below(folder / "blocks", "")] == [other.key.hex()]
 
 
 def test_a_partial_block_that_is_not_contained_stays(store: Store, folder: Path) -> None:
@@ -267,7 +278,7 @@ def test_unsound_blocks_are_refused_set_aside_and_replaced(store: Store, folder:
     path.symlink_to(other_path)
     assert reason() is Unreadable.CORRUPT
 
-    store.quarantine(block.key, "CORRUPT")
+    store.quarantine(block.key, Unreadable.CORRUPT)
     assert reason() is Unreadable.MISSING
     note = json.loads((folder / "quarantine" / f"{block.key.hex()}.reason.json").read_text())
     assert (note["key"], note["reason"]) == (block.key.hex(), "CORRUPT")
