@@ -50,6 +50,8 @@ def load(spec: str | None) -> LoadedModel:
 
     Raises AgentmemError: MODEL_NOT_FOUND, or MODEL_UNSUPPORTED naming the layer and why.
     """
+    if numerics.device() == "cpu":
+        mx.disable_compile()  # fused kernels would depend on a C++ compiler being there, and so would bits
     folder = _folder(spec)
     try:
         config = mlx_lm_utils.load_config(folder)

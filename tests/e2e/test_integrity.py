@@ -14,6 +14,8 @@ from agentmem_client import Client, FailedPrecondition
 from tests.helpers.checkpoints import ALL, Spec, with_other_weights
 from tests.helpers.daemon import Daemon
 
+pytestmark = pytest.mark.reference
+
 IDS = [5 + i % 470 for i in range(600)]
 OTHER_IDS = [7 + i % 333 for i in range(600)]
 

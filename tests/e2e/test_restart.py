@@ -12,6 +12,8 @@ from agentmem.store.store import Store
 from tests.helpers.checkpoints import ALL, Spec
 from tests.helpers.daemon import Daemon
 
+pytestmark = pytest.mark.reference
+
 TURNS = (
     [10 + i % 400 for i in range(240)],  # with 16 generated: ends on a block border
     [20 + i % 300 for i in range(100)],

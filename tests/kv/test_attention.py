@@ -50,6 +50,7 @@ def test_equals_plain_attention_over_the_dequantised_state() -> None:
     np.testing.assert_allclose(got, np.array(want), atol=2e-5)
 
 
+@pytest.mark.reference
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(1, TOTAL - 1), max_size=5))
 def test_feeding_in_any_runs_changes_no_bit(cuts: list[int]) -> None:
@@ -61,6 +62,7 @@ def test_feeding_in_any_runs_changes_no_bit(cuts: list[int]) -> None:
         assert all(np.array_equal(a[n], b[n]) for n in TENSORS)
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("length", [1, 255, 256, 257, 512, 700])
 def test_restored_blocks_continue_bit_for_bit(length: int) -> None:
     q, k, v = _inputs()
@@ -72,6 +74,7 @@ def test_restored_blocks_continue_bit_for_bit(length: int) -> None:
     assert np.array_equal(_feed(stayed, q, k, v, rest), _feed(restored, q, k, v, rest))
 
 
+@pytest.mark.reference
 def test_a_long_tail_freezes_and_changes_no_bit() -> None:
     total = (TAIL_SEGMENTS + 1) * BLOCK_TOKENS + 10
     q, k, v = _inputs(1, total)
@@ -82,6 +85,7 @@ def test_a_long_tail_freezes_and_changes_no_bit() -> None:
     assert np.array_equal(a, b)
 
 
+@pytest.mark.reference
 def test_trim_goes_back_and_continues_bit_for_bit() -> None:
     q, k, v = _inputs()
     one, two = AgentState(LAYOUT), AgentState(LAYOUT)

@@ -10,13 +10,14 @@ import typer
 
 from agentmem_daemon.cli.connect import connect
 from agentmem_daemon.cli.errors import EXIT_INTERRUPTED, report
+from agentmem_daemon.cli.interrupt import ctrl_c
 from agentmem_daemon.cli.options import AgentName, Json, Namespace, Rebuild, Socket
 from agentmem_daemon.cli.output import print_json, print_text, say
 from agentmem_daemon.cli.source import STDIN, argument, read_text
 from agentmem_daemon.cli.summary import say_stats, say_warnings
 
 if TYPE_CHECKING:
-    from agentmem_client import Agent, Reply
+    from agentmem_client import Agent, Reply, ReplyStream
 
 PROMPT = "> "
 
@@ -65,24 +66,38 @@ def chat(
 
 def speak(agent: Agent, message: str, options: dict[str, Any], quiet: bool = False) -> Reply | None:
     """One turn, printed as it comes unless `quiet`. None if Ctrl-C ended it; what was sent is committed."""
+    from agentmem_client import Cancelled
+
     interrupted = False
+
+    def cancel() -> None:
+        nonlocal interrupted
+        interrupted = True
+        stream.cancel()
+
     with agent.chat(message, stream=True, **options) as stream:
         try:
-            if ahead := stream.started.queue_position:
-                say(f"waiting for {ahead} request{'s' if ahead > 1 else ''} ahead")
-            for delta in stream:
-                if not quiet:
-                    print_text(delta.text)
-        except KeyboardInterrupt:
-            stream.cancel()
-            interrupted = True
-        finally:
-            if not quiet and stream.text and not stream.text.endswith("\n"):
-                print_text("\n")
-        if interrupted:
+            with ctrl_c(cancel):
+                print_reply(stream, quiet)
+            return stream.result
+        except Cancelled:
+            if not interrupted:
+                raise
             say("cancelled; the agent keeps what it has said so far")
             return None
-        return stream.result
+
+
+def print_reply(stream: ReplyStream, quiet: bool) -> None:
+    """Reads to the end. What was printed ends in a newline, whatever ended it."""
+    try:
+        if ahead := stream.started.queue_position:
+            say(f"waiting for {ahead} request{'s' if ahead > 1 else ''} ahead")
+        for delta in stream:
+            if not quiet:
+                print_text(delta.text)
+    finally:
+        if not quiet and stream.text and not stream.text.endswith("\n"):
+            print_text("\n")
 
 
 def finish(reply: Reply, stats: bool, as_json: bool = False) -> None:
