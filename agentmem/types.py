@@ -10,6 +10,10 @@ BLOCK_TOKENS = 256
 """Positions of a full block; also the segment length of the reference numerics."""
 
 
+ROLES = ("system", "user", "assistant", "tool")
+"""Roles a caller may give a message; what was added without a chat template is kept under the role "text"."""
+
+
 class BlockKind(str, Enum):
     TEXT = "TEXT"
     LATENT = "LATENT"

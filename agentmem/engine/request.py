@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from agentmem.errors import AgentmemError
+from agentmem.errors import AgentmemError, Reason
 from agentmem.types import AgentRef, Exactness, FinishReason, Message, Residency, Timings, Usage, Warning
 
 
@@ -36,7 +36,10 @@ Input = ChatInput | TextInput | TokenInput
 
 @dataclass(frozen=True)
 class Sampling:
-    """temperature 0 is greedy; top_k 0 and top_p 1 are off; max_tokens None runs to the context's end."""
+    """temperature 0 is greedy; top_k 0 and top_p 1 are off; max_tokens None runs to the context's end.
+
+    Raises AgentmemError SAMPLING_INVALID, naming the field and its range.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -44,6 +47,25 @@ class Sampling:
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        rules = {  # written so that NaN fails
+            "temperature": (0 <= self.temperature <= 100, "is a number from 0 to 100"),
+            "top_p": (0 < self.top_p <= 1, "is above 0 and at most 1"),
+            "top_k": (self.top_k >= 0, "is not negative; 0 means no limit"),
+            "seed": (self.seed is None or 0 <= self.seed < 2**64, "lies between 0 and 2**64 - 1"),
+            "max_tokens": (
+                self.max_tokens is None or self.max_tokens >= 1,
+                "is at least 1; append adds input without generating",
+            ),
+            "stop": (
+                len(self.stop) <= 16 and all(1 <= len(s.encode(errors="replace")) <= 256 for s in self.stop),
+                "holds at most 16 sequences of 1 to 256 bytes each",
+            ),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise AgentmemError(Reason.SAMPLING_INVALID, f"sampling.{name} {rule}.", field=name)
 
 
 class OnCancel(str, Enum):

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
-from agentmem.engine.request import ChatInput, Input, Request, Sampling, TextInput, TokenInput
+from agentmem.engine.request import ChatInput, Request, TextInput, TokenInput
 from agentmem.errors import AgentmemError, Reason
 from agentmem.model.loader import LoadedModel
+from agentmem.types import ROLES
 
-ROLES = ("system", "user", "assistant", "tool")
 MAX_BYTES_PER_POSITION = 64
 """No real tokenizer averages more: a longer prompt is refused without encoding it."""
 
 
 def check(request: Request, model: LoadedModel) -> None:
     """Raises AgentmemError for a request that no state of the agent could make valid."""
-    _check_input(request.input, model)
-    if request.sampling is not None:
-        check_sampling(request.sampling)
-
-
-def check_sampling(s: Sampling) -> None:
-    """SAMPLING_INVALID naming the field and its range."""
-    wrong = None
-    if not (math.isfinite(s.temperature) and 0 <= s.temperature <= 100):
-        wrong = "temperature must lie between 0 and 100"
-    elif not (math.isfinite(s.top_p) and 0 < s.top_p <= 1):
-        wrong = "top_p must be above 0 and at most 1"
-    elif s.top_k < 0:
-        wrong = "top_k must not be negative; 0 means no limit"
-    elif s.seed is not None and not 0 <= s.seed < 2**64:
-        wrong = "seed must lie between 0 and 2**64 - 1"
-    elif s.max_tokens is not None and s.max_tokens < 1:
-        wrong = "max_tokens must be at least 1; use append to add context without a reply"
-    elif len(s.stop) > 16 or not all(1 <= len(x.encode(errors="replace")) <= 256 for x in s.stop):
-        wrong = "stop takes at most 16 sequences of 1 to 256 bytes each"
-    if wrong:
-        raise AgentmemError(Reason.SAMPLING_INVALID, wrong)
-
-
-def _check_input(given: Input, model: LoadedModel) -> None:
+    given = request.input
     if isinstance(given, TokenInput):
         _check_ids(given, model)
         return
@@ -67,7 +41,7 @@ def _chat_texts(chat: ChatInput) -> list[str]:
     for m in chat.messages:
         if m.role not in ROLES:
             raise AgentmemError(Reason.ROLE_INVALID, f"a message's role must be one of {', '.join(ROLES)}")
-        if not m.text and not m.tool_calls:
+        if not m.text and not m.tool_calls and m.role != "tool":  # a tool may well return nothing
             raise AgentmemError(Reason.EMPTY_INPUT, f"a message of role {m.role} is empty; leave it out or fill it")
     return [t for m in chat.messages for t in (m.text, m.reasoning, *(c.arguments for c in m.tool_calls))]
 

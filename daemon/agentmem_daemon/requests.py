@@ -7,14 +7,10 @@ import unicodedata
 
 from agentmem.engine.request import ChatInput, Input, OnCancel, Request, Sampling, TextInput, TokenInput
 from agentmem.errors import AgentmemError, Reason
-from agentmem.types import DEFAULT_NAMESPACE, AgentRef, Message, ToolCall
+from agentmem.types import DEFAULT_NAMESPACE, ROLES, AgentRef, Message, ToolCall
 from agentmem.v1 import agents_pb2, generation_pb2, types_pb2
 
 MAX_NAME_BYTES = 256
-MAX_TEMPERATURE = 100
-MAX_STOPS = 16
-MAX_STOP_BYTES = 256
-ROLES = ("system", "user", "assistant", "tool")
 
 _ON_CANCEL = {
     generation_pb2.ON_CANCEL_UNSPECIFIED: OnCancel.COMMIT,
@@ -123,7 +119,7 @@ def _message(message: types_pb2.ChatMessage, number: int) -> Message:
     if message.reasoning and role != "assistant":
         raise _invalid(number, "has reasoning, which only a message of role assistant can have")
     parts = tuple(part.text for part in message.parts)
-    if not (any(parts) or message.tool_calls):
+    if not (any(parts) or message.tool_calls or role == "tool"):  # a tool may well return nothing
         raise AgentmemError(Reason.EMPTY_INPUT, f"Message {number} (role {role}) is empty.", number=number)
     return Message(
         role=role,
@@ -152,28 +148,11 @@ def _invalid(number: int, what: str) -> AgentmemError:
 
 def sampling(choice: generation_pb2.Sampling) -> Sampling:
     """Unset is greedy, up to the end of the context window."""
-    top_p = choice.top_p if choice.HasField("top_p") else 1.0
-    max_tokens = choice.max_tokens if choice.HasField("max_tokens") else None
-    # Written so that NaN fails.
-    if not 0 <= choice.temperature <= MAX_TEMPERATURE:
-        raise _bad_sampling("temperature", f"is a number from 0 to {MAX_TEMPERATURE}")
-    if not 0 < top_p <= 1:
-        raise _bad_sampling("top_p", "is above 0 and at most 1")
-    if max_tokens == 0:
-        raise _bad_sampling("max_tokens", "is at least 1; Append adds input without generating")
-    if len(choice.stop) > MAX_STOPS:
-        raise _bad_sampling("stop", f"holds at most {MAX_STOPS} sequences")
-    if not all(1 <= len(stop.encode()) <= MAX_STOP_BYTES for stop in choice.stop):
-        raise _bad_sampling("stop", f"holds sequences of 1 to {MAX_STOP_BYTES} bytes")
     return Sampling(
         temperature=choice.temperature,
-        top_p=top_p,
+        top_p=choice.top_p if choice.HasField("top_p") else 1.0,
         top_k=choice.top_k,
         seed=choice.seed if choice.HasField("seed") else None,
-        max_tokens=max_tokens,
+        max_tokens=choice.max_tokens if choice.HasField("max_tokens") else None,
         stop=tuple(choice.stop),
     )
-
-
-def _bad_sampling(field: str, rule: str) -> AgentmemError:
-    return AgentmemError(Reason.SAMPLING_INVALID, f"sampling.{field} {rule}.", field=field)

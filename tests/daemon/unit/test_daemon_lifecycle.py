@@ -7,8 +7,10 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,4 +160,36 @@ def test_told_to_stop_while_loading(settings: DaemonSettings, folder: Path, open
     assert run(settings, lambda progress, message: seen.append(message)) == 0
     assert seen == []
     assert engine.closed_with == 3
+    assert left_in(folder) == {"token", "a.sock.lock"}
+
+
+STUCK = """
+import sys, threading, types
+from pathlib import Path
+def open_engine(settings, on_progress):
+    on_progress(0.5, "stuck")
+    threading.Event().wait(60)
+sys.modules["agentmem.engine.engine"] = types.SimpleNamespace(
+    Engine=types.SimpleNamespace(open=open_engine), EngineSettings=types.SimpleNamespace)
+from agentmem_daemon.lifecycle import run
+from agentmem_daemon.settings import DaemonSettings
+folder = Path(sys.argv[1])
+settings = DaemonSettings(state=folder, socket=folder / "run" / "a.sock", shutdown_deadline_s=float(sys.argv[2]))
+sys.exit(run(settings, lambda progress, message: print(message, flush=True)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("deadline_s", "signals", "code"), [(0.1, 1, 0), (60, 2, 128 + signal.SIGTERM)], ids=["deadline", "second signal"]
+)
+def test_a_load_that_cannot_be_stopped_is_left(folder: Path, deadline_s: float, signals: int, code: int) -> None:
+    command = [sys.executable, "-c", STUCK, str(folder), str(deadline_s)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline() == "stuck\n"
+        assert "a.sock" in left_in(folder)
+        for _ in range(signals):
+            daemon.send_signal(signal.SIGTERM)
+            time.sleep(0.1)  # Equal signals that wait together are delivered once.
+        assert daemon.wait(30) == code
     assert left_in(folder) == {"token", "a.sock.lock"}
