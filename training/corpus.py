@@ -25,6 +25,12 @@ def held_out_paragraphs() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
+def words() -> tuple[str, ...]:
+    """Every lower-case word of 3 to 12 letters in that documentation: names for things of no particular kind."""
+    return tuple(sorted({w for p in _all_paragraphs() for w in re.findall(r"\b[a-z]{3,12}\b", p)}))
+
+
+@lru_cache(maxsize=1)
 def _all_paragraphs() -> tuple[str, ...]:
     from pydoc_data.topics import topics
 

@@ -9,8 +9,11 @@ training half or the held-out half of its kind for good, by a hash of its text.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+
+from training.corpus import words
 
 ME = "\0me"
 BARE = "\0bare"
@@ -71,9 +74,9 @@ class Source:
     rng: Random
     test: bool = False
 
-    def pick(self, words: list[str]) -> str:
+    def pick(self, choices: Sequence[str]) -> str:
         while True:
-            word = self.rng.choice(words)
+            word = self.rng.choice(choices)
             if held_out(word) == self.test:
                 return word
 
@@ -94,7 +97,13 @@ class Source:
 
         return self._fresh(make)
 
+    def word(self) -> str:
+        """Any word of the documentation: few kinds of words would be learnt by heart instead of copied."""
+        return self.pick(words())
+
     def name(self) -> str:
+        if self.rng.random() < 0.35:
+            return self.word().capitalize()
         roll = self.rng.random()
         if roll < 0.35:
             return self.pick(_FIRST)
@@ -107,6 +116,8 @@ class Source:
         return f"{self.rng.choice(_THINGS)} {self.rng.randint(2, 99)}"
 
     def attribute(self) -> str:
+        if self.rng.random() < 0.5:
+            return self.word() if self.rng.random() < 0.7 else f"{self.word()} {self.word()}"
         roll = self.rng.random()
         if roll < 0.6:
             return self.pick(_ATTRIBUTES)
@@ -117,6 +128,8 @@ class Source:
         return self.invented()
 
     def value(self) -> str:
+        if self.rng.random() < 0.4:
+            return self.word()
         rng, roll = self.rng, self.rng.random()
         if roll < 0.4:
             return self.pick(_WORDS)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from training import tokenizer as tok
@@ -47,7 +48,7 @@ class Plan:
         return rng.choices([256, 512, 1024, 2048], [40, 35, 15, 10])[0]
 
     def mix(self) -> Mix:
-        return Mix(noise=0.5 if self.stage < 1 else 0.05, dense=0.8 if self.stage < 3 else 0.5)
+        return Mix(noise=0.5 if self.stage < 1 else 0.15, dense=0.8 if self.stage < 3 else 0.6)
 
 
 def skipping_positions(count: int, length: int, limit: int, rng: random.Random) -> np.ndarray:
@@ -99,6 +100,9 @@ def main() -> None:
     model, plan = Llama(Config()), Plan()
     opts = optimizers(model, args.rate)
     state = args.out / "state.pt"
+    if args.init and not state.exists():
+        model.load_state_dict({name: weight.float() for name, weight in load_file(args.init).items()})
+        plan.stage = len(LENGTHS) - 1
     if state.exists():
         saved = torch.load(state, weights_only=False)
         model.load_state_dict(saved["model"])
@@ -182,6 +186,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=150)
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a step")
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--init", type=Path, help="go on from these exported weights, at the last stage")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

@@ -48,8 +48,8 @@ def play(daemon: SubprocessDaemon, fresh: bool, say: Say, on_progress: OnProgres
         daemon.start()
         say("The daemon was killed with SIGKILL and started again.")
     else:
-        steps.next("the memory of an earlier run is still there")
-        say("The memory of an earlier run is still there: only asking.")
+        steps.next("asking only")
+        say("The memory of an earlier run is still there: three more questions.")
     restored: list[Restored] = []
     with daemon.client() as client:
         for character in CAST:
