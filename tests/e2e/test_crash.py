@@ -30,7 +30,7 @@ def test_acknowledged_turns_survive_kills(
     for _ in range(kills):
         client = daemon.start()
         stop = threading.Event()
-        work = [threading.Thread(target=_load, args=(client, n, acknowledged[n], stop)) for n in AGENTS]
+        work = [threading.Thread(target=_load, args=(client, n, acknowledged[n], stop), daemon=True) for n in AGENTS]
         for thread in work:
             thread.start()
         stop.wait(rng.uniform(0.05, 1.5))
@@ -38,6 +38,7 @@ def test_acknowledged_turns_survive_kills(
         stop.set()
         for thread in work:
             thread.join(30)
+            assert not thread.is_alive()
     client = daemon.start()
     assert any(acknowledged.values())
     for name, turns in acknowledged.items():
@@ -56,7 +57,7 @@ def _load(client: Client, name: str, acknowledged: list[tuple[int, int]], stop: 
     agent = client.agent(name)
     while not stop.is_set():
         try:
-            reply = agent.generate(token_ids=[9, 8, len(acknowledged) % 500], max_tokens=4)
+            reply = agent.generate(token_ids=[9, 8, len(acknowledged) % 500], max_tokens=4, timeout=20)
             end = reply.usage.prompt_tokens + reply.usage.generated_tokens
             acknowledged.append((reply.turn, end))
             if end > 3000:
