@@ -56,10 +56,10 @@ CAST = (
     Character(
         "researcher",
         (
-            Fact("The launch code of project Falcon is 7319.", "What is the launch code of project Falcon?", "7319"),
-            Fact("The launch code of project Heron is 2741.", "What is the launch code of project Heron?", "2741"),
-            Fact("The deadline of project Falcon is Tuesday.", "What is the deadline of project Falcon?", "Tuesday"),
-            Fact("The deadline of project Heron is Friday.", "What is the deadline of project Heron?", "Friday"),
+            Fact("Felix's sensor is 7319.", "What is Felix's sensor?", "7319"),
+            Fact("Nadia's sensor is 2741.", "What is Nadia's sensor?", "2741"),
+            Fact("Felix's island is Tuesday.", "What is Felix's island?", "Tuesday"),
+            Fact("Nadia's island is Friday.", "What is Nadia's island?", "Friday"),
         ),
     ),
     Character(
