@@ -45,7 +45,7 @@ class Plan:
         """The longest length reached, or at the end all lengths, the cheap ones more often."""
         if self.stage < len(LENGTHS) - 1:
             return LENGTHS[self.stage]
-        return rng.choices([256, 512, 1024, 2048], [40, 35, 15, 10])[0]
+        return rng.choices([256, 512, 1024, 2048], [30, 35, 20, 15])[0]
 
     def mix(self) -> Mix:
         return Mix(noise=0.5 if self.stage < 1 else 0.15, dense=0.8 if self.stage < 3 else 0.6)

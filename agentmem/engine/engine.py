@@ -16,7 +16,7 @@ from agentmem.engine.scheduler import Scheduler, shutting_down
 from agentmem.engine.validate import check
 from agentmem.engine.views import ModelInfo, TurnView
 from agentmem.errors import AgentmemError, Reason
-from agentmem.memory.memory import Memory
+from agentmem.memory.memory import Memory, unreadable
 from agentmem.model import loader
 from agentmem.store.records import RecordUnreadable
 from agentmem.store.store import AgentRow, Store
@@ -48,7 +48,11 @@ class Ticket:
 
 
 class Engine:
-    """Made by `open`. Methods block and may be called from any thread; sinks are called on the executor thread."""
+    """Made by `open`. Methods block and may be called from any thread.
+
+    Sinks are called on the executor thread, but for a first Started while waiting and a Failed before running, which
+    come on the thread that submits, cancels or closes. They must not block.
+    """
 
     def __init__(self, context: Context, scheduler: Scheduler, executor: Executor) -> None:
         self._context, self._scheduler, self._executor = context, scheduler, executor
@@ -78,12 +82,17 @@ class Engine:
         if not request.request_id:
             request = replace(request, request_id=secrets.token_hex(16))
         run = Run(self._context, request, sink)
+        expected = self._expected(request.agent) if self._scheduler.busy else None  # first: it may raise
         position = self._scheduler.add(run)
-        if position:
-            row = self._context.store.agent(request.agent.namespace, request.agent.name)
-            turn, plan = (row.turn, self._plan(request.agent, row)) if row else (0, ReusePlan())
-            run.announce(Started(turn + 1, position, plan, request.request_id))
+        if position and expected:
+            turn, plan = expected
+            run.announce(Started(turn, position, plan, request.request_id))
         return Ticket(run, self._scheduler)
+
+    def _expected(self, ref: AgentRef) -> tuple[int, ReusePlan]:
+        """The turn that a request would become now, and what it could reuse."""
+        row = self._context.store.agent(ref.namespace, ref.name)
+        return (row.turn + 1, self._plan(ref, row)) if row else (1, ReusePlan())
 
     def _plan(self, ref: AgentRef, row: AgentRow) -> ReusePlan:
         n = row.tokens
@@ -121,7 +130,8 @@ class Engine:
 
         def delete() -> int:
             row = store.agent(ref.namespace, ref.name)
-            if row is not None and expect_turn is not None and row.turn != expect_turn:
+            repeated = bool(request_id) and store.find_request(ref.namespace, request_id) is not None
+            if not repeated and row is not None and expect_turn is not None and row.turn != expect_turn:
                 raise turn_mismatch(expect_turn, row.turn)
             self._context.memory.forget(ref)
             return store.delete_agent(ref.namespace, ref.name, request_id)
@@ -135,7 +145,7 @@ class Engine:
         try:
             records = self._context.store.turns(self._row(ref).id, after, limit)
         except RecordUnreadable as error:
-            raise AgentmemError(Reason.BLOCK_UNRECOVERABLE, f"a turn record cannot be read: {error}") from error
+            raise unreadable(error) from error
         return [
             TurnView(
                 r.number, r.kind, r.start, r.end, r.created, r.finish_reason, r.exactness, r.request_id, r.messages
@@ -174,7 +184,7 @@ class Engine:
         if not self._scheduler.wait_idle(deadline_s):
             running = self._scheduler.running
             if isinstance(running, Run):
-                running.cancel(FinishReason.DEADLINE)
+                running.cancel(FinishReason.DEADLINE, shutting_down())
         self._executor.join(timeout=60)
         self._context.store.close()
 

@@ -117,7 +117,7 @@ class Delta:
 
 @dataclass(frozen=True)
 class Finished:
-    """Last event of a turn that committed (or, discarded on cancel, did not: durable is False)."""
+    """Last event of a turn that committed."""
 
     turn: int
     finish_reason: FinishReason | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -12,6 +13,7 @@ from agentmem.engine.reply import Reply
 from agentmem.engine.request import (
     ChatInput,
     Delta,
+    Event,
     Failed,
     Finished,
     OnCancel,
@@ -29,6 +31,8 @@ from agentmem.model.loader import LoadedModel
 from agentmem.model.text import Encoded
 from agentmem.store.store import Store
 from agentmem.types import FinishReason, TurnKind, TurnMessage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -70,24 +74,36 @@ class Run:
         self._context, self._request, self._sink = context, request, sink
         self._submitted = time.monotonic()
         self._cancelled: FinishReason | None = None
+        self._cancelled_error = _ended_early(FinishReason.CANCELLED)
         self._begun, self._announcing = False, threading.Lock()
         kind = TurnKind.APPEND if request.sampling is None else TurnKind.GENERATE
         self._draft = TurnDraft(kind, request.request_id)
 
-    def cancel(self, reason: FinishReason) -> None:
-        """Asks the run to end at its next step. Thread-safe."""
+    def cancel(self, reason: FinishReason, error: AgentmemError | None = None) -> None:
+        """Asks the run to end at its next step; with `error`, if nothing has been sent by then. Thread-safe."""
         if self._cancelled is None:
+            self._cancelled_error = error or _ended_early(reason)
             self._cancelled = reason
 
     def announce(self, started: Started) -> None:
         """Tells the sink that the request waits, unless it runs already. Thread-safe."""
         with self._announcing:
             if not self._begun:
-                self._sink(started)
+                self._send(started)
 
     def fail(self, error: AgentmemError) -> None:
+        with self._announcing:
+            self._begun = True
         self._context.counters.errors += 1
-        self._sink(Failed(error))
+        self._send(Failed(error))
+
+    def _send(self, event: Event) -> None:
+        """A sink that fails loses its request, and hurts nobody else."""
+        try:
+            self._sink(event)
+        except Exception as error:
+            log.error("a sink failed: %s", type(error).__name__)
+            self.cancel(FinishReason.CANCELLED)
 
     def steps(self) -> Iterator[None]:
         """The whole request. Raises AgentmemError with the timeline as it was."""
@@ -104,7 +120,7 @@ class Run:
         if agent is None and not request.create:
             raise memory.not_found(self.ref)
         agent, encoded = self._prepare(agent or Agent(self.ref, ""))
-        self._sink(Started(agent.turn + 1 + (not memory.matches(agent)), 0, self.plan(agent), request.request_id))
+        self._send(Started(agent.turn + 1 + (not memory.matches(agent)), 0, self.plan(agent), request.request_id))
         try:
             yield from self._until_cancelled(self._bring_back(agent))
             self._draft.timings.restore_s = time.monotonic() - began
@@ -112,11 +128,14 @@ class Run:
             committing = time.monotonic()
             memory.commit(agent, self._draft)
             self._draft.timings.commit_s = time.monotonic() - committing
-        except BaseException:
+        except AgentmemError:
             memory.rollback(agent)
             raise
+        except BaseException:  # what RAM holds may hang on a computation that failed; the disk is intact
+            memory.forget(agent.ref)
+            raise
         self._context.counters.count(self._draft)
-        self._sink(self._finished(agent.turn))
+        self._send(self._finished(agent.turn))
 
     def plan(self, agent: Agent) -> ReusePlan:
         """What of the timeline is in RAM, on disk, or to be recomputed."""
@@ -133,6 +152,8 @@ class Run:
         memory = self._context.memory
         memory.require_match(agent, request.rebuild)
         encoded = self._encode(agent)
+        if not encoded.ids:
+            raise AgentmemError(Reason.EMPTY_INPUT, "the input makes no tokens; there is nothing to add")
         self._check_room(agent, encoded)
         return (agent if agent.id else memory.create(self.ref)), encoded
 
@@ -194,24 +215,26 @@ class Run:
         draft, model = self._draft, self._context.model
         start, began = agent.tokens + len(draft.ids), time.monotonic()
         assert agent.state is not None
+        interrupted = False
         while True:
             token, text = reply.next(logits)
             draft.ids.append(token)
             if draft.usage.generated_tokens == 0:
                 draft.timings.ttft_s = time.monotonic() - self._submitted
             draft.usage.generated_tokens += 1
-            self._sink(Delta(text, (token,)))
+            self._send(Delta(text, (token,)))
             if reply.finish_reason is None:
                 logits = last_logits(model, agent.state, [token])
                 yield
                 if self._cancelled is not None:
+                    interrupted = True
                     reply.interrupt(self._cancelled)
             else:
                 for _ in prefill(model, agent.state, [token]):
                     pass
             if reply.finish_reason is not None:
                 break
-        if reply.finish_reason is self._cancelled and self._request.on_cancel is OnCancel.DISCARD:
+        if interrupted and self._request.on_cancel is OnCancel.DISCARD:
             self._stop_if_cancelled()
         draft.finish_reason, draft.stop_sequence = reply.finish_reason, reply.stop_sequence
         chat = isinstance(self._request.input, ChatInput)
@@ -232,11 +255,11 @@ class Run:
         agent = self._context.memory.find(self.ref)
         if agent is None:
             raise self._context.memory.not_found(self.ref)
-        record = self._context.store.turn(agent.id, row.turn)
-        self._sink(Started(record.number, 0, ReusePlan(), request.request_id))
+        record = self._context.memory.record(agent.id, row.turn)
+        self._send(Started(record.number, 0, ReusePlan(), request.request_id))
         if record.kind is TurnKind.GENERATE:
             said = record.messages[-1]
-            self._sink(Delta(said.message.text, tuple(record.ids[said.start - record.start :].tolist())))
+            self._send(Delta(said.message.text, tuple(record.ids[said.start - record.start :].tolist())))
         finished = Finished(
             turn=record.number,
             finish_reason=record.finish_reason,
@@ -248,7 +271,7 @@ class Run:
             seed=record.seed,
             repeated_result=True,
         )
-        self._sink(finished)
+        self._send(finished)
         return True
 
     def _finished(self, turn: int) -> Finished:
@@ -263,7 +286,13 @@ class Run:
 
     def _stop_if_cancelled(self) -> None:
         if self._cancelled is not None:
-            raise AgentmemError(Reason.REQUEST_CANCELLED, "the request was cancelled; the timeline is as it was")
+            raise self._cancelled_error
+
+
+def _ended_early(reason: FinishReason) -> AgentmemError:
+    if reason is FinishReason.DEADLINE:
+        return AgentmemError(Reason.DEADLINE_PASSED, "the deadline passed; the timeline is as it was")
+    return AgentmemError(Reason.REQUEST_CANCELLED, "the request was cancelled; the timeline is as it was")
 
 
 def turn_mismatch(expected: int, actual: int) -> AgentmemError:

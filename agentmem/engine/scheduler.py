@@ -99,8 +99,15 @@ class Scheduler:
             return self._changed.wait_for(lambda: self.running is None, timeout)
 
     @property
+    def busy(self) -> bool:
+        """Whether something runs or waits."""
+        with self._changed:
+            return self.running is not None or bool(self._waiting)
+
+    @property
     def queued(self) -> int:
-        return sum(len(q) for q in self._waiting.values())
+        with self._changed:  # re-entrant
+            return sum(len(q) for q in self._waiting.values())
 
 
 def shutting_down() -> AgentmemError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from agentmem.engine.request import ChatInput, Request, TextInput, TokenInput
 from agentmem.errors import AgentmemError, Reason
 from agentmem.model.loader import LoadedModel
-from agentmem.types import ROLES
+from agentmem.types import ROLES, Message
 
 MAX_BYTES_PER_POSITION = 64
 """No real tokenizer averages more: a longer prompt is refused without encoding it."""
@@ -43,7 +45,19 @@ def _chat_texts(chat: ChatInput) -> list[str]:
             raise AgentmemError(Reason.ROLE_INVALID, f"a message's role must be one of {', '.join(ROLES)}")
         if not m.text and not m.tool_calls and m.role != "tool":  # a tool may well return nothing
             raise AgentmemError(Reason.EMPTY_INPUT, f"a message of role {m.role} is empty; leave it out or fill it")
-    return [t for m in chat.messages for t in (m.text, m.reasoning, *(c.arguments for c in m.tool_calls))]
+    return [t for m in chat.messages for t in (m.text, m.reasoning, m.tool_call_id, *_call_texts(m))]
+
+
+def _call_texts(message: Message) -> list[str]:
+    """What templates print of tool calls: arguments as parsed, since JSON can spell what no text can hold."""
+    try:
+        return [
+            t
+            for c in message.tool_calls
+            for t in (c.id, c.name, json.dumps(json.loads(c.arguments), ensure_ascii=False))
+        ]
+    except ValueError as error:
+        raise AgentmemError(Reason.INPUT_INVALID, "a tool call's arguments are not JSON") from error
 
 
 def _check_ids(given: TokenInput, model: LoadedModel) -> None:

@@ -16,25 +16,6 @@ def _no_ids() -> np.ndarray:
 
 
 @dataclass
-class Agent:
-    """Owned by the executor thread. `ids` holds the timeline's token ids, int32 [tokens]."""
-
-    ref: AgentRef
-    id: str
-    turn: int = 0
-    state_id: str = ""
-    tokenizer_id: str = ""
-    blocks: list[BlockUse] = field(default_factory=list)
-    ids: np.ndarray = field(default_factory=_no_ids)
-    unclosed: bool = False
-    state: AgentState | None = None
-
-    @property
-    def tokens(self) -> int:
-        return len(self.ids)
-
-
-@dataclass
 class TurnDraft:
     """A turn on its way to being committed. `ids` are the new ones; message positions are the timeline's."""
 
@@ -50,3 +31,24 @@ class TurnDraft:
     usage: Usage = field(default_factory=Usage)
     timings: Timings = field(default_factory=Timings)
     warnings: list[Warning] = field(default_factory=list)
+
+
+@dataclass
+class Agent:
+    """Owned by the executor thread. `ids` holds the timeline's token ids, int32 [tokens]."""
+
+    ref: AgentRef
+    id: str
+    turn: int = 0
+    state_id: str = ""
+    tokenizer_id: str = ""
+    blocks: list[BlockUse] = field(default_factory=list)
+    ids: np.ndarray = field(default_factory=_no_ids)
+    unclosed: bool = False
+    state: AgentState | None = None
+    rebuilt: TurnDraft | None = None
+    """Set while `state` holds the timeline as recomputed under another model, not committed yet."""
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)

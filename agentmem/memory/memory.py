@@ -39,19 +39,30 @@ class Memory:
         return known
 
     def create(self, ref: AgentRef) -> Agent:
-        """A new, empty agent."""
-        row = self._store.create_agent(ref.namespace, ref.name)
-        self._agents[ref] = Agent(ref, row.id)
-        return self._agents[ref]
+        """A new, empty agent; one that was made elsewhere meanwhile will do."""
+        try:
+            self._store.create_agent(ref.namespace, ref.name)
+        except AgentmemError as error:
+            if error.reason is not Reason.AGENT_EXISTS:
+                raise
+        agent = self.find(ref)
+        if agent is None:
+            raise self.not_found(ref)
+        return agent
+
+    def record(self, agent_id: str, number: int) -> TurnRecord:
+        """A turn as committed. DATA_LOSS if its record cannot be read."""
+        try:
+            return self._store.turn(agent_id, number)
+        except RecordUnreadable as error:
+            raise unreadable(error) from error
 
     def _load(self, agent: Agent) -> None:
+        last = self.record(agent.id, agent.turn)
         try:
-            last = self._store.turn(agent.id, agent.turn)
             agent.ids = self._store.ids(agent.id)
         except RecordUnreadable as error:
-            raise AgentmemError(
-                Reason.BLOCK_UNRECOVERABLE, f"a turn record of this agent cannot be read: {error}", turn=agent.turn
-            ) from error
+            raise unreadable(error) from error
         agent.blocks = self._store.timeline(agent.id)
         agent.unclosed, agent.tokenizer_id = last.open, last.tokenizer_id
         if sum(b.used for b in agent.blocks) != last.end or len(agent.ids) != last.end:
@@ -140,19 +151,31 @@ class Memory:
         )
 
     def rebuild(self, agent: Agent, draft: TurnDraft) -> Iterator[None]:
-        """Recomputes the whole timeline under the served model, as a turn of its own; older turns stay."""
+        """Recomputes the whole timeline under the served model; `commit` makes that a turn of its own."""
         state = AgentState(self._model.layout)
         for _ in prefill(self._model, state, agent.ids):
             yield
         agent.state, tokens = state, agent.tokens
-        redo = TurnDraft(TurnKind.REBUILD, request_id="", ids=agent.ids.tolist(), unclosed=agent.unclosed)
-        redo.usage.recomputed_tokens = tokens
-        self.commit(agent, redo)
+        agent.rebuilt = TurnDraft(TurnKind.REBUILD, request_id="", ids=agent.ids.tolist(), unclosed=agent.unclosed)
+        agent.rebuilt.usage.recomputed_tokens = tokens
         draft.usage.recomputed_tokens += tokens
         draft.usage.misses.append(PrefixMiss(0, tokens, "REBUILD"))
 
     def commit(self, agent: Agent, draft: TurnDraft) -> None:
-        """Makes the draft durable as the agent's next turn. The state must already hold the draft's ids."""
+        """Makes the draft durable as the agent's next turn. The state must already hold the draft's ids.
+
+        If it fails, RAM forgets the agent: a commit that reports an error may still have happened, and the disk knows.
+        """
+        try:
+            if agent.rebuilt is not None:
+                self._commit(agent, agent.rebuilt)
+                agent.rebuilt = None
+            self._commit(agent, draft)
+        except BaseException:
+            self.forget(agent.ref)
+            raise
+
+    def _commit(self, agent: Agent, draft: TurnDraft) -> None:
         assert agent.state is not None
         fresh = draft.kind is TurnKind.REBUILD
         start = 0 if fresh else agent.tokens
@@ -204,8 +227,10 @@ class Memory:
 
     def rollback(self, agent: Agent) -> None:
         """Takes the state back to the last committed turn; what cannot be trimmed is restored from disk later."""
-        if agent.state is not None and not agent.state.trim(agent.tokens):
-            agent.state = None
+        if self._agents.get(agent.ref) is not agent:
+            return
+        if agent.rebuilt is not None or (agent.state is not None and not agent.state.trim(agent.tokens)):
+            agent.state = agent.rebuilt = None
         self._note_hot(agent)
 
     def forget(self, ref: AgentRef) -> None:
@@ -224,3 +249,7 @@ class Memory:
         return AgentmemError(
             Reason.AGENT_NOT_FOUND, f"there is no agent of this name in namespace {ref.namespace}", agent=ref.name
         )
+
+
+def unreadable(error: RecordUnreadable) -> AgentmemError:
+    return AgentmemError(Reason.BLOCK_UNRECOVERABLE, f"a turn record of this agent cannot be read: {error}")

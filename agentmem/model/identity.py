@@ -9,7 +9,7 @@ from typing import Any
 
 _COSMETIC = {
     "_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "use_cache",
-    "bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings", "model_max_length",
+    "bos_token_id", "eos_token_id", "pad_token_id", "model_max_length",
 }  # fmt: skip
 """Config fields that change no number of the state."""
 

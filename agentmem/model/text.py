@@ -73,8 +73,13 @@ class TextCodec:
         text = self._render(base + news, reply)
         if not base:
             return text
-        behind = text.partition(_MARK)[2]
-        return behind if unclosed else behind.removeprefix(self._render(base, False).partition(_MARK)[2])
+        _, found, behind = text.partition(_MARK)
+        closing = "" if unclosed else self._render(base, False).partition(_MARK)[2]
+        if not (found and behind.startswith(closing)):
+            raise AgentmemError(
+                Reason.CHAT_TEMPLATE_REFUSED, "the model's chat template does not let messages follow earlier ones"
+            )
+        return behind.removeprefix(closing)
 
     def _render(self, messages: list[dict], reply: bool) -> str:
         try:

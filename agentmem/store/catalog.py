@@ -112,6 +112,11 @@ class Catalog:
                 "SELECT key, bytes FROM blocks WHERE key IN (SELECT key FROM timeline WHERE agent=?)", (row.id,)
             ).fetchall()
             db.execute("DELETE FROM agents WHERE id=?", (row.id,))
+            # A later agent of this name must not answer for this one's requests.
+            db.execute(
+                "DELETE FROM requests WHERE namespace=? AND agent_name=? AND operation<>?",
+                (row.namespace, row.name, DELETE),
+            )
             unused = [item for item in used if not _referenced(db, item[0])]
             db.executemany("DELETE FROM blocks WHERE key=?", [(key,) for key, _ in unused])
             freed += sum(size for _, size in unused)

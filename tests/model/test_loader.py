@@ -42,6 +42,8 @@ def test_state_id_changes_with_what_changes_numbers(plain: Path, tmp_path: Path)
     assert other.tokenizer_id == base.tokenizer_id
     theta = loader.load(str(_with_config(plain, tmp_path / "t", rope_theta=5000.0)))
     assert theta.state_id != base.state_id
+    longer = loader.load(str(_with_config(plain, tmp_path / "l", max_position_embeddings=8192)))
+    assert longer.state_id != base.state_id  # longrope scales by it
 
 
 def test_chat_template_is_in_neither_id(plain: Path, tmp_path: Path) -> None:
