@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
@@ -17,6 +17,7 @@ from agentmem_client.async_agent import AsyncAgent
 from agentmem_client.calls import Call, GenerateOptions, Page
 from agentmem_client.errors import AgentmemError
 from agentmem_client.readiness import PAUSE, Wait
+from agentmem_client.retries import Attempts
 from agentmem_client.rpc_errors import from_rpc_error
 from agentmem_client.streams import AsyncReplyStream
 from agentmem_client.types import DEFAULT_NAMESPACE, AgentInfo, Stats, Status
@@ -94,12 +95,16 @@ class AsyncClient:
 
     async def _send(self, call: Call[T], timeout: float | None) -> T:
         method = getattr(self._stubs, call.method)
-        limit = calls.first_set(timeout, self._timeout, call.timeout)
-        try:
-            response = await method(call.request, timeout=limit, metadata=self._endpoint.metadata())
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self._endpoint) from None
-        return call.read(response)
+        attempts = Attempts(calls.first_set(timeout, self._timeout, call.timeout))
+        while True:
+            try:
+                rpc = method(call.request, timeout=attempts.left(), metadata=self._endpoint.metadata())
+                return call.read(await rpc)
+            except grpc.aio.AioRpcError as failure:
+                error = from_rpc_error(failure, self._endpoint)
+            if (pause := attempts.pause(error)) is None:
+                raise error
+            await asyncio.sleep(pause)
 
     async def _pages(self, page_call: Callable[[str], Call[Page[T]]], timeout: float | None) -> AsyncIterator[T]:
         token = ""
@@ -114,6 +119,9 @@ class AsyncClient:
         self, ref: types_pb2.AgentRef, prompt: types_pb2.Input, timeout: float | None, options: GenerateOptions
     ) -> AsyncReplyStream:
         request = calls.generate(ref, prompt, **options)
-        limit = calls.first_set(timeout, self._timeout)
-        rpc = self._stubs.Generate(request, timeout=limit, metadata=self._endpoint.metadata())
-        return AsyncReplyStream(rpc, request.request_id, self._endpoint)
+        attempts = Attempts(calls.first_set(timeout, self._timeout))
+
+        def start() -> Any:
+            return self._stubs.Generate(request, timeout=attempts.left(), metadata=self._endpoint.metadata())
+
+        return AsyncReplyStream(start, attempts, request.request_id, self._endpoint)

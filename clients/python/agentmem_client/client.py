@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
@@ -16,6 +16,7 @@ from agentmem_client.agent import Agent
 from agentmem_client.calls import Call, GenerateOptions, Page
 from agentmem_client.errors import AgentmemError
 from agentmem_client.readiness import PAUSE, Wait
+from agentmem_client.retries import Attempts
 from agentmem_client.rpc_errors import from_rpc_error
 from agentmem_client.streams import ReplyStream
 from agentmem_client.types import DEFAULT_NAMESPACE, AgentInfo, Stats, Status
@@ -92,12 +93,15 @@ class Client:
 
     def _send(self, call: Call[T], timeout: float | None) -> T:
         method = getattr(self._stubs, call.method)
-        limit = calls.first_set(timeout, self._timeout, call.timeout)
-        try:
-            response = method(call.request, timeout=limit, metadata=self._endpoint.metadata())
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self._endpoint) from None
-        return call.read(response)
+        attempts = Attempts(calls.first_set(timeout, self._timeout, call.timeout))
+        while True:
+            try:
+                return call.read(method(call.request, timeout=attempts.left(), metadata=self._endpoint.metadata()))
+            except grpc.RpcError as failure:
+                error = from_rpc_error(failure, self._endpoint)
+            if (pause := attempts.pause(error)) is None:
+                raise error
+            time.sleep(pause)
 
     def _pages(self, page_call: Callable[[str], Call[Page[T]]], timeout: float | None) -> Iterator[T]:
         token = ""
@@ -111,6 +115,9 @@ class Client:
         self, ref: types_pb2.AgentRef, prompt: types_pb2.Input, timeout: float | None, options: GenerateOptions
     ) -> ReplyStream:
         request = calls.generate(ref, prompt, **options)
-        limit = calls.first_set(timeout, self._timeout)
-        rpc = self._stubs.Generate(request, timeout=limit, metadata=self._endpoint.metadata())
-        return ReplyStream(rpc, request.request_id, self._endpoint)
+        attempts = Attempts(calls.first_set(timeout, self._timeout))
+
+        def start() -> Any:
+            return self._stubs.Generate(request, timeout=attempts.left(), metadata=self._endpoint.metadata())
+
+        return ReplyStream(start, attempts, request.request_id, self._endpoint)

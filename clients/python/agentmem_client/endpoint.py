@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import socket as sockets
 from dataclasses import dataclass, field
@@ -14,29 +13,10 @@ from agentmem_client.errors import ConfigError, DaemonNotRunning, Unauthenticate
 
 MAX_MESSAGE_BYTES = 64 << 20
 
-# gRPC retries a call only until its first response arrives; mutating calls carry a request_id, so that is safe.
-_RETRIES = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ]
-}
-
 CHANNEL_OPTIONS: list[tuple[str, str | int]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.enable_retries", 1),
-    ("grpc.service_config", json.dumps(_RETRIES)),
-    # A request larger than this buffer would not be retried.
-    ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
+    ("grpc.enable_retries", 0),  # see `retries`
     # A restarted local daemon is found again within a second, not after gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -12,16 +13,19 @@ import grpc
 from agentmem.v1 import generation_pb2
 from agentmem_client.endpoint import Endpoint
 from agentmem_client.errors import AgentmemError
+from agentmem_client.retries import Attempts
 from agentmem_client.rpc_errors import from_rpc_error
 from agentmem_client.transcript import Transcript
 from agentmem_client.types import Delta, Reply, Started
 
 
 class _StreamBase:
-    """rpc: the running Generate call."""
+    """start: sends the Generate call, again if need be, until its first message has come."""
 
-    def __init__(self, rpc: Any, request_id: str, endpoint: Endpoint) -> None:
-        self._rpc = rpc
+    def __init__(self, start: Callable[[], Any], attempts: Attempts, request_id: str, endpoint: Endpoint) -> None:
+        self._start, self._attempts = start, attempts
+        self._rpc = start()
+        self._answered = False
         self._endpoint = endpoint
         self._transcript = Transcript(request_id)
 
@@ -34,6 +38,12 @@ class _StreamBase:
     def result(self) -> Reply:
         """The reply, once the stream is drained (RuntimeError before); the error, if one ended it."""
         return self._transcript.result()
+
+    def _pause(self, error: AgentmemError | None) -> float | None:
+        """Seconds before the call is sent again; None if this is its end."""
+        if error is None or self._answered or self._transcript.cancelled:
+            return None
+        return self._attempts.pause(error)
 
     def cancel(self) -> None:
         """Stops the generation. Iteration ends without an error; `on_cancel` decides about the turn."""
@@ -78,15 +88,24 @@ class ReplyStream(_StreamBase):
     def _receive(self) -> generation_pb2.GenerateResponse | None:
         if self._transcript.ended:
             return None
-        error: AgentmemError | None = None
-        try:
-            return next(self._rpc)
-        except StopIteration:
-            pass
-        except grpc.RpcError as failure:
-            error = from_rpc_error(failure, self._endpoint)
-        self._transcript.end(error)
-        return None
+        while True:
+            error: AgentmemError | None = None
+            try:
+                message = next(self._rpc)
+            except StopIteration:
+                pass
+            except grpc.RpcError as failure:
+                error = from_rpc_error(failure, self._endpoint)
+            else:
+                self._answered = True
+                return message
+            if (pause := self._pause(error)) is None:
+                self._transcript.end(error)
+                return None
+            time.sleep(pause)
+            self._rpc = self._start()
+            if self._transcript.cancelled:  # meanwhile, from another thread
+                self._rpc.cancel()
 
 
 class AsyncReplyStream(_StreamBase):
@@ -128,17 +147,24 @@ class AsyncReplyStream(_StreamBase):
     async def _receive(self) -> generation_pb2.GenerateResponse | None:
         if self._transcript.ended:
             return None
-        error: AgentmemError | None = None
-        try:
-            message = await self._rpc.read()
-            if message is not grpc.aio.EOF:
-                return message
-        except grpc.aio.AioRpcError as failure:
-            error = from_rpc_error(failure, self._endpoint)
-        except asyncio.CancelledError:
-            # grpc.aio reports a cancelled call like a cancelled task; only the latter is asyncio's business.
-            task = asyncio.current_task()
-            if not self._transcript.cancelled or (task is not None and task.cancelling()):
-                raise
-        self._transcript.end(error)
-        return None
+        while True:
+            error: AgentmemError | None = None
+            try:
+                message = await self._rpc.read()
+                if message is not grpc.aio.EOF:
+                    self._answered = True
+                    return message
+            except grpc.aio.AioRpcError as failure:
+                error = from_rpc_error(failure, self._endpoint)
+            except asyncio.CancelledError:
+                # grpc.aio reports a cancelled call like a cancelled task; only the latter is asyncio's business.
+                task = asyncio.current_task()
+                if not self._transcript.cancelled or (task is not None and task.cancelling()):
+                    raise
+            if (pause := self._pause(error)) is None:
+                self._transcript.end(error)
+                return None
+            await asyncio.sleep(pause)
+            self._rpc = self._start()
+            if self._transcript.cancelled:  # meanwhile, from another thread
+                self._rpc.cancel()
