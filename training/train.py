@@ -45,7 +45,7 @@ class Plan:
         """The longest length reached, or at the end all lengths, the cheap ones more often."""
         if self.stage < len(LENGTHS) - 1:
             return LENGTHS[self.stage]
-        return rng.choices([256, 512, 1024, 2048], [30, 35, 20, 15])[0]
+        return rng.choices([256, 512, 1024, 2048], [25, 30, 25, 20])[0]
 
     def mix(self) -> Mix:
         return Mix(noise=0.5 if self.stage < 1 else 0.15, dense=0.8 if self.stage < 3 else 0.6)
@@ -117,7 +117,7 @@ def main() -> None:
         length = plan.length(rng)
         count = max(1, args.tokens // length)
         ids, marks = sampler.batch(count, length, plan.mix())
-        q4 = plan.stage >= 3 and rng.random() < 0.4
+        q4 = plan.stage >= 3 and rng.random() < 0.8
         rate = args.rate * min(1.0, (plan.step + 1) / 100) * _decay(plan.seconds / budget)
         positions = skipping_positions(count, length - 1, Config().max_position_embeddings, rng)
         loss, right, values = _step(model, opts, ids, marks, positions, rate, q4)
