@@ -17,7 +17,7 @@ from agentmem.engine.validate import check
 from agentmem.engine.views import ModelInfo, TurnView
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.memory import Memory, unreadable
-from agentmem.model import loader
+from agentmem.model import loader, numerics
 from agentmem.store.records import RecordUnreadable
 from agentmem.store.store import AgentRow, Store
 from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Exactness, FinishReason, Residency
@@ -27,11 +27,15 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """model: a folder or hub id, None for the embedded one. max_queue: requests that may wait."""
+    """model: a folder or hub id, None for the embedded one. max_queue: requests that may wait.
+
+    ram_budget: bytes of state in RAM; None is what the machine's working set leaves beside the model.
+    """
 
     state_dir: Path
     model: str | None = None
     max_queue: int = 256
+    ram_budget: int | None = None
 
 
 class Ticket:
@@ -71,7 +75,9 @@ class Engine:
             store.close()
             raise
         on_progress(1.0, f"ready: {model.name} ({model.architecture}, {model.numerics} numerics)")
-        return cls(Context(model, store, Memory(store, model)), scheduler, executor)
+        budget = settings.ram_budget
+        memory = Memory(store, model, max(0, numerics.working_set() - model.bytes) if budget is None else budget)
+        return cls(Context(model, store, memory), scheduler, executor)
 
     def submit(self, request: Request, sink: Sink) -> Ticket:
         """Queues a turn. The sink gets Started, any deltas, then one Finished or Failed.
@@ -163,7 +169,7 @@ class Engine:
             queued=self._scheduler.queued,
             hot_agents=len(memory.hot_bytes),
             agents=store.count_agents(),
-            hot_bytes=sum(list(memory.hot_bytes.values())),
+            hot_bytes=memory.pool.nbytes,
             disk_bytes=store.total_bytes(),
             requests_total=c.requests,
             errors_total=c.errors,
