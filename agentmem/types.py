@@ -39,6 +39,15 @@ class TurnKind(str, Enum):
     THINK = "THINK"
     SPLICE = "SPLICE"
     REBUILD = "REBUILD"
+    FORK = "FORK"
+    REWIND = "REWIND"
+
+
+class Share(str, Enum):
+    """Who may match an agent's blocks: the agents of its namespace, or nobody else. The catalog's words."""
+
+    NAMESPACE = "namespace"
+    PRIVATE = "private"
 
 
 class FinishReason(str, Enum):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.types import AgentRef, Exactness, FinishReason, Message, Residency, Timings, Usage, Warning
+from agentmem.types import AgentRef, Exactness, FinishReason, Message, Residency, Share, Timings, Usage, Warning
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,13 @@ class OnCancel(str, Enum):
     DISCARD = "DISCARD"
 
 
+class Durability(str, Enum):
+    """DURABLE: on disk before the last event. WRITE_BEHIND: soon after it."""
+
+    DURABLE = "DURABLE"
+    WRITE_BEHIND = "WRITE_BEHIND"
+
+
 @dataclass(frozen=True)
 class Request:
     """One turn to add. Without `sampling` the input is appended and nothing is generated."""
@@ -85,6 +92,7 @@ class Request:
     rebuild: bool = False
     request_id: str = ""
     expect_turn: int | None = None
+    durability: Durability = Durability.DURABLE
 
 
 @dataclass(frozen=True)
@@ -152,7 +160,7 @@ class BlockView:
 
 @dataclass(frozen=True)
 class AgentView:
-    """An agent as callers see it. Times are Unix seconds, sizes bytes."""
+    """An agent as callers see it. Times are Unix seconds, sizes bytes. expires: None for never."""
 
     ref: AgentRef
     id: str
@@ -167,6 +175,9 @@ class AgentView:
     ram_bytes: int
     exactness: Exactness = Exactness.EXACT
     blocks: tuple[BlockView, ...] = field(default=())
+    pinned: bool = False
+    expires: float | None = None
+    share: Share = Share.NAMESPACE
 
 
 @dataclass(frozen=True)

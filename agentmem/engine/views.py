@@ -1,4 +1,4 @@
-"""What callers see of the model and of turns."""
+"""What callers see of the model, of turns, and of what was done to memory. Sizes are bytes, times Unix seconds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agentmem.model import numerics
 from agentmem.model.loader import LoadedModel
-from agentmem.types import Exactness, FinishReason, TurnKind, TurnMessage
+from agentmem.types import AgentRef, Exactness, FinishReason, TurnKind, TurnMessage
 
 
 @dataclass(frozen=True)
@@ -68,3 +68,120 @@ class TurnView:
     exactness: Exactness
     request_id: str
     messages: tuple[TurnMessage, ...]
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Where two timelines part.
+
+    position: the first at which they differ, or the length of the shorter one if the longer one only goes on.
+    a_turn, b_turn: the turns that hold it; 0 for a timeline that ends there.
+    a_tokens, b_tokens: the lengths. All three numbers are equal if the timelines are.
+    """
+
+    position: int
+    a_turn: int
+    b_turn: int
+    a_tokens: int
+    b_tokens: int
+
+
+@dataclass(frozen=True)
+class Evicted:
+    """What an eviction frees. disk_bytes: 0 unless it goes to COLD."""
+
+    ram_bytes: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True)
+class Prefetched:
+    """Positions that were in RAM already, were restored, or had to be computed again; bytes read from disk."""
+
+    hot_tokens: int
+    warm_tokens: int
+    recomputed_tokens: int
+    bytes_read: int
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Something that is gone, or would be. kind: AGENT, TURN, or ORPHAN (files that no agent uses; agent None).
+
+    turn: 0 unless it is one. freed_bytes: those of all entries add up to what the disk gains.
+    """
+
+    kind: str
+    agent: AgentRef | None
+    turn: int
+    freed_bytes: int
+
+
+@dataclass(frozen=True)
+class AgentDiskUsage:
+    """exclusive_bytes: blocks that no other agent uses. shared_bytes: those that others use too, counted in full."""
+
+    agent: AgentRef
+    exclusive_bytes: int
+    shared_bytes: int
+    record_bytes: int
+
+
+@dataclass(frozen=True)
+class NamespaceDiskUsage:
+    """The sums over its agents, with each shared block counted once."""
+
+    namespace: str
+    exclusive_bytes: int
+    shared_bytes: int
+    record_bytes: int
+    agents: tuple[AgentDiskUsage, ...]
+
+    @property
+    def total_bytes(self) -> int:
+        return self.exclusive_bytes + self.shared_bytes + self.record_bytes
+
+
+@dataclass(frozen=True)
+class DiskUsage:
+    """orphaned_bytes: files that no agent uses; `prune` removes them."""
+
+    namespaces: tuple[NamespaceDiskUsage, ...]
+    orphaned_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.orphaned_bytes + sum(n.total_bytes for n in self.namespaces)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it was written. kind: BLOCK, RECORD or CATALOG. reason: UPPER_SNAKE_CASE.
+
+    agent: None if it is nobody's alone. turn: 0 if it is none's.
+    """
+
+    kind: str
+    agent: AgentRef | None
+    turn: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was read and what was found. repaired: how many of the problems are no more."""
+
+    blocks: int
+    records: int
+    bytes: int
+    problems: tuple[Problem, ...]
+    repaired: int
+
+
+@dataclass(frozen=True)
+class NamespaceView:
+    """agents: how many it has."""
+
+    name: str
+    created: float
+    agents: int

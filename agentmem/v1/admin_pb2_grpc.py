@@ -44,6 +44,16 @@ class AdminServiceStub(object):
                 request_serializer=agentmem_dot_v1_dot_admin__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=agentmem_dot_v1_dot_admin__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.CreateNamespace = channel.unary_unary(
+                '/agentmem.v1.AdminService/CreateNamespace',
+                request_serializer=agentmem_dot_v1_dot_admin__pb2.CreateNamespaceRequest.SerializeToString,
+                response_deserializer=agentmem_dot_v1_dot_admin__pb2.CreateNamespaceResponse.FromString,
+                _registered_method=True)
+        self.ListNamespaces = channel.unary_unary(
+                '/agentmem.v1.AdminService/ListNamespaces',
+                request_serializer=agentmem_dot_v1_dot_admin__pb2.ListNamespacesRequest.SerializeToString,
+                response_deserializer=agentmem_dot_v1_dot_admin__pb2.ListNamespacesResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -61,6 +71,20 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateNamespace(self, request, context):
+        """Makes a namespace with a secret of its own. ALREADY_EXISTS if there is one (unless request_id repeats).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListNamespaces(self, request, context):
+        """All namespaces, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -73,6 +97,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=agentmem_dot_v1_dot_admin__pb2.GetStatsRequest.FromString,
                     response_serializer=agentmem_dot_v1_dot_admin__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'CreateNamespace': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateNamespace,
+                    request_deserializer=agentmem_dot_v1_dot_admin__pb2.CreateNamespaceRequest.FromString,
+                    response_serializer=agentmem_dot_v1_dot_admin__pb2.CreateNamespaceResponse.SerializeToString,
+            ),
+            'ListNamespaces': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNamespaces,
+                    request_deserializer=agentmem_dot_v1_dot_admin__pb2.ListNamespacesRequest.FromString,
+                    response_serializer=agentmem_dot_v1_dot_admin__pb2.ListNamespacesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -129,6 +163,60 @@ class AdminService(object):
             '/agentmem.v1.AdminService/GetStats',
             agentmem_dot_v1_dot_admin__pb2.GetStatsRequest.SerializeToString,
             agentmem_dot_v1_dot_admin__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateNamespace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentmem.v1.AdminService/CreateNamespace',
+            agentmem_dot_v1_dot_admin__pb2.CreateNamespaceRequest.SerializeToString,
+            agentmem_dot_v1_dot_admin__pb2.CreateNamespaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNamespaces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentmem.v1.AdminService/ListNamespaces',
+            agentmem_dot_v1_dot_admin__pb2.ListNamespacesRequest.SerializeToString,
+            agentmem_dot_v1_dot_admin__pb2.ListNamespacesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,48 +23,75 @@ _sym_db = _symbol_database.Default()
 
 
 from agentmem.v1 import types_pb2 as agentmem_dot_v1_dot_types__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61gentmem/v1/agents.proto\x12\x0b\x61gentmem.v1\x1a\x17\x61gentmem/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x03\n\x05\x41gent\x12\"\n\x03ref\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04turn\x18\x03 \x01(\x04\x12\x0e\n\x06tokens\x18\x04 \x01(\x04\x12)\n\tresidency\x18\x05 \x01(\x0e\x32\x16.agentmem.v1.Residency\x12\x15\n\rmodel_matches\x18\x06 \x01(\x08\x12\x10\n\x08state_id\x18\x07 \x01(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndisk_bytes\x18\n \x01(\x04\x12\x11\n\tram_bytes\x18\x0b \x01(\x04\x12)\n\texactness\x18\x0c \x01(\x0e\x32\x16.agentmem.v1.Exactness\x12%\n\x06\x62locks\x18\r \x03(\x0b\x32\x15.agentmem.v1.BlockUse\"i\n\x08\x42lockUse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.agentmem.v1.BlockKind\x12\r\n\x05start\x18\x03 \x01(\x04\x12\x0c\n\x04used\x18\x04 \x01(\r\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\"N\n\x12\x43reateAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"8\n\x13\x43reateAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentmem.v1.Agent\"7\n\x0fGetAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\"5\n\x10GetAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentmem.v1.Agent\"_\n\x11ListAgentsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08hot_only\x18\x04 \x01(\x08\"Q\n\x12ListAgentsResponse\x12\"\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x12.agentmem.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"x\n\x12\x44\x65leteAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x0e\n\x0c_expect_turn\"*\n\x13\x44\x65leteAgentResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"\xaa\x01\n\x10\x46orkAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x10\n\x08new_name\x18\x02 \x01(\t\x12\x14\n\x07\x61t_turn\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\x05 \x01(\x04H\x01\x88\x01\x01\x42\n\n\x08_at_turnB\x0e\n\x0c_expect_turn\"S\n\x11\x46orkAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentmem.v1.Agent\x12\x1b\n\x13tokens_to_recompute\x18\x02 \x01(\x04\"\x89\x01\n\x12RewindAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x0f\n\x07to_turn\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x0e\n\x0c_expect_turn\"U\n\x13RewindAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentmem.v1.Agent\x12\x1b\n\x13tokens_to_recompute\x18\x02 \x01(\x04\"y\n\x10ListTurnsRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x10include_messages\x18\x04 \x01(\x08\"N\n\x11ListTurnsResponse\x12 \n\x05turns\x18\x01 \x03(\x0b\x32\x11.agentmem.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xb4\x04\n\x0c\x41gentService\x12P\n\x0b\x43reateAgent\x12\x1f.agentmem.v1.CreateAgentRequest\x1a .agentmem.v1.CreateAgentResponse\x12G\n\x08GetAgent\x12\x1c.agentmem.v1.GetAgentRequest\x1a\x1d.agentmem.v1.GetAgentResponse\x12M\n\nListAgents\x12\x1e.agentmem.v1.ListAgentsRequest\x1a\x1f.agentmem.v1.ListAgentsResponse\x12P\n\x0b\x44\x65leteAgent\x12\x1f.agentmem.v1.DeleteAgentRequest\x1a .agentmem.v1.DeleteAgentResponse\x12J\n\tForkAgent\x12\x1d.agentmem.v1.ForkAgentRequest\x1a\x1e.agentmem.v1.ForkAgentResponse\x12P\n\x0bRewindAgent\x12\x1f.agentmem.v1.RewindAgentRequest\x1a .agentmem.v1.RewindAgentResponse\x12J\n\tListTurns\x12\x1d.agentmem.v1.ListTurnsRequest\x1a\x1e.agentmem.v1.ListTurnsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61gentmem/v1/agents.proto\x12\x0b\x61gentmem.v1\x1a\x17\x61gentmem/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x03\n\x05\x41gent\x12\"\n\x03ref\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04turn\x18\x03 \x01(\x04\x12\x0e\n\x06tokens\x18\x04 \x01(\x04\x12)\n\tresidency\x18\x05 \x01(\x0e\x32\x16.agentmem.v1.Residency\x12\x15\n\rmodel_matches\x18\x06 \x01(\x08\x12\x10\n\x08state_id\x18\x07 \x01(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndisk_bytes\x18\n \x01(\x04\x12\x11\n\tram_bytes\x18\x0b \x01(\x04\x12)\n\texactness\x18\x0c \x01(\x0e\x32\x16.agentmem.v1.Exactness\x12%\n\x06\x62locks\x18\r \x03(\x0b\x32\x15.agentmem.v1.BlockUse\x12\x0e\n\x06pinned\x18\x0e \x01(\x08\x12/\n\x0b\x65xpire_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x05share\x18\x10 \x01(\x0e\x32\x12.agentmem.v1.Share\"i\n\x08\x42lockUse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.agentmem.v1.BlockKind\x12\r\n\x05start\x18\x03 \x01(\x04\x12\x0c\n\x04used\x18\x04 \x01(\r\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\"\xa9\x01\n\x12\x43reateAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12!\n\x05share\x18\x03 \x01(\x0e\x32\x12.agentmem.v1.Share\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06pinned\x18\x05 \x01(\x08\"8\n\x13\x43reateAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentmem.v1.Agent\"7\n\x0fGetAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\"5\n\x10GetAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentmem.v1.Agent\"_\n\x11ListAgentsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08hot_only\x18\x04 \x01(\x08\"Q\n\x12ListAgentsResponse\x12\"\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x12.agentmem.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x89\x01\n\x12\x44\x65leteAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\x42\x0e\n\x0c_expect_turn\"*\n\x13\x44\x65leteAgentResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"\xaa\x01\n\x10\x46orkAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x10\n\x08new_name\x18\x02 \x01(\t\x12\x14\n\x07\x61t_turn\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\x05 \x01(\x04H\x01\x88\x01\x01\x42\n\n\x08_at_turnB\x0e\n\x0c_expect_turn\"S\n\x11\x46orkAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentmem.v1.Agent\x12\x1b\n\x13tokens_to_recompute\x18\x02 \x01(\x04\"\x89\x01\n\x12RewindAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x0f\n\x07to_turn\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x0e\n\x0c_expect_turn\"U\n\x13RewindAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentmem.v1.Agent\x12\x1b\n\x13tokens_to_recompute\x18\x02 \x01(\x04\"y\n\x10ListTurnsRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x10include_messages\x18\x04 \x01(\x08\"N\n\x11ListTurnsResponse\x12 \n\x05turns\x18\x01 \x03(\x0b\x32\x11.agentmem.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x11\x44iffAgentsRequest\x12 \n\x01\x61\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12 \n\x01\x62\x18\x02 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\"j\n\x12\x44iffAgentsResponse\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x0e\n\x06\x61_turn\x18\x02 \x01(\x04\x12\x0e\n\x06\x62_turn\x18\x03 \x01(\x04\x12\x10\n\x08\x61_tokens\x18\x04 \x01(\x04\x12\x10\n\x08\x62_tokens\x18\x05 \x01(\x04\"\xa5\x01\n\x12UpdateAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x13\n\x06pinned\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\x05share\x18\x04 \x01(\x0e\x32\x12.agentmem.v1.ShareB\t\n\x07_pinned\"8\n\x13UpdateAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentmem.v1.Agent\"n\n\x11\x45victAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\"\n\x02to\x18\x02 \x01(\x0e\x32\x16.agentmem.v1.Residency\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\";\n\x12\x45victAgentResponse\x12\x11\n\tram_bytes\x18\x01 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x02 \x01(\x04\"<\n\x14PrefetchAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\"o\n\x15PrefetchAgentResponse\x12\x12\n\nhot_tokens\x18\x01 \x01(\x04\x12\x13\n\x0bwarm_tokens\x18\x02 \x01(\x04\x12\x19\n\x11recomputed_tokens\x18\x03 \x01(\x04\x12\x12\n\nbytes_read\x18\x04 \x01(\x04\":\n\x12\x45xportAgentRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\"$\n\x13\x45xportAgentResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"Z\n\x12ImportAgentRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.agentmem.v1.ImportHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"[\n\x0cImportHeader\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x11\n\ttext_only\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"8\n\x13ImportAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentmem.v1.Agent2\xa4\x08\n\x0c\x41gentService\x12P\n\x0b\x43reateAgent\x12\x1f.agentmem.v1.CreateAgentRequest\x1a .agentmem.v1.CreateAgentResponse\x12G\n\x08GetAgent\x12\x1c.agentmem.v1.GetAgentRequest\x1a\x1d.agentmem.v1.GetAgentResponse\x12M\n\nListAgents\x12\x1e.agentmem.v1.ListAgentsRequest\x1a\x1f.agentmem.v1.ListAgentsResponse\x12P\n\x0b\x44\x65leteAgent\x12\x1f.agentmem.v1.DeleteAgentRequest\x1a .agentmem.v1.DeleteAgentResponse\x12J\n\tForkAgent\x12\x1d.agentmem.v1.ForkAgentRequest\x1a\x1e.agentmem.v1.ForkAgentResponse\x12P\n\x0bRewindAgent\x12\x1f.agentmem.v1.RewindAgentRequest\x1a .agentmem.v1.RewindAgentResponse\x12J\n\tListTurns\x12\x1d.agentmem.v1.ListTurnsRequest\x1a\x1e.agentmem.v1.ListTurnsResponse\x12M\n\nDiffAgents\x12\x1e.agentmem.v1.DiffAgentsRequest\x1a\x1f.agentmem.v1.DiffAgentsResponse\x12P\n\x0bUpdateAgent\x12\x1f.agentmem.v1.UpdateAgentRequest\x1a .agentmem.v1.UpdateAgentResponse\x12M\n\nEvictAgent\x12\x1e.agentmem.v1.EvictAgentRequest\x1a\x1f.agentmem.v1.EvictAgentResponse\x12V\n\rPrefetchAgent\x12!.agentmem.v1.PrefetchAgentRequest\x1a\".agentmem.v1.PrefetchAgentResponse\x12R\n\x0b\x45xportAgent\x12\x1f.agentmem.v1.ExportAgentRequest\x1a .agentmem.v1.ExportAgentResponse0\x01\x12R\n\x0bImportAgent\x12\x1f.agentmem.v1.ImportAgentRequest\x1a .agentmem.v1.ImportAgentResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentmem.v1.agents_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AGENT']._serialized_start=100
-  _globals['_AGENT']._serialized_end=491
-  _globals['_BLOCKUSE']._serialized_start=493
-  _globals['_BLOCKUSE']._serialized_end=598
-  _globals['_CREATEAGENTREQUEST']._serialized_start=600
-  _globals['_CREATEAGENTREQUEST']._serialized_end=678
-  _globals['_CREATEAGENTRESPONSE']._serialized_start=680
-  _globals['_CREATEAGENTRESPONSE']._serialized_end=736
-  _globals['_GETAGENTREQUEST']._serialized_start=738
-  _globals['_GETAGENTREQUEST']._serialized_end=793
-  _globals['_GETAGENTRESPONSE']._serialized_start=795
-  _globals['_GETAGENTRESPONSE']._serialized_end=848
-  _globals['_LISTAGENTSREQUEST']._serialized_start=850
-  _globals['_LISTAGENTSREQUEST']._serialized_end=945
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=947
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=1028
-  _globals['_DELETEAGENTREQUEST']._serialized_start=1030
-  _globals['_DELETEAGENTREQUEST']._serialized_end=1150
-  _globals['_DELETEAGENTRESPONSE']._serialized_start=1152
-  _globals['_DELETEAGENTRESPONSE']._serialized_end=1194
-  _globals['_FORKAGENTREQUEST']._serialized_start=1197
-  _globals['_FORKAGENTREQUEST']._serialized_end=1367
-  _globals['_FORKAGENTRESPONSE']._serialized_start=1369
-  _globals['_FORKAGENTRESPONSE']._serialized_end=1452
-  _globals['_REWINDAGENTREQUEST']._serialized_start=1455
-  _globals['_REWINDAGENTREQUEST']._serialized_end=1592
-  _globals['_REWINDAGENTRESPONSE']._serialized_start=1594
-  _globals['_REWINDAGENTRESPONSE']._serialized_end=1679
-  _globals['_LISTTURNSREQUEST']._serialized_start=1681
-  _globals['_LISTTURNSREQUEST']._serialized_end=1802
-  _globals['_LISTTURNSRESPONSE']._serialized_start=1804
-  _globals['_LISTTURNSRESPONSE']._serialized_end=1882
-  _globals['_AGENTSERVICE']._serialized_start=1885
-  _globals['_AGENTSERVICE']._serialized_end=2449
+  _globals['_AGENT']._serialized_start=132
+  _globals['_AGENT']._serialized_end=623
+  _globals['_BLOCKUSE']._serialized_start=625
+  _globals['_BLOCKUSE']._serialized_end=730
+  _globals['_CREATEAGENTREQUEST']._serialized_start=733
+  _globals['_CREATEAGENTREQUEST']._serialized_end=902
+  _globals['_CREATEAGENTRESPONSE']._serialized_start=904
+  _globals['_CREATEAGENTRESPONSE']._serialized_end=960
+  _globals['_GETAGENTREQUEST']._serialized_start=962
+  _globals['_GETAGENTREQUEST']._serialized_end=1017
+  _globals['_GETAGENTRESPONSE']._serialized_start=1019
+  _globals['_GETAGENTRESPONSE']._serialized_end=1072
+  _globals['_LISTAGENTSREQUEST']._serialized_start=1074
+  _globals['_LISTAGENTSREQUEST']._serialized_end=1169
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=1171
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=1252
+  _globals['_DELETEAGENTREQUEST']._serialized_start=1255
+  _globals['_DELETEAGENTREQUEST']._serialized_end=1392
+  _globals['_DELETEAGENTRESPONSE']._serialized_start=1394
+  _globals['_DELETEAGENTRESPONSE']._serialized_end=1436
+  _globals['_FORKAGENTREQUEST']._serialized_start=1439
+  _globals['_FORKAGENTREQUEST']._serialized_end=1609
+  _globals['_FORKAGENTRESPONSE']._serialized_start=1611
+  _globals['_FORKAGENTRESPONSE']._serialized_end=1694
+  _globals['_REWINDAGENTREQUEST']._serialized_start=1697
+  _globals['_REWINDAGENTREQUEST']._serialized_end=1834
+  _globals['_REWINDAGENTRESPONSE']._serialized_start=1836
+  _globals['_REWINDAGENTRESPONSE']._serialized_end=1921
+  _globals['_LISTTURNSREQUEST']._serialized_start=1923
+  _globals['_LISTTURNSREQUEST']._serialized_end=2044
+  _globals['_LISTTURNSRESPONSE']._serialized_start=2046
+  _globals['_LISTTURNSRESPONSE']._serialized_end=2124
+  _globals['_DIFFAGENTSREQUEST']._serialized_start=2126
+  _globals['_DIFFAGENTSREQUEST']._serialized_end=2213
+  _globals['_DIFFAGENTSRESPONSE']._serialized_start=2215
+  _globals['_DIFFAGENTSRESPONSE']._serialized_end=2321
+  _globals['_UPDATEAGENTREQUEST']._serialized_start=2324
+  _globals['_UPDATEAGENTREQUEST']._serialized_end=2489
+  _globals['_UPDATEAGENTRESPONSE']._serialized_start=2491
+  _globals['_UPDATEAGENTRESPONSE']._serialized_end=2547
+  _globals['_EVICTAGENTREQUEST']._serialized_start=2549
+  _globals['_EVICTAGENTREQUEST']._serialized_end=2659
+  _globals['_EVICTAGENTRESPONSE']._serialized_start=2661
+  _globals['_EVICTAGENTRESPONSE']._serialized_end=2720
+  _globals['_PREFETCHAGENTREQUEST']._serialized_start=2722
+  _globals['_PREFETCHAGENTREQUEST']._serialized_end=2782
+  _globals['_PREFETCHAGENTRESPONSE']._serialized_start=2784
+  _globals['_PREFETCHAGENTRESPONSE']._serialized_end=2895
+  _globals['_EXPORTAGENTREQUEST']._serialized_start=2897
+  _globals['_EXPORTAGENTREQUEST']._serialized_end=2955
+  _globals['_EXPORTAGENTRESPONSE']._serialized_start=2957
+  _globals['_EXPORTAGENTRESPONSE']._serialized_end=2993
+  _globals['_IMPORTAGENTREQUEST']._serialized_start=2995
+  _globals['_IMPORTAGENTREQUEST']._serialized_end=3085
+  _globals['_IMPORTHEADER']._serialized_start=3087
+  _globals['_IMPORTHEADER']._serialized_end=3178
+  _globals['_IMPORTAGENTRESPONSE']._serialized_start=3180
+  _globals['_IMPORTAGENTRESPONSE']._serialized_end=3236
+  _globals['_AGENTSERVICE']._serialized_start=3239
+  _globals['_AGENTSERVICE']._serialized_end=4299
 # @@protoc_insertion_point(module_scope)

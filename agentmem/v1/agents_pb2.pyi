@@ -1,4 +1,5 @@
 from agentmem.v1 import types_pb2 as _types_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -8,7 +9,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Agent(_message.Message):
-    __slots__ = ("ref", "id", "turn", "tokens", "residency", "model_matches", "state_id", "create_time", "last_used_time", "disk_bytes", "ram_bytes", "exactness", "blocks")
+    __slots__ = ("ref", "id", "turn", "tokens", "residency", "model_matches", "state_id", "create_time", "last_used_time", "disk_bytes", "ram_bytes", "exactness", "blocks", "pinned", "expire_time", "share")
     REF_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +23,9 @@ class Agent(_message.Message):
     RAM_BYTES_FIELD_NUMBER: _ClassVar[int]
     EXACTNESS_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     ref: _types_pb2.AgentRef
     id: str
     turn: int
@@ -35,7 +39,10 @@ class Agent(_message.Message):
     ram_bytes: int
     exactness: _types_pb2.Exactness
     blocks: _containers.RepeatedCompositeFieldContainer[BlockUse]
-    def __init__(self, ref: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., id: _Optional[str] = ..., turn: _Optional[int] = ..., tokens: _Optional[int] = ..., residency: _Optional[_Union[_types_pb2.Residency, str]] = ..., model_matches: bool = ..., state_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., disk_bytes: _Optional[int] = ..., ram_bytes: _Optional[int] = ..., exactness: _Optional[_Union[_types_pb2.Exactness, str]] = ..., blocks: _Optional[_Iterable[_Union[BlockUse, _Mapping]]] = ...) -> None: ...
+    pinned: bool
+    expire_time: _timestamp_pb2.Timestamp
+    share: _types_pb2.Share
+    def __init__(self, ref: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., id: _Optional[str] = ..., turn: _Optional[int] = ..., tokens: _Optional[int] = ..., residency: _Optional[_Union[_types_pb2.Residency, str]] = ..., model_matches: bool = ..., state_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., disk_bytes: _Optional[int] = ..., ram_bytes: _Optional[int] = ..., exactness: _Optional[_Union[_types_pb2.Exactness, str]] = ..., blocks: _Optional[_Iterable[_Union[BlockUse, _Mapping]]] = ..., pinned: bool = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., share: _Optional[_Union[_types_pb2.Share, str]] = ...) -> None: ...
 
 class BlockUse(_message.Message):
     __slots__ = ("key", "kind", "start", "used", "bytes")
@@ -52,12 +59,18 @@ class BlockUse(_message.Message):
     def __init__(self, key: _Optional[str] = ..., kind: _Optional[_Union[_types_pb2.BlockKind, str]] = ..., start: _Optional[int] = ..., used: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class CreateAgentRequest(_message.Message):
-    __slots__ = ("agent", "request_id")
+    __slots__ = ("agent", "request_id", "share", "ttl", "pinned")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
     agent: _types_pb2.AgentRef
     request_id: str
-    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    share: _types_pb2.Share
+    ttl: _duration_pb2.Duration
+    pinned: bool
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., request_id: _Optional[str] = ..., share: _Optional[_Union[_types_pb2.Share, str]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., pinned: bool = ...) -> None: ...
 
 class CreateAgentResponse(_message.Message):
     __slots__ = ("agent",)
@@ -98,14 +111,16 @@ class ListAgentsResponse(_message.Message):
     def __init__(self, agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class DeleteAgentRequest(_message.Message):
-    __slots__ = ("agent", "request_id", "expect_turn")
+    __slots__ = ("agent", "request_id", "expect_turn", "dry_run")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     EXPECT_TURN_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     agent: _types_pb2.AgentRef
     request_id: str
     expect_turn: int
-    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., request_id: _Optional[str] = ..., expect_turn: _Optional[int] = ...) -> None: ...
+    dry_run: bool
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., request_id: _Optional[str] = ..., expect_turn: _Optional[int] = ..., dry_run: bool = ...) -> None: ...
 
 class DeleteAgentResponse(_message.Message):
     __slots__ = ("freed_bytes",)
@@ -174,3 +189,115 @@ class ListTurnsResponse(_message.Message):
     turns: _containers.RepeatedCompositeFieldContainer[_types_pb2.Turn]
     next_page_token: str
     def __init__(self, turns: _Optional[_Iterable[_Union[_types_pb2.Turn, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class DiffAgentsRequest(_message.Message):
+    __slots__ = ("a", "b")
+    A_FIELD_NUMBER: _ClassVar[int]
+    B_FIELD_NUMBER: _ClassVar[int]
+    a: _types_pb2.AgentRef
+    b: _types_pb2.AgentRef
+    def __init__(self, a: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., b: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ...) -> None: ...
+
+class DiffAgentsResponse(_message.Message):
+    __slots__ = ("position", "a_turn", "b_turn", "a_tokens", "b_tokens")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    A_TURN_FIELD_NUMBER: _ClassVar[int]
+    B_TURN_FIELD_NUMBER: _ClassVar[int]
+    A_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    B_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    a_turn: int
+    b_turn: int
+    a_tokens: int
+    b_tokens: int
+    def __init__(self, position: _Optional[int] = ..., a_turn: _Optional[int] = ..., b_turn: _Optional[int] = ..., a_tokens: _Optional[int] = ..., b_tokens: _Optional[int] = ...) -> None: ...
+
+class UpdateAgentRequest(_message.Message):
+    __slots__ = ("agent", "pinned", "ttl", "share")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    agent: _types_pb2.AgentRef
+    pinned: bool
+    ttl: _duration_pb2.Duration
+    share: _types_pb2.Share
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., pinned: bool = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., share: _Optional[_Union[_types_pb2.Share, str]] = ...) -> None: ...
+
+class UpdateAgentResponse(_message.Message):
+    __slots__ = ("agent",)
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    agent: Agent
+    def __init__(self, agent: _Optional[_Union[Agent, _Mapping]] = ...) -> None: ...
+
+class EvictAgentRequest(_message.Message):
+    __slots__ = ("agent", "to", "dry_run")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    agent: _types_pb2.AgentRef
+    to: _types_pb2.Residency
+    dry_run: bool
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., to: _Optional[_Union[_types_pb2.Residency, str]] = ..., dry_run: bool = ...) -> None: ...
+
+class EvictAgentResponse(_message.Message):
+    __slots__ = ("ram_bytes", "disk_bytes")
+    RAM_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ram_bytes: int
+    disk_bytes: int
+    def __init__(self, ram_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ...) -> None: ...
+
+class PrefetchAgentRequest(_message.Message):
+    __slots__ = ("agent",)
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    agent: _types_pb2.AgentRef
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ...) -> None: ...
+
+class PrefetchAgentResponse(_message.Message):
+    __slots__ = ("hot_tokens", "warm_tokens", "recomputed_tokens", "bytes_read")
+    HOT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    WARM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    RECOMPUTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_READ_FIELD_NUMBER: _ClassVar[int]
+    hot_tokens: int
+    warm_tokens: int
+    recomputed_tokens: int
+    bytes_read: int
+    def __init__(self, hot_tokens: _Optional[int] = ..., warm_tokens: _Optional[int] = ..., recomputed_tokens: _Optional[int] = ..., bytes_read: _Optional[int] = ...) -> None: ...
+
+class ExportAgentRequest(_message.Message):
+    __slots__ = ("agent",)
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    agent: _types_pb2.AgentRef
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ...) -> None: ...
+
+class ExportAgentResponse(_message.Message):
+    __slots__ = ("chunk",)
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    chunk: bytes
+    def __init__(self, chunk: _Optional[bytes] = ...) -> None: ...
+
+class ImportAgentRequest(_message.Message):
+    __slots__ = ("header", "chunk")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    header: ImportHeader
+    chunk: bytes
+    def __init__(self, header: _Optional[_Union[ImportHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class ImportHeader(_message.Message):
+    __slots__ = ("agent", "text_only", "request_id")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_ONLY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    agent: _types_pb2.AgentRef
+    text_only: bool
+    request_id: str
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., text_only: bool = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class ImportAgentResponse(_message.Message):
+    __slots__ = ("agent",)
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    agent: Agent
+    def __init__(self, agent: _Optional[_Union[Agent, _Mapping]] = ...) -> None: ...

@@ -69,6 +69,36 @@ class AgentServiceStub(object):
                 request_serializer=agentmem_dot_v1_dot_agents__pb2.ListTurnsRequest.SerializeToString,
                 response_deserializer=agentmem_dot_v1_dot_agents__pb2.ListTurnsResponse.FromString,
                 _registered_method=True)
+        self.DiffAgents = channel.unary_unary(
+                '/agentmem.v1.AgentService/DiffAgents',
+                request_serializer=agentmem_dot_v1_dot_agents__pb2.DiffAgentsRequest.SerializeToString,
+                response_deserializer=agentmem_dot_v1_dot_agents__pb2.DiffAgentsResponse.FromString,
+                _registered_method=True)
+        self.UpdateAgent = channel.unary_unary(
+                '/agentmem.v1.AgentService/UpdateAgent',
+                request_serializer=agentmem_dot_v1_dot_agents__pb2.UpdateAgentRequest.SerializeToString,
+                response_deserializer=agentmem_dot_v1_dot_agents__pb2.UpdateAgentResponse.FromString,
+                _registered_method=True)
+        self.EvictAgent = channel.unary_unary(
+                '/agentmem.v1.AgentService/EvictAgent',
+                request_serializer=agentmem_dot_v1_dot_agents__pb2.EvictAgentRequest.SerializeToString,
+                response_deserializer=agentmem_dot_v1_dot_agents__pb2.EvictAgentResponse.FromString,
+                _registered_method=True)
+        self.PrefetchAgent = channel.unary_unary(
+                '/agentmem.v1.AgentService/PrefetchAgent',
+                request_serializer=agentmem_dot_v1_dot_agents__pb2.PrefetchAgentRequest.SerializeToString,
+                response_deserializer=agentmem_dot_v1_dot_agents__pb2.PrefetchAgentResponse.FromString,
+                _registered_method=True)
+        self.ExportAgent = channel.unary_stream(
+                '/agentmem.v1.AgentService/ExportAgent',
+                request_serializer=agentmem_dot_v1_dot_agents__pb2.ExportAgentRequest.SerializeToString,
+                response_deserializer=agentmem_dot_v1_dot_agents__pb2.ExportAgentResponse.FromString,
+                _registered_method=True)
+        self.ImportAgent = channel.stream_unary(
+                '/agentmem.v1.AgentService/ImportAgent',
+                request_serializer=agentmem_dot_v1_dot_agents__pb2.ImportAgentRequest.SerializeToString,
+                response_deserializer=agentmem_dot_v1_dot_agents__pb2.ImportAgentResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer(object):
@@ -109,7 +139,7 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RewindAgent(self, request, context):
-        """Sets an agent back to the end of an earlier turn.
+        """Sets an agent back to the end of an earlier turn. That is a new turn itself, so it can be undone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,6 +147,48 @@ class AgentServiceServicer(object):
 
     def ListTurns(self, request, context):
         """An agent's turns, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffAgents(self, request, context):
+        """Where the timelines of two agents part.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateAgent(self, request, context):
+        """Changes how an agent is kept. What is unset stays as it is, and setting it again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EvictAgent(self, request, context):
+        """Frees what an agent's state takes, behind the requests it already has. The agent remembers as before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PrefetchAgent(self, request, context):
+        """Brings an agent's state into RAM, so that its next turn need not wait for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportAgent(self, request, context):
+        """An agent as one verified file, piece by piece.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportAgent(self, request_iterator, context):
+        """Makes an agent from such a file. The first message is the header; all others are pieces of the file, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,6 +231,36 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.ListTurns,
                     request_deserializer=agentmem_dot_v1_dot_agents__pb2.ListTurnsRequest.FromString,
                     response_serializer=agentmem_dot_v1_dot_agents__pb2.ListTurnsResponse.SerializeToString,
+            ),
+            'DiffAgents': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffAgents,
+                    request_deserializer=agentmem_dot_v1_dot_agents__pb2.DiffAgentsRequest.FromString,
+                    response_serializer=agentmem_dot_v1_dot_agents__pb2.DiffAgentsResponse.SerializeToString,
+            ),
+            'UpdateAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAgent,
+                    request_deserializer=agentmem_dot_v1_dot_agents__pb2.UpdateAgentRequest.FromString,
+                    response_serializer=agentmem_dot_v1_dot_agents__pb2.UpdateAgentResponse.SerializeToString,
+            ),
+            'EvictAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvictAgent,
+                    request_deserializer=agentmem_dot_v1_dot_agents__pb2.EvictAgentRequest.FromString,
+                    response_serializer=agentmem_dot_v1_dot_agents__pb2.EvictAgentResponse.SerializeToString,
+            ),
+            'PrefetchAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.PrefetchAgent,
+                    request_deserializer=agentmem_dot_v1_dot_agents__pb2.PrefetchAgentRequest.FromString,
+                    response_serializer=agentmem_dot_v1_dot_agents__pb2.PrefetchAgentResponse.SerializeToString,
+            ),
+            'ExportAgent': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportAgent,
+                    request_deserializer=agentmem_dot_v1_dot_agents__pb2.ExportAgentRequest.FromString,
+                    response_serializer=agentmem_dot_v1_dot_agents__pb2.ExportAgentResponse.SerializeToString,
+            ),
+            'ImportAgent': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportAgent,
+                    request_deserializer=agentmem_dot_v1_dot_agents__pb2.ImportAgentRequest.FromString,
+                    response_serializer=agentmem_dot_v1_dot_agents__pb2.ImportAgentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -350,6 +452,168 @@ class AgentService(object):
             '/agentmem.v1.AgentService/ListTurns',
             agentmem_dot_v1_dot_agents__pb2.ListTurnsRequest.SerializeToString,
             agentmem_dot_v1_dot_agents__pb2.ListTurnsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffAgents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentmem.v1.AgentService/DiffAgents',
+            agentmem_dot_v1_dot_agents__pb2.DiffAgentsRequest.SerializeToString,
+            agentmem_dot_v1_dot_agents__pb2.DiffAgentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentmem.v1.AgentService/UpdateAgent',
+            agentmem_dot_v1_dot_agents__pb2.UpdateAgentRequest.SerializeToString,
+            agentmem_dot_v1_dot_agents__pb2.UpdateAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvictAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentmem.v1.AgentService/EvictAgent',
+            agentmem_dot_v1_dot_agents__pb2.EvictAgentRequest.SerializeToString,
+            agentmem_dot_v1_dot_agents__pb2.EvictAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrefetchAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentmem.v1.AgentService/PrefetchAgent',
+            agentmem_dot_v1_dot_agents__pb2.PrefetchAgentRequest.SerializeToString,
+            agentmem_dot_v1_dot_agents__pb2.PrefetchAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/agentmem.v1.AgentService/ExportAgent',
+            agentmem_dot_v1_dot_agents__pb2.ExportAgentRequest.SerializeToString,
+            agentmem_dot_v1_dot_agents__pb2.ExportAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportAgent(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/agentmem.v1.AgentService/ImportAgent',
+            agentmem_dot_v1_dot_agents__pb2.ImportAgentRequest.SerializeToString,
+            agentmem_dot_v1_dot_agents__pb2.ImportAgentResponse.FromString,
             options,
             channel_credentials,
             insecure,

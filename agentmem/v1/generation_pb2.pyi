@@ -17,11 +17,20 @@ class OnCancel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ON_CANCEL_UNSPECIFIED: _ClassVar[OnCancel]
     ON_CANCEL_COMMIT: _ClassVar[OnCancel]
     ON_CANCEL_DISCARD: _ClassVar[OnCancel]
+
+class Durability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DURABILITY_UNSPECIFIED: _ClassVar[Durability]
+    DURABILITY_DURABLE: _ClassVar[Durability]
+    DURABILITY_WRITE_BEHIND: _ClassVar[Durability]
 INPUT_MODE_UNSPECIFIED: InputMode
 INPUT_MODE_APPEND: InputMode
 ON_CANCEL_UNSPECIFIED: OnCancel
 ON_CANCEL_COMMIT: OnCancel
 ON_CANCEL_DISCARD: OnCancel
+DURABILITY_UNSPECIFIED: Durability
+DURABILITY_DURABLE: Durability
+DURABILITY_WRITE_BEHIND: Durability
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_p", "top_k", "seed", "max_tokens", "stop")
@@ -40,7 +49,7 @@ class Sampling(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("agent", "mode", "input", "sampling", "on_cancel", "create", "rebuild", "request_id", "expect_turn", "include_token_ids")
+    __slots__ = ("agent", "mode", "input", "sampling", "on_cancel", "create", "rebuild", "request_id", "expect_turn", "include_token_ids", "durability")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +60,7 @@ class GenerateRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     EXPECT_TURN_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
     agent: _types_pb2.AgentRef
     mode: InputMode
     input: _types_pb2.Input
@@ -61,7 +71,8 @@ class GenerateRequest(_message.Message):
     request_id: str
     expect_turn: int
     include_token_ids: bool
-    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., mode: _Optional[_Union[InputMode, str]] = ..., input: _Optional[_Union[_types_pb2.Input, _Mapping]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., on_cancel: _Optional[_Union[OnCancel, str]] = ..., create: bool = ..., rebuild: bool = ..., request_id: _Optional[str] = ..., expect_turn: _Optional[int] = ..., include_token_ids: bool = ...) -> None: ...
+    durability: Durability
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., mode: _Optional[_Union[InputMode, str]] = ..., input: _Optional[_Union[_types_pb2.Input, _Mapping]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., on_cancel: _Optional[_Union[OnCancel, str]] = ..., create: bool = ..., rebuild: bool = ..., request_id: _Optional[str] = ..., expect_turn: _Optional[int] = ..., include_token_ids: bool = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("started", "delta", "finished")
@@ -128,7 +139,7 @@ class Finished(_message.Message):
     def __init__(self, turn: _Optional[int] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., stop_sequence: _Optional[str] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., durable: bool = ..., warnings: _Optional[_Iterable[_Union[_types_pb2.Warning, _Mapping]]] = ..., seed: _Optional[int] = ..., repeated_result: bool = ...) -> None: ...
 
 class AppendRequest(_message.Message):
-    __slots__ = ("agent", "input", "create", "rebuild", "request_id", "expect_turn", "on_cancel")
+    __slots__ = ("agent", "input", "create", "rebuild", "request_id", "expect_turn", "on_cancel", "durability")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     CREATE_FIELD_NUMBER: _ClassVar[int]
@@ -136,6 +147,7 @@ class AppendRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     EXPECT_TURN_FIELD_NUMBER: _ClassVar[int]
     ON_CANCEL_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
     agent: _types_pb2.AgentRef
     input: _types_pb2.Input
     create: bool
@@ -143,7 +155,8 @@ class AppendRequest(_message.Message):
     request_id: str
     expect_turn: int
     on_cancel: OnCancel
-    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., input: _Optional[_Union[_types_pb2.Input, _Mapping]] = ..., create: bool = ..., rebuild: bool = ..., request_id: _Optional[str] = ..., expect_turn: _Optional[int] = ..., on_cancel: _Optional[_Union[OnCancel, str]] = ...) -> None: ...
+    durability: Durability
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., input: _Optional[_Union[_types_pb2.Input, _Mapping]] = ..., create: bool = ..., rebuild: bool = ..., request_id: _Optional[str] = ..., expect_turn: _Optional[int] = ..., on_cancel: _Optional[_Union[OnCancel, str]] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
 
 class AppendResponse(_message.Message):
     __slots__ = ("turn", "usage", "timings", "durable", "warnings", "repeated_result")

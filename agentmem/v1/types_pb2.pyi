@@ -29,6 +29,12 @@ class Residency(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESIDENCY_WARM: _ClassVar[Residency]
     RESIDENCY_COLD: _ClassVar[Residency]
 
+class Share(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SHARE_UNSPECIFIED: _ClassVar[Share]
+    SHARE_NAMESPACE: _ClassVar[Share]
+    SHARE_PRIVATE: _ClassVar[Share]
+
 class TurnKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TURN_KIND_UNSPECIFIED: _ClassVar[TurnKind]
@@ -37,6 +43,8 @@ class TurnKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TURN_KIND_THINK: _ClassVar[TurnKind]
     TURN_KIND_SPLICE: _ClassVar[TurnKind]
     TURN_KIND_REBUILD: _ClassVar[TurnKind]
+    TURN_KIND_FORK: _ClassVar[TurnKind]
+    TURN_KIND_REWIND: _ClassVar[TurnKind]
 
 class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -59,12 +67,17 @@ RESIDENCY_UNSPECIFIED: Residency
 RESIDENCY_HOT: Residency
 RESIDENCY_WARM: Residency
 RESIDENCY_COLD: Residency
+SHARE_UNSPECIFIED: Share
+SHARE_NAMESPACE: Share
+SHARE_PRIVATE: Share
 TURN_KIND_UNSPECIFIED: TurnKind
 TURN_KIND_APPEND: TurnKind
 TURN_KIND_GENERATE: TurnKind
 TURN_KIND_THINK: TurnKind
 TURN_KIND_SPLICE: TurnKind
 TURN_KIND_REBUILD: TurnKind
+TURN_KIND_FORK: TurnKind
+TURN_KIND_REWIND: TurnKind
 FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_STOP: FinishReason
 FINISH_REASON_STOP_SEQUENCE: FinishReason

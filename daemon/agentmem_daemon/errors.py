@@ -67,7 +67,7 @@ def unexpected(method: str, error: Exception) -> AgentmemError:
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Guards every method of our own services, so that no servicer handles errors itself.
 
-    All of them take one request and are coroutines (streams use `context.write`), hence one guard fits all.
+    All of them take one request or stream and are coroutines (`context.write` sends), hence one guard fits all.
     """
 
     async def intercept_service(
@@ -79,11 +79,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith(OWN_METHODS):
             return handler
-        make, behaviour = (
-            (grpc.unary_stream_rpc_method_handler, handler.unary_stream)
-            if handler.response_streaming
-            else (grpc.unary_unary_rpc_method_handler, handler.unary_unary)
-        )
+        if handler.request_streaming:
+            make, behaviour = grpc.stream_unary_rpc_method_handler, handler.stream_unary
+        elif handler.response_streaming:
+            make, behaviour = grpc.unary_stream_rpc_method_handler, handler.unary_stream
+        else:
+            make, behaviour = grpc.unary_unary_rpc_method_handler, handler.unary_unary
         return make(_guarded(behaviour, method), _or_none(handler.request_deserializer), handler.response_serializer)
 
 
@@ -99,11 +100,15 @@ def _or_none(deserialise: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return read
 
 
+def unreadable() -> AgentmemError:
+    return AgentmemError(Reason.INPUT_INVALID, "The bytes of this request are not a message of its method.")
+
+
 def _guarded(behaviour: Behaviour, method: str) -> Behaviour:
     async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             if request is None:
-                raise AgentmemError(Reason.INPUT_INVALID, "The bytes of this request are not a message of its method.")
+                raise unreadable()
             return await behaviour(request, context)
         except AgentmemError as error:
             level = logging.WARNING if error.code in (Code.INTERNAL, Code.DATA_LOSS) else logging.INFO

@@ -4,18 +4,42 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Mapping
+from typing import TypedDict, TypeVar
 
-from agentmem.engine.request import ChatInput, Input, OnCancel, Request, Sampling, TextInput, TokenInput
+from google.protobuf.duration_pb2 import Duration
+
+from agentmem.engine.request import ChatInput, Durability, Input, OnCancel, Request, Sampling, TextInput, TokenInput
 from agentmem.errors import AgentmemError, Reason
-from agentmem.types import DEFAULT_NAMESPACE, ROLES, AgentRef, Message, ToolCall
-from agentmem.v1 import agents_pb2, generation_pb2, types_pb2
+from agentmem.types import DEFAULT_NAMESPACE, ROLES, AgentRef, Message, Residency, Share, ToolCall
+from agentmem.v1 import agents_pb2, generation_pb2, maintenance_pb2, types_pb2
+
+T = TypeVar("T")
+V = TypeVar("V")
 
 MAX_NAME_BYTES = 256
+MAX_SPAN_S = 100 * 365 * 86_400.0
+"""A hundred years: no moment computed from it leaves the calendar."""
 
 _ON_CANCEL = {
     generation_pb2.ON_CANCEL_UNSPECIFIED: OnCancel.COMMIT,
     generation_pb2.ON_CANCEL_COMMIT: OnCancel.COMMIT,
     generation_pb2.ON_CANCEL_DISCARD: OnCancel.DISCARD,
+}
+_DURABILITY = {
+    generation_pb2.DURABILITY_UNSPECIFIED: Durability.DURABLE,
+    generation_pb2.DURABILITY_DURABLE: Durability.DURABLE,
+    generation_pb2.DURABILITY_WRITE_BEHIND: Durability.WRITE_BEHIND,
+}
+_SHARE = {
+    types_pb2.SHARE_UNSPECIFIED: None,
+    types_pb2.SHARE_NAMESPACE: Share.NAMESPACE,
+    types_pb2.SHARE_PRIVATE: Share.PRIVATE,
+}
+_EVICT_TO = {
+    types_pb2.RESIDENCY_UNSPECIFIED: Residency.WARM,
+    types_pb2.RESIDENCY_WARM: Residency.WARM,
+    types_pb2.RESIDENCY_COLD: Residency.COLD,
 }
 _MODES = (generation_pb2.INPUT_MODE_UNSPECIFIED, generation_pb2.INPUT_MODE_APPEND)
 
@@ -35,17 +59,16 @@ def append_request(request: generation_pb2.AppendRequest) -> Request:
 def _turn_request(
     request: generation_pb2.GenerateRequest | generation_pb2.AppendRequest, sampling: Sampling | None
 ) -> Request:
-    if request.on_cancel not in _ON_CANCEL:
-        raise AgentmemError(Reason.INPUT_INVALID, f"on_cancel {request.on_cancel} is not a known choice.")
     return Request(
         agent=agent_ref(request.agent),
         input=turn_input(request.input),
         sampling=sampling,
-        on_cancel=_ON_CANCEL[request.on_cancel],
+        on_cancel=_choice(request.on_cancel, _ON_CANCEL, "on_cancel"),
         create=request.create,
         rebuild=request.rebuild,
         request_id=request_id(request.request_id),
         expect_turn=expect_turn(request),
+        durability=_choice(request.durability, _DURABILITY, "durability"),
     )
 
 
@@ -65,6 +88,13 @@ def namespace(name: str) -> str:
     return _checked_name(name, "A namespace", Reason.NAMESPACE_INVALID) if name else DEFAULT_NAMESPACE
 
 
+def new_namespace(name: str) -> str:
+    """As `namespace`, where the name must be given."""
+    if not name:
+        raise AgentmemError(Reason.NAMESPACE_INVALID, "The namespace's name is empty or not set.")
+    return namespace(name)
+
+
 def request_id(text: str) -> str:
     """Empty where the caller does not mean to repeat the call."""
     return _checked_name(text, "A request_id", Reason.INPUT_INVALID)
@@ -82,9 +112,70 @@ def _checked_name(name: str, what: str, reason: Reason) -> str:
 
 
 def expect_turn(
-    request: generation_pb2.GenerateRequest | generation_pb2.AppendRequest | agents_pb2.DeleteAgentRequest,
+    request: generation_pb2.GenerateRequest
+    | generation_pb2.AppendRequest
+    | agents_pb2.DeleteAgentRequest
+    | agents_pb2.ForkAgentRequest
+    | agents_pb2.RewindAgentRequest,
 ) -> int | None:
     return request.expect_turn if request.HasField("expect_turn") else None
+
+
+def share(choice: types_pb2.Share) -> Share | None:
+    """None if unspecified."""
+    return _choice(choice, _SHARE, "share")
+
+
+def evict_to(choice: types_pb2.Residency) -> Residency:
+    return _choice(choice, _EVICT_TO, "to")
+
+
+def ttl(request: agents_pb2.CreateAgentRequest | agents_pb2.UpdateAgentRequest) -> float | None:
+    """Seconds; None if unset."""
+    return _span(request.ttl, "ttl") if request.HasField("ttl") else None
+
+
+class PruneWhat(TypedDict, total=False):
+    """What the engine's `prune` is to prune, as its arguments."""
+
+    agent: str
+    older_than_s: float
+    expired: bool
+
+
+def prune(request: maintenance_pb2.PruneRequest) -> PruneWhat:
+    """Empty: only what no agent uses."""
+    match request.WhichOneof("what"):
+        case "history_of":
+            return {"agent": agent_name(request.history_of)}
+        case "older_than":
+            return {"older_than_s": _span(request.older_than, "older_than")}
+        case "expired" if request.expired:
+            return {"expired": True}
+    return {}
+
+
+def import_header(message: agents_pb2.ImportAgentRequest | None) -> tuple[str, str | None, bool, str]:
+    """Namespace, name (None: the one in the file), text only, request id; from the first message of an import."""
+    if message is None or message.WhichOneof("part") != "header":
+        raise AgentmemError(Reason.INPUT_INVALID, "An import begins with its header.")
+    header = message.header
+    name = agent_name(header.agent.name) if header.agent.name else None
+    return namespace(header.agent.namespace), name, header.text_only, request_id(header.request_id)
+
+
+def _choice(value: V, choices: Mapping[V, T], field: str) -> T:
+    if value not in choices:
+        raise AgentmemError(Reason.INPUT_INVALID, f"{field} {value} is not a known choice.", field=field)
+    return choices[value]
+
+
+def _span(duration: Duration, field: str) -> float:
+    """Seconds."""
+    span = duration.seconds + duration.nanos / 1e9
+    if not 0 <= span <= MAX_SPAN_S:
+        raise AgentmemError(Reason.INPUT_INVALID, f"{field} lies between 0 and a hundred years.", field=field)
+    return span
 
 
 def turn_input(content: types_pb2.Input) -> Input:

@@ -9,10 +9,22 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentmem.engine.request import AgentView, Delta, EngineStats, Finished, Started
 from agentmem.types import AgentRef, Message, PrefixMiss, Timings, TurnMessage, Usage, Warning
-from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, types_pb2
+from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, maintenance_pb2, types_pb2
 
 if TYPE_CHECKING:
-    from agentmem.engine.views import ModelInfo, TurnView
+    from agentmem.engine.views import (
+        Diff,
+        DiskUsage,
+        Evicted,
+        ModelInfo,
+        NamespaceDiskUsage,
+        NamespaceView,
+        Prefetched,
+        Problem,
+        Pruned,
+        TurnView,
+        VerifyReport,
+    )
 
 
 def agent(view: AgentView) -> agents_pb2.Agent:
@@ -39,6 +51,9 @@ def agent(view: AgentView) -> agents_pb2.Agent:
             )
             for block in view.blocks
         ],
+        pinned=view.pinned,
+        expire_time=None if view.expires is None else _timestamp(view.expires),
+        share=_enum(types_pb2.Share, "SHARE", view.share),
     )
 
 
@@ -151,6 +166,51 @@ def stats(numbers: EngineStats) -> admin_pb2.GetStatsResponse:
     return admin_pb2.GetStatsResponse(**vars(numbers))
 
 
+def namespace(view: NamespaceView) -> admin_pb2.Namespace:
+    return admin_pb2.Namespace(name=view.name, create_time=_timestamp(view.created), agents=view.agents)
+
+
+def diff(parting: Diff) -> agents_pb2.DiffAgentsResponse:
+    return agents_pb2.DiffAgentsResponse(**vars(parting))
+
+
+def evicted(freed: Evicted) -> agents_pb2.EvictAgentResponse:
+    return agents_pb2.EvictAgentResponse(**vars(freed))
+
+
+def prefetched(done: Prefetched) -> agents_pb2.PrefetchAgentResponse:
+    return agents_pb2.PrefetchAgentResponse(**vars(done))
+
+
+def pruned(entry: Pruned) -> maintenance_pb2.Pruned:
+    return maintenance_pb2.Pruned(**(vars(entry) | {"agent": _optional_ref(entry.agent)}))
+
+
+def disk_usage(usage: DiskUsage) -> maintenance_pb2.GetDiskUsageResponse:
+    return maintenance_pb2.GetDiskUsageResponse(
+        namespaces=[_namespace_disk_usage(one) for one in usage.namespaces],
+        orphaned_bytes=usage.orphaned_bytes,
+        total_bytes=usage.total_bytes,
+    )
+
+
+def _namespace_disk_usage(usage: NamespaceDiskUsage) -> maintenance_pb2.NamespaceDiskUsage:
+    agents = [maintenance_pb2.AgentDiskUsage(**(vars(one) | {"agent": _ref(one.agent)})) for one in usage.agents]
+    return maintenance_pb2.NamespaceDiskUsage(**(vars(usage) | {"agents": agents, "total_bytes": usage.total_bytes}))
+
+
+def verify(report: VerifyReport) -> maintenance_pb2.VerifyResponse:
+    return maintenance_pb2.VerifyResponse(**(vars(report) | {"problems": [_problem(one) for one in report.problems]}))
+
+
+def _problem(problem: Problem) -> maintenance_pb2.Problem:
+    return maintenance_pb2.Problem(**(vars(problem) | {"agent": _optional_ref(problem.agent)}))
+
+
+def _optional_ref(ref: AgentRef | None) -> types_pb2.AgentRef | None:
+    return None if ref is None else _ref(ref)
+
+
 def _ref(ref: AgentRef) -> types_pb2.AgentRef:
     return types_pb2.AgentRef(namespace=ref.namespace, name=ref.name)
 
@@ -163,5 +223,5 @@ def _timestamp(seconds: float) -> Timestamp:
 
 def _enum(wrapper: Any, prefix: str, value: Enum | str | None) -> Any:
     """The proto value of a word, for instance HOT -> RESIDENCY_HOT. None -> unspecified."""
-    word = "UNSPECIFIED" if value is None else value.value if isinstance(value, Enum) else value
+    word = "UNSPECIFIED" if value is None else value.name if isinstance(value, Enum) else value
     return wrapper.Value(f"{prefix}_{word}")

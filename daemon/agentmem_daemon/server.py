@@ -9,16 +9,28 @@ from agentmem_client.discovery import socket_target
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from agentmem.v1 import admin_pb2, admin_pb2_grpc, agents_pb2, agents_pb2_grpc, generation_pb2, generation_pb2_grpc
+from agentmem.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    agents_pb2,
+    agents_pb2_grpc,
+    generation_pb2,
+    generation_pb2_grpc,
+    maintenance_pb2,
+    maintenance_pb2_grpc,
+)
 from agentmem_daemon.auth import TokenInterceptor
 from agentmem_daemon.errors import ErrorInterceptor, StartError
 from agentmem_daemon.readiness import Readiness
-from agentmem_daemon.services import AdminService, AgentService, GenerationService
+from agentmem_daemon.services.admin import AdminService
+from agentmem_daemon.services.agents import AgentService
+from agentmem_daemon.services.generation import GenerationService
+from agentmem_daemon.services.maintenance import MaintenanceService
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 SERVICES = tuple(
     service.full_name
-    for module in (admin_pb2, agents_pb2, generation_pb2)
+    for module in (admin_pb2, agents_pb2, generation_pb2, maintenance_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 _OPTIONS = (
@@ -40,6 +52,7 @@ class Server:
         agents_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(readiness), self.grpc)
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(GenerationService(readiness), self.grpc)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(readiness, state_dir), self.grpc)
+        maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server(MaintenanceService(readiness), self.grpc)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

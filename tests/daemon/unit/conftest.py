@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
@@ -56,6 +57,20 @@ class StandInEngine:
         self.cancel_reason: FinishReason | None = None
         self.names = [f"agent-{n}" for n in range(5)]
         self.closed_with: float | None = None
+        self.answers: dict[str, Any] = {}
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Methods that the test answers for: each call is noted."""
+        if name not in self.__dict__.get("answers", ()):
+            raise AttributeError(name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append((name, args, kwargs))
+            answer = self.answers[name]
+            return answer(*args) if callable(answer) else answer
+
+        return call
 
     def submit(self, request: Request, sink: Sink) -> StandInEngine:
         if self.refusal is not None:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from agentmem_daemon import requests
+from google.protobuf.duration_pb2 import Duration
 
-from agentmem.engine.request import ChatInput, OnCancel, Sampling, TextInput, TokenInput
+from agentmem.engine.request import ChatInput, Durability, OnCancel, Sampling, TextInput, TokenInput
 from agentmem.errors import AgentmemError, Reason
-from agentmem.types import AgentRef, Message, ToolCall
-from agentmem.v1 import agents_pb2, generation_pb2, types_pb2
+from agentmem.types import AgentRef, Message, Residency, Share, ToolCall
+from agentmem.v1 import agents_pb2, generation_pb2, maintenance_pb2, types_pb2
 
 TEXT = types_pb2.Input(text="hi")
 ALICE = types_pb2.AgentRef(name="alice")
@@ -39,6 +40,7 @@ def test_defaults() -> None:
     assert request.sampling == Sampling()
     assert (request.on_cancel, request.create, request.rebuild) == (OnCancel.COMMIT, False, False)
     assert (request.request_id, request.expect_turn) == ("", None)
+    assert request.durability is Durability.DURABLE
 
 
 def test_everything_set() -> None:
@@ -48,6 +50,7 @@ def test_everything_set() -> None:
         mode=generation_pb2.INPUT_MODE_APPEND,
         sampling=sampling,
         on_cancel=generation_pb2.ON_CANCEL_DISCARD,
+        durability=generation_pb2.DURABILITY_WRITE_BEHIND,
         create=True,
         rebuild=True,
         request_id="once",
@@ -57,6 +60,7 @@ def test_everything_set() -> None:
     assert request.sampling == Sampling(0.5, 0.9, 40, 0, 1, ("a", "é"))
     assert (request.on_cancel, request.create, request.rebuild) == (OnCancel.DISCARD, True, True)
     assert (request.request_id, request.expect_turn) == ("once", 0)
+    assert request.durability is Durability.WRITE_BEHIND
 
 
 def test_append_has_no_sampling() -> None:
@@ -113,6 +117,7 @@ MISTAKES: list[tuple[dict[str, Any], Reason]] = [
     ({"agent": types_pb2.AgentRef(name="a", namespace="n" * 257)}, Reason.NAMESPACE_INVALID),
     ({"mode": 9}, Reason.INPUT_INVALID),
     ({"on_cancel": 9}, Reason.INPUT_INVALID),
+    ({"durability": 9}, Reason.INPUT_INVALID),
     ({"request_id": "r" * 257}, Reason.INPUT_INVALID),
     ({"request_id": "r\n"}, Reason.INPUT_INVALID),
     ({"input": None}, Reason.EMPTY_INPUT),
@@ -153,3 +158,61 @@ def test_error_sentences_do_not_quote_what_was_said() -> None:
 def test_expect_turn_zero_is_not_unset() -> None:
     assert requests.expect_turn(agents_pb2.DeleteAgentRequest()) is None
     assert requests.expect_turn(agents_pb2.DeleteAgentRequest(expect_turn=0)) == 0
+
+
+def test_words_for_choices() -> None:
+    assert requests.share(types_pb2.SHARE_UNSPECIFIED) is None
+    assert requests.share(types_pb2.SHARE_PRIVATE) is Share.PRIVATE
+    assert requests.evict_to(types_pb2.RESIDENCY_UNSPECIFIED) is Residency.WARM
+    assert requests.evict_to(types_pb2.RESIDENCY_COLD) is Residency.COLD
+
+
+def test_a_time_to_live_of_zero_is_not_unset() -> None:
+    assert requests.ttl(agents_pb2.UpdateAgentRequest()) is None
+    assert requests.ttl(agents_pb2.UpdateAgentRequest(ttl=Duration())) == 0
+    assert requests.ttl(agents_pb2.CreateAgentRequest(ttl=Duration(seconds=1, nanos=500_000_000))) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({}, {}),
+        ({"expired": False}, {}),
+        ({"expired": True}, {"expired": True}),
+        ({"history_of": "alice"}, {"agent": "alice"}),
+        ({"older_than": Duration(seconds=60)}, {"older_than_s": 60}),
+        ({"older_than": Duration()}, {"older_than_s": 0}),
+    ],
+)
+def test_what_to_prune(fields: dict[str, Any], what: dict[str, Any]) -> None:
+    assert requests.prune(maintenance_pb2.PruneRequest(**fields)) == what
+
+
+def test_import_header() -> None:
+    def header(**fields: Any) -> tuple[str, str | None, bool, str]:
+        return requests.import_header(agents_pb2.ImportAgentRequest(header=agents_pb2.ImportHeader(**fields)))
+
+    assert header() == ("default", None, False, "")
+    team = types_pb2.AgentRef(namespace="team", name="bob")
+    assert header(agent=team, text_only=True, request_id="r") == ("team", "bob", True, "r")
+
+
+@pytest.mark.parametrize(
+    ("read", "reason"),
+    [
+        (lambda: requests.share(9), Reason.INPUT_INVALID),
+        (lambda: requests.evict_to(types_pb2.RESIDENCY_HOT), Reason.INPUT_INVALID),
+        (lambda: requests.ttl(agents_pb2.UpdateAgentRequest(ttl=Duration(seconds=-1))), Reason.INPUT_INVALID),
+        (lambda: requests.ttl(agents_pb2.UpdateAgentRequest(ttl=Duration(seconds=1 << 40))), Reason.INPUT_INVALID),
+        (lambda: requests.prune(maintenance_pb2.PruneRequest(history_of="")), Reason.AGENT_NAME_INVALID),
+        (lambda: requests.new_namespace(""), Reason.NAMESPACE_INVALID),
+        (lambda: requests.new_namespace("a\n"), Reason.NAMESPACE_INVALID),
+        (lambda: requests.import_header(None), Reason.INPUT_INVALID),
+        (lambda: requests.import_header(agents_pb2.ImportAgentRequest(chunk=b"x")), Reason.INPUT_INVALID),
+    ],
+)
+def test_what_else_can_be_wrong(read: Any, reason: Reason) -> None:
+    with pytest.raises(AgentmemError) as caught:
+        read()
+    assert caught.value.reason is reason
+    assert caught.value.message.endswith(".")

@@ -6,7 +6,17 @@ import pytest
 from agentmem_daemon import responses
 
 from agentmem.engine.request import AgentView, BlockView, Delta, Finished, ReusePlan, Started
-from agentmem.engine.views import LayerInfo, ModelInfo, TurnView
+from agentmem.engine.views import (
+    AgentDiskUsage,
+    DiskUsage,
+    LayerInfo,
+    ModelInfo,
+    NamespaceDiskUsage,
+    Problem,
+    Pruned,
+    TurnView,
+    VerifyReport,
+)
 from agentmem.types import (
     AgentRef,
     BlockKind,
@@ -15,6 +25,7 @@ from agentmem.types import (
     Message,
     PrefixMiss,
     Residency,
+    Share,
     Timings,
     ToolCall,
     TurnKind,
@@ -32,10 +43,11 @@ WARNINGS = (Warning("BLOCK_CORRUPT", "mended"),)
 def test_agent() -> None:
     view = AgentView(
         AgentRef("team", "🙂"), "id1", 2, 300, Residency.WARM, True, "sid", 1700000000.25, 1700000001.5, 10, 20,
-        blocks=(BlockView("k1", "TEXT", 0, 256, 99),),
+        blocks=(BlockView("k1", "TEXT", 0, 256, 99),), pinned=True, expires=1800000000.0, share=Share.PRIVATE,
     )  # fmt: skip
     agent = responses.agent(view)
     assert (agent.ref.namespace, agent.ref.name, agent.id) == ("team", "🙂", "id1")
+    assert (agent.pinned, agent.share, agent.expire_time.seconds) == (True, types_pb2.SHARE_PRIVATE, 1800000000)
     assert (agent.turn, agent.tokens, agent.model_matches, agent.state_id) == (2, 300, True, "sid")
     assert (agent.residency, agent.exactness) == (types_pb2.RESIDENCY_WARM, types_pb2.EXACTNESS_EXACT)
     assert (agent.create_time.ToMilliseconds(), agent.last_used_time.ToMilliseconds()) == (1700000000250, 1700000001500)
@@ -114,7 +126,43 @@ def test_model_info() -> None:
         (types_pb2.Residency, "RESIDENCY", Residency),
         (types_pb2.TurnKind, "TURN_KIND", TurnKind),
         (types_pb2.FinishReason, "FINISH_REASON", FinishReason),
+        (types_pb2.Share, "SHARE", Share),
     ],
 )
 def test_enums_match_the_contract_word_for_word(wrapper, prefix, words) -> None:
-    assert {f"{prefix}_{word.value}" for word in words} | {f"{prefix}_UNSPECIFIED"} == set(wrapper.keys())
+    assert {f"{prefix}_{word.name}" for word in words} | {f"{prefix}_UNSPECIFIED"} == set(wrapper.keys())
+
+
+def test_an_agent_that_never_expires_has_no_expire_time() -> None:
+    view = AgentView(AgentRef("team", "bob"), "id1", 0, 0, Residency.WARM, True, "", 1.0, 1.0, 0, 0)
+    agent = responses.agent(view)
+    assert not agent.HasField("expire_time")
+    assert (agent.pinned, agent.share) == (False, types_pb2.SHARE_NAMESPACE)
+
+
+def test_disk_usage_with_its_sums() -> None:
+    bob, eve = AgentRef("team", "bob"), AgentRef("team", "eve")
+    agents = (AgentDiskUsage(bob, 10, 500, 3), AgentDiskUsage(eve, 20, 500, 4))
+    sent = responses.disk_usage(DiskUsage((NamespaceDiskUsage("team", 30, 500, 7, agents),), 100))
+    assert (sent.orphaned_bytes, sent.total_bytes, sent.namespaces[0].total_bytes) == (100, 637, 537)
+    assert [(a.agent.name, a.exclusive_bytes, a.shared_bytes, a.record_bytes) for a in sent.namespaces[0].agents] == [
+        ("bob", 10, 500, 3), ("eve", 20, 500, 4),
+    ]  # fmt: skip
+
+
+def test_what_is_nobodys_alone_has_no_agent() -> None:
+    bob = AgentRef("team", "bob")
+    turn, orphan = (responses.pruned(p) for p in (Pruned("TURN", bob, 3, 7), Pruned("ORPHAN", None, 0, 9)))
+    assert (turn.kind, turn.agent.namespace, turn.agent.name, turn.turn, turn.freed_bytes) == (
+        "TURN",
+        "team",
+        "bob",
+        3,
+        7,
+    )
+    assert (orphan.kind, orphan.HasField("agent"), orphan.freed_bytes) == ("ORPHAN", False, 9)
+    problems = (Problem("RECORD", bob, 2, "RECORD_CORRUPT"), Problem("BLOCK", None, 0, "BLOCK_MISSING"))
+    sent = responses.verify(VerifyReport(5, 6, 7, problems, 1))
+    assert (sent.blocks, sent.records, sent.bytes, sent.repaired) == (5, 6, 7, 1)
+    assert (sent.problems[0].agent.name, sent.problems[0].turn, sent.problems[0].reason) == ("bob", 2, "RECORD_CORRUPT")
+    assert not sent.problems[1].HasField("agent")

@@ -188,27 +188,6 @@ def test_agents_and_turns_come_in_pages(served) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(
-    ("method", "good", "bad"),
-    [
-        (
-            "ForkAgent",
-            agents_pb2.ForkAgentRequest(agent=ALICE, new_name="b"),
-            agents_pb2.ForkAgentRequest(agent=ALICE, new_name=""),
-        ),
-        ("RewindAgent", agents_pb2.RewindAgentRequest(agent=ALICE), agents_pb2.RewindAgentRequest()),
-    ],
-)
-def test_what_is_not_there_yet_says_so_after_validation(served, method: str, good: object, bad: object) -> None:
-    async def scenario() -> None:
-        async with served() as it:
-            call = getattr(agents_pb2_grpc.AgentServiceStub(it.channel), method)
-            assert (await refused(call(good, metadata=it.metadata))).code() is grpc.StatusCode.UNIMPLEMENTED
-            assert (await refused(call(bad, metadata=it.metadata))).code() is grpc.StatusCode.INVALID_ARGUMENT
-
-    asyncio.run(scenario())
-
-
 def test_phases(served) -> None:
     async def scenario() -> None:
         async with served(ready=False) as it:

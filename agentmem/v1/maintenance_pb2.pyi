@@ -1,0 +1,116 @@
+from agentmem.v1 import types_pb2 as _types_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class PruneRequest(_message.Message):
+    __slots__ = ("namespace", "history_of", "older_than", "expired", "dry_run")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_OF_FIELD_NUMBER: _ClassVar[int]
+    OLDER_THAN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRED_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    history_of: str
+    older_than: _duration_pb2.Duration
+    expired: bool
+    dry_run: bool
+    def __init__(self, namespace: _Optional[str] = ..., history_of: _Optional[str] = ..., older_than: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., expired: bool = ..., dry_run: bool = ...) -> None: ...
+
+class PruneResponse(_message.Message):
+    __slots__ = ("pruned",)
+    PRUNED_FIELD_NUMBER: _ClassVar[int]
+    pruned: _containers.RepeatedCompositeFieldContainer[Pruned]
+    def __init__(self, pruned: _Optional[_Iterable[_Union[Pruned, _Mapping]]] = ...) -> None: ...
+
+class Pruned(_message.Message):
+    __slots__ = ("kind", "agent", "turn", "freed_bytes")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    FREED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    agent: _types_pb2.AgentRef
+    turn: int
+    freed_bytes: int
+    def __init__(self, kind: _Optional[str] = ..., agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., turn: _Optional[int] = ..., freed_bytes: _Optional[int] = ...) -> None: ...
+
+class GetDiskUsageRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetDiskUsageResponse(_message.Message):
+    __slots__ = ("namespaces", "orphaned_bytes", "total_bytes")
+    NAMESPACES_FIELD_NUMBER: _ClassVar[int]
+    ORPHANED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    namespaces: _containers.RepeatedCompositeFieldContainer[NamespaceDiskUsage]
+    orphaned_bytes: int
+    total_bytes: int
+    def __init__(self, namespaces: _Optional[_Iterable[_Union[NamespaceDiskUsage, _Mapping]]] = ..., orphaned_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ...) -> None: ...
+
+class NamespaceDiskUsage(_message.Message):
+    __slots__ = ("namespace", "exclusive_bytes", "shared_bytes", "record_bytes", "total_bytes", "agents")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSIVE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHARED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RECORD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    exclusive_bytes: int
+    shared_bytes: int
+    record_bytes: int
+    total_bytes: int
+    agents: _containers.RepeatedCompositeFieldContainer[AgentDiskUsage]
+    def __init__(self, namespace: _Optional[str] = ..., exclusive_bytes: _Optional[int] = ..., shared_bytes: _Optional[int] = ..., record_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., agents: _Optional[_Iterable[_Union[AgentDiskUsage, _Mapping]]] = ...) -> None: ...
+
+class AgentDiskUsage(_message.Message):
+    __slots__ = ("agent", "exclusive_bytes", "shared_bytes", "record_bytes")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSIVE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHARED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RECORD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    agent: _types_pb2.AgentRef
+    exclusive_bytes: int
+    shared_bytes: int
+    record_bytes: int
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., exclusive_bytes: _Optional[int] = ..., shared_bytes: _Optional[int] = ..., record_bytes: _Optional[int] = ...) -> None: ...
+
+class VerifyRequest(_message.Message):
+    __slots__ = ("namespace", "repair")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REPAIR_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    repair: bool
+    def __init__(self, namespace: _Optional[str] = ..., repair: bool = ...) -> None: ...
+
+class VerifyResponse(_message.Message):
+    __slots__ = ("blocks", "records", "bytes", "problems", "repaired")
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    REPAIRED_FIELD_NUMBER: _ClassVar[int]
+    blocks: int
+    records: int
+    bytes: int
+    problems: _containers.RepeatedCompositeFieldContainer[Problem]
+    repaired: int
+    def __init__(self, blocks: _Optional[int] = ..., records: _Optional[int] = ..., bytes: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ..., repaired: _Optional[int] = ...) -> None: ...
+
+class Problem(_message.Message):
+    __slots__ = ("kind", "agent", "turn", "reason")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    agent: _types_pb2.AgentRef
+    turn: int
+    reason: str
+    def __init__(self, kind: _Optional[str] = ..., agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., turn: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""The gRPC services: validate, ask the engine, answer. Errors are raised; the interceptor sends them."""
