@@ -39,6 +39,15 @@ class TurnKind(str, Enum):
     THINK = "THINK"
     SPLICE = "SPLICE"
     REBUILD = "REBUILD"
+    FORK = "FORK"
+    REWIND = "REWIND"
+
+
+class Share(str, Enum):
+    """Who else may use an agent's blocks: the agents of its namespace, or nobody."""
+
+    NAMESPACE = "namespace"
+    PRIVATE = "private"
 
 
 class FinishReason(str, Enum):
