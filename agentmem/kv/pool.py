@@ -78,6 +78,11 @@ class BlockPool:
             if span is not None and not any(other in self._states for other in span.holders):
                 del self._spans[key]
 
+    def exclusive_bytes(self, state: AgentState) -> int:
+        """What letting go of a state would free."""
+        alone = (s for s in state.spans if not any(o is not state and o in self._states for o in s.holders))
+        return state.tail_bytes + sum(span.nbytes for span in alone)
+
     def _freeze(self, state: AgentState) -> None:
         keys, start = self._states[state], state.tail_start // BLOCK_TOKENS
         span = state.freeze(len(keys) - start)  # what a running turn added is not known yet, and stays

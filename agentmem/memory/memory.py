@@ -19,8 +19,9 @@ from agentmem.model.forward import prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block, BlockUnreadable
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
+from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
-from agentmem.types import BLOCK_TOKENS, AgentRef, PrefixMiss, TurnKind, Warning
+from agentmem.types import BLOCK_TOKENS, AgentRef, PrefixMiss, Share, TurnKind, Warning
 
 
 class Memory:
@@ -40,7 +41,7 @@ class Memory:
         """The agent as last committed, or None. DATA_LOSS if its records cannot be read."""
         known = self._agents.get(ref)
         if known is None and (row := self._store.agent(ref.namespace, ref.name)) is not None:
-            known = Agent(ref, row.id, row.turn, row.state_id)
+            known = Agent(ref, row.id, row.turn, row.state_id, pinned=row.pinned, private=row.share is Share.PRIVATE)
             if row.turn:
                 self._load(known)
             self._agents[ref] = known
@@ -268,11 +269,36 @@ class Memory:
         if (agent := self._agents.pop(ref, None)) is not None:
             self._drop(agent)
 
+    def reload(self, ref: AgentRef) -> None:
+        """Reads the agent's timeline anew after it changed on disk, and keeps in RAM what still holds of its state."""
+        before = self._agents.pop(ref, None)
+        agent = self.find(ref)
+        if before is None or before.state is None or agent is None:
+            return
+        keys = agent.full_keys
+        if before.tokens >= agent.tokens and np.array_equal(before.ids[: agent.tokens], agent.ids):
+            state = AgentState(self._model.layout)
+            for span in self.pool.find(keys):
+                state.hold(span)
+            if state.offset < agent.tokens:
+                state.extend([before.state.read(state.offset, agent.tokens)])
+            agent.state = state
+        self._drop(before)
+        self._note_hot(agent)
+
+    def settings_changed(self, ref: AgentRef, row: AgentRow) -> None:
+        if (agent := self._agents.get(ref)) is not None:
+            agent.pinned, agent.private = row.pinned, row.share is Share.PRIVATE
+
+    def exclusive_bytes(self, agent: Agent) -> int:
+        """Bytes of RAM that evicting the agent would free."""
+        return self.pool.exclusive_bytes(agent.state) if agent.state is not None else 0
+
     def evict(self, agent: Agent) -> int:
         """Makes a hot agent warm; the bytes of RAM that came free. The timeline is on disk already."""
-        before = self.pool.nbytes
+        freed = self.exclusive_bytes(agent)
         self._drop(agent)
-        return before - self.pool.nbytes
+        return freed
 
     def _drop(self, agent: Agent) -> None:
         if agent.state is not None:

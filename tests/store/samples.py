@@ -24,13 +24,12 @@ STATE_ID = "state-1"
 
 
 def make_block(ids: list[int], *, parent: bytes = b"", secret: bytes = SECRET, start: int = 0) -> Block:
-    """A block whose tensors' rows depend on the ids alone, as real state depends on its inputs."""
+    """A block whose tensors' rows depend on their positions and ids alone, as real state depends on its inputs."""
     array = np.array(ids, dtype=np.int32)
-    count = len(ids)
-    rows = np.arange(2 * count * 4, dtype=np.uint32).reshape(1, 2, count, 4) + array[None, None, :, None].astype(
-        np.uint32
-    )
-    scales = (rows[..., :1] / 7).astype(np.float16)
+    positions = np.arange(start, start + len(ids), dtype=np.uint32)
+    lanes = np.arange(8, dtype=np.uint32).reshape(1, 2, 1, 4)
+    rows = (array.astype(np.uint32) * 2654435761 + positions * 40503)[None, None, :, None] ^ lanes
+    scales = (rows[..., :1] % 10_000 / 7).astype(np.float16)
     tensors = {
         "attn.k.weight": RawTensor("U32", rows.shape, rows),
         "attn.k.scales": RawTensor("F16", scales.shape, scales),

@@ -200,7 +200,7 @@ def test_a_crash_between_record_and_catalog(base: Path, tmp_path: Path, monkeypa
     def crash(*_: object) -> None:
         raise Crash
 
-    monkeypatch.setattr(store._catalog, "commit", crash)
+    monkeypatch.setattr(store._catalog, "write", crash)
     with pytest.raises(Crash):
         two_blocks(store)
     store.close()
