@@ -100,7 +100,7 @@ def test_what_is_pruned_and_what_is_wrong_name_their_agents() -> None:
     assert [(p.kind, p.namespace, p.agent, p.turn, p.freed_bytes) for p in pruned] == [
         ("TURN", "team", "bob", 2, 7), ("ORPHAN", "", "", 0, 9),
     ]  # fmt: skip
-    problem = maintenance_pb2.Problem(kind="BLOCK", agent=bob, turn=2, reason="BLOCK_CORRUPT")
+    problem = maintenance_pb2.Problem(kind="BLOCK", agent="bob", turn=2, reason="BLOCK_CORRUPT")
     report = convert.verify_report(maintenance_pb2.VerifyResponse(blocks=3, problems=[problem]))
     assert (report.blocks, report.problems[0].agent, report.problems[0].reason, report.ok) == (
         3, "bob", "BLOCK_CORRUPT", False,
@@ -109,7 +109,7 @@ def test_what_is_pruned_and_what_is_wrong_name_their_agents() -> None:
 
 
 def test_disk_usage() -> None:
-    bob = maintenance_pb2.AgentDiskUsage(agent=types_pb2.AgentRef(name="bob"), exclusive_bytes=1, shared_bytes=2)
+    bob = maintenance_pb2.AgentDiskUsage(agent="bob", exclusive_bytes=1, shared_bytes=2)
     team = maintenance_pb2.NamespaceDiskUsage(namespace="team", total_bytes=3, agents=[bob])
     usage = convert.disk_usage(maintenance_pb2.GetDiskUsageResponse(namespaces=[team], total_bytes=4))
     assert (usage.total_bytes, usage.namespaces[0].namespace, usage.namespaces[0].total_bytes) == (4, "team", 3)

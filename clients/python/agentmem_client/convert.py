@@ -125,7 +125,9 @@ def namespaces(message: admin_pb2.ListNamespacesResponse) -> list[daemon_types.N
 
 
 def pruned(message: maintenance_pb2.PruneResponse) -> list[daemon_types.Pruned]:
-    return [_plain(daemon_types.Pruned, one, **_whose(one.agent)) for one in message.pruned]
+    return [
+        _plain(daemon_types.Pruned, one, agent=one.agent.name, namespace=one.agent.namespace) for one in message.pruned
+    ]
 
 
 def disk_usage(message: maintenance_pb2.GetDiskUsageResponse) -> daemon_types.DiskUsage:
@@ -134,18 +136,13 @@ def disk_usage(message: maintenance_pb2.GetDiskUsageResponse) -> daemon_types.Di
 
 
 def _namespace_disk_usage(message: maintenance_pb2.NamespaceDiskUsage) -> daemon_types.NamespaceDiskUsage:
-    agents = tuple(_plain(daemon_types.AgentDiskUsage, one, agent=one.agent.name) for one in message.agents)
+    agents = tuple(_plain(daemon_types.AgentDiskUsage, one) for one in message.agents)
     return _plain(daemon_types.NamespaceDiskUsage, message, agents=agents)
 
 
 def verify_report(message: maintenance_pb2.VerifyResponse) -> daemon_types.VerifyReport:
-    problems = tuple(_plain(daemon_types.Problem, one, **_whose(one.agent)) for one in message.problems)
+    problems = tuple(_plain(daemon_types.Problem, one) for one in message.problems)
     return _plain(daemon_types.VerifyReport, message, problems=problems)
-
-
-def _whose(ref: types_pb2.AgentRef) -> dict[str, str]:
-    """Both are "" where no agent is named."""
-    return {"agent": ref.name, "namespace": ref.namespace}
 
 
 def _warnings(message: Any) -> tuple[types.Warning, ...]:

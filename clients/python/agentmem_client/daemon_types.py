@@ -105,37 +105,37 @@ class AgentDiskUsage:
 
 @dataclass(frozen=True)
 class NamespaceDiskUsage:
-    """The sums over its agents, with each shared block counted once."""
+    """shared_bytes: blocks that several of its agents use, each counted once."""
 
     namespace: str
-    exclusive_bytes: int
-    shared_bytes: int
-    record_bytes: int
-    total_bytes: int
     agents: tuple[AgentDiskUsage, ...]
+    shared_bytes: int
+    total_bytes: int
 
 
 @dataclass(frozen=True)
 class DiskUsage:
-    """orphaned_bytes: files that no agent uses; any `prune` removes them."""
+    """orphaned_bytes: files that no agent uses; any `prune` removes them. quarantined_bytes: damaged blocks."""
 
     namespaces: tuple[NamespaceDiskUsage, ...]
     orphaned_bytes: int
+    quarantined_bytes: int
+    catalog_bytes: int
     total_bytes: int
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is not as it was written. kind: BLOCK, RECORD or CATALOG. reason: for instance BLOCK_CORRUPT.
+    """Something that is not as it was written. kind: NAMESPACE, RECORD, BLOCK, CATALOG or ORPHAN.
 
-    agent: "" if it is nobody's alone. turn: 0 if it is none's.
+    reason: for instance BLOCK_CORRUPT. namespace, agent: "" where nobody can tell. turn: the first affected, or 0.
     """
 
     kind: str
-    agent: str
-    namespace: str
-    turn: int
     reason: str
+    namespace: str
+    agent: str
+    turn: int
 
 
 @dataclass(frozen=True)
