@@ -121,7 +121,7 @@ class Pruned:
 class AgentDiskUsage:
     """exclusive_bytes: blocks that no other agent uses. shared_bytes: those that others use too, counted in full."""
 
-    agent: AgentRef
+    agent: str
     exclusive_bytes: int
     shared_bytes: int
     record_bytes: int
@@ -129,42 +129,44 @@ class AgentDiskUsage:
 
 @dataclass(frozen=True)
 class NamespaceDiskUsage:
-    """The sums over its agents, with each shared block counted once."""
+    """A namespace's agents, by name. shared_bytes: blocks that several of them use, each counted once."""
 
     namespace: str
-    exclusive_bytes: int
-    shared_bytes: int
-    record_bytes: int
     agents: tuple[AgentDiskUsage, ...]
+    shared_bytes: int
 
     @property
     def total_bytes(self) -> int:
-        return self.exclusive_bytes + self.shared_bytes + self.record_bytes
+        return self.shared_bytes + sum(agent.exclusive_bytes + agent.record_bytes for agent in self.agents)
 
 
 @dataclass(frozen=True)
 class DiskUsage:
-    """orphaned_bytes: files that no agent uses; `prune` removes them."""
+    """orphaned_bytes: files that no agent uses. quarantined_bytes: damaged blocks that were set aside."""
 
     namespaces: tuple[NamespaceDiskUsage, ...]
     orphaned_bytes: int
+    quarantined_bytes: int
+    catalog_bytes: int
 
     @property
     def total_bytes(self) -> int:
-        return self.orphaned_bytes + sum(n.total_bytes for n in self.namespaces)
+        kept = sum(namespace.total_bytes for namespace in self.namespaces)
+        return kept + self.orphaned_bytes + self.quarantined_bytes + self.catalog_bytes
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is not as it was written. kind: BLOCK, RECORD or CATALOG. reason: UPPER_SNAKE_CASE.
+    """Something that is not as it was written. kind: NAMESPACE, RECORD, BLOCK, CATALOG or ORPHAN.
 
-    agent: None if it is nobody's alone. turn: 0 if it is none's.
+    reason: UPPER_SNAKE_CASE. namespace, agent: "" where nobody can tell. turn: the first affected, 0 if none is.
     """
 
     kind: str
-    agent: AgentRef | None
-    turn: int
     reason: str
+    namespace: str = ""
+    agent: str = ""
+    turn: int = 0
 
 
 @dataclass(frozen=True)

@@ -44,30 +44,30 @@ class GetDiskUsageRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetDiskUsageResponse(_message.Message):
-    __slots__ = ("namespaces", "orphaned_bytes", "total_bytes")
+    __slots__ = ("namespaces", "orphaned_bytes", "quarantined_bytes", "catalog_bytes", "total_bytes")
     NAMESPACES_FIELD_NUMBER: _ClassVar[int]
     ORPHANED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_BYTES_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     namespaces: _containers.RepeatedCompositeFieldContainer[NamespaceDiskUsage]
     orphaned_bytes: int
+    quarantined_bytes: int
+    catalog_bytes: int
     total_bytes: int
-    def __init__(self, namespaces: _Optional[_Iterable[_Union[NamespaceDiskUsage, _Mapping]]] = ..., orphaned_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, namespaces: _Optional[_Iterable[_Union[NamespaceDiskUsage, _Mapping]]] = ..., orphaned_bytes: _Optional[int] = ..., quarantined_bytes: _Optional[int] = ..., catalog_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class NamespaceDiskUsage(_message.Message):
-    __slots__ = ("namespace", "exclusive_bytes", "shared_bytes", "record_bytes", "total_bytes", "agents")
+    __slots__ = ("namespace", "agents", "shared_bytes", "total_bytes")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
-    EXCLUSIVE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    SHARED_BYTES_FIELD_NUMBER: _ClassVar[int]
-    RECORD_BYTES_FIELD_NUMBER: _ClassVar[int]
-    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     AGENTS_FIELD_NUMBER: _ClassVar[int]
+    SHARED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     namespace: str
-    exclusive_bytes: int
-    shared_bytes: int
-    record_bytes: int
-    total_bytes: int
     agents: _containers.RepeatedCompositeFieldContainer[AgentDiskUsage]
-    def __init__(self, namespace: _Optional[str] = ..., exclusive_bytes: _Optional[int] = ..., shared_bytes: _Optional[int] = ..., record_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., agents: _Optional[_Iterable[_Union[AgentDiskUsage, _Mapping]]] = ...) -> None: ...
+    shared_bytes: int
+    total_bytes: int
+    def __init__(self, namespace: _Optional[str] = ..., agents: _Optional[_Iterable[_Union[AgentDiskUsage, _Mapping]]] = ..., shared_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class AgentDiskUsage(_message.Message):
     __slots__ = ("agent", "exclusive_bytes", "shared_bytes", "record_bytes")
@@ -75,11 +75,11 @@ class AgentDiskUsage(_message.Message):
     EXCLUSIVE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHARED_BYTES_FIELD_NUMBER: _ClassVar[int]
     RECORD_BYTES_FIELD_NUMBER: _ClassVar[int]
-    agent: _types_pb2.AgentRef
+    agent: str
     exclusive_bytes: int
     shared_bytes: int
     record_bytes: int
-    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., exclusive_bytes: _Optional[int] = ..., shared_bytes: _Optional[int] = ..., record_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, agent: _Optional[str] = ..., exclusive_bytes: _Optional[int] = ..., shared_bytes: _Optional[int] = ..., record_bytes: _Optional[int] = ...) -> None: ...
 
 class VerifyRequest(_message.Message):
     __slots__ = ("namespace", "repair")
@@ -104,13 +104,15 @@ class VerifyResponse(_message.Message):
     def __init__(self, blocks: _Optional[int] = ..., records: _Optional[int] = ..., bytes: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ..., repaired: _Optional[int] = ...) -> None: ...
 
 class Problem(_message.Message):
-    __slots__ = ("kind", "agent", "turn", "reason")
+    __slots__ = ("kind", "reason", "namespace", "agent", "turn")
     KIND_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
     kind: str
-    agent: _types_pb2.AgentRef
-    turn: int
     reason: str
-    def __init__(self, kind: _Optional[str] = ..., agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., turn: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    namespace: str
+    agent: str
+    turn: int
+    def __init__(self, kind: _Optional[str] = ..., reason: _Optional[str] = ..., namespace: _Optional[str] = ..., agent: _Optional[str] = ..., turn: _Optional[int] = ...) -> None: ...

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
         DiskUsage,
         Evicted,
         ModelInfo,
-        NamespaceDiskUsage,
         NamespaceView,
         Prefetched,
-        Problem,
         Pruned,
         TurnView,
         VerifyReport,
@@ -183,32 +181,26 @@ def prefetched(done: Prefetched) -> agents_pb2.PrefetchAgentResponse:
 
 
 def pruned(entry: Pruned) -> maintenance_pb2.Pruned:
-    return maintenance_pb2.Pruned(**(vars(entry) | {"agent": _optional_ref(entry.agent)}))
+    return maintenance_pb2.Pruned(**(vars(entry) | {"agent": None if entry.agent is None else _ref(entry.agent)}))
 
 
 def disk_usage(usage: DiskUsage) -> maintenance_pb2.GetDiskUsageResponse:
-    return maintenance_pb2.GetDiskUsageResponse(
-        namespaces=[_namespace_disk_usage(one) for one in usage.namespaces],
-        orphaned_bytes=usage.orphaned_bytes,
-        total_bytes=usage.total_bytes,
-    )
-
-
-def _namespace_disk_usage(usage: NamespaceDiskUsage) -> maintenance_pb2.NamespaceDiskUsage:
-    agents = [maintenance_pb2.AgentDiskUsage(**(vars(one) | {"agent": _ref(one.agent)})) for one in usage.agents]
-    return maintenance_pb2.NamespaceDiskUsage(**(vars(usage) | {"agents": agents, "total_bytes": usage.total_bytes}))
+    namespaces = [
+        maintenance_pb2.NamespaceDiskUsage(
+            namespace=one.namespace,
+            agents=[maintenance_pb2.AgentDiskUsage(**vars(agent)) for agent in one.agents],
+            shared_bytes=one.shared_bytes,
+            total_bytes=one.total_bytes,
+        )
+        for one in usage.namespaces
+    ]
+    sums = vars(usage) | {"namespaces": namespaces, "total_bytes": usage.total_bytes}
+    return maintenance_pb2.GetDiskUsageResponse(**sums)
 
 
 def verify(report: VerifyReport) -> maintenance_pb2.VerifyResponse:
-    return maintenance_pb2.VerifyResponse(**(vars(report) | {"problems": [_problem(one) for one in report.problems]}))
-
-
-def _problem(problem: Problem) -> maintenance_pb2.Problem:
-    return maintenance_pb2.Problem(**(vars(problem) | {"agent": _optional_ref(problem.agent)}))
-
-
-def _optional_ref(ref: AgentRef | None) -> types_pb2.AgentRef | None:
-    return None if ref is None else _ref(ref)
+    problems = [maintenance_pb2.Problem(**vars(problem)) for problem in report.problems]
+    return maintenance_pb2.VerifyResponse(**(vars(report) | {"problems": problems}))
 
 
 def _ref(ref: AgentRef) -> types_pb2.AgentRef:

@@ -16,6 +16,7 @@ from agentmem.v1 import generation_pb2, types_pb2
 from agentmem.v1.admin_pb2_grpc import AdminServiceServicer, add_AdminServiceServicer_to_server
 from agentmem.v1.agents_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
 from agentmem.v1.generation_pb2_grpc import GenerationServiceServicer, add_GenerationServiceServicer_to_server
+from agentmem.v1.maintenance_pb2_grpc import MaintenanceServiceServicer, add_MaintenanceServiceServicer_to_server
 
 TOKEN = "a-token"
 Answer = Callable[[Any, grpc.ServicerContext], Any]
@@ -82,6 +83,7 @@ class ScriptedDaemon:
             (AgentServiceServicer, add_AgentServiceServicer_to_server),
             (GenerationServiceServicer, add_GenerationServiceServicer_to_server),
             (AdminServiceServicer, add_AdminServiceServicer_to_server),
+            (MaintenanceServiceServicer, add_MaintenanceServiceServicer_to_server),
         )
         for base, add in services:
             methods = [name for name in vars(base) if name[0].isupper()]
@@ -109,4 +111,7 @@ class ScriptedDaemon:
         def unary(servicer: Any, request: Any, context: grpc.ServicerContext) -> Any:
             return check(request, context)(request, context)
 
-        return stream if name == "Generate" else unary
+        def upload(servicer: Any, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+            return unary(servicer, list(requests), context)
+
+        return stream if name in ("Generate", "ExportAgent") else upload if name == "ImportAgent" else unary

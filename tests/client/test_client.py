@@ -195,19 +195,20 @@ def test_an_agents_history(daemon: ScriptedDaemon, client: Client) -> None:
         "CreateAgent": lambda request, context: agents_pb2.CreateAgentResponse(agent=agent),
         "GetAgent": lambda request, context: agents_pb2.GetAgentResponse(agent=agent),
         "ListTurns": lambda request, context: agents_pb2.ListTurnsResponse(turns=turns),
-        "ForkAgent": lambda request, context: agents_pb2.ForkAgentResponse(agent=agent),
+        "ForkAgent": lambda request, context: agents_pb2.ForkAgentResponse(agent=agent, tokens_to_recompute=5),
         "RewindAgent": lambda request, context: agents_pb2.RewindAgentResponse(agent=agent, tokens_to_recompute=3),
         "DeleteAgent": lambda request, context: agents_pb2.DeleteAgentResponse(freed_bytes=99),
     }
     alice = client.agent("alice")
     assert alice.create().name == alice.info().name == "alice"
     assert [turn.number for turn in alice.turns(include_messages=True)] == [1, 2]
-    assert alice.fork("new", at_turn=2).name == "new"
+    fork = alice.fork("new", at_turn=2)
+    assert (fork.name, fork.tokens_to_recompute) == ("new", 5)
     assert alice.rewind(to_turn=1).tokens_to_recompute == 3
     assert alice.delete(expect_turn=1) == 99
-    create, _, listing, fork, rewind, delete = daemon.seen
-    assert all(request.request_id for request in (create, fork, rewind, delete))
-    assert (listing.include_messages, fork.at_turn, rewind.to_turn, delete.expect_turn) == (True, 2, 1, 1)
+    create, _, listing, forking, rewind, delete = daemon.seen
+    assert all(request.request_id for request in (create, forking, rewind, delete))
+    assert (listing.include_messages, forking.at_turn, rewind.to_turn, delete.expect_turn) == (True, 2, 1, 1)
 
 
 def test_waiting_for_a_daemon_that_starts_and_loads(socket: Path) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import traceback
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from agentmem_client import InvalidRequest, Message, ToolCall, calls, inputs
+from agentmem_client import InvalidRequest, Message, ToolCall, calls, inputs, turns
 
-from agentmem.v1 import generation_pb2
+from agentmem.v1 import generation_pb2, types_pb2
 
 REF = inputs.agent_ref("default", "alice")
 SURROGATE = "secret \ud800"
@@ -65,9 +66,11 @@ def test_messages_that_cannot_be_sent(message: Any) -> None:
         lambda: inputs.agent_ref("default", SURROGATE),
         lambda: inputs.prompt(messages=[{"role": SURROGATE, "content": "a"}]),
         lambda: inputs.prompt(messages=[Message("assistant", tool_calls=(ToolCall("1", "f", SURROGATE),))]),
-        lambda: calls.generate(REF, inputs.chat("a"), stop=[SURROGATE]),
-        lambda: calls.generate(REF, inputs.chat("a"), request_id=SURROGATE),
+        lambda: turns.generate(REF, inputs.chat("a"), stop=[SURROGATE]),
+        lambda: turns.generate(REF, inputs.chat("a"), request_id=SURROGATE),
         lambda: calls.fork_agent(REF, SURROGATE, None, None, None),
+        lambda: calls.create_namespace(SURROGATE, None),
+        lambda: calls.prune("default", None, False, SURROGATE, False),
     ],
 )
 def test_text_that_utf8_cannot_encode_is_refused_without_being_shown(build: Any) -> None:
@@ -94,7 +97,7 @@ def test_text_that_utf8_cannot_encode_is_refused_without_being_shown(build: Any)
 )
 def test_options_out_of_range(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        calls.generate(REF, inputs.chat("a"), **options)
+        turns.generate(REF, inputs.chat("a"), **options)
     assert caught.value.reason == reason
 
 
@@ -106,7 +109,7 @@ def test_token_ids_out_of_range(ids: list[Any]) -> None:
 
 
 def test_what_is_not_given_stays_unset() -> None:
-    request = calls.generate(REF, inputs.chat("a"))
+    request = turns.generate(REF, inputs.chat("a"))
     assert request.create
     assert request.mode == generation_pb2.INPUT_MODE_APPEND
     assert not any(request.sampling.HasField(name) for name in ("top_p", "seed", "max_tokens"))
@@ -114,7 +117,7 @@ def test_what_is_not_given_stays_unset() -> None:
 
 
 def test_every_option_arrives() -> None:
-    request = calls.generate(
+    request = turns.generate(
         REF, inputs.chat("a"), temperature=0.5, top_p=0.9, top_k=4, seed=0, max_tokens=8, stop="END",
         include_token_ids=True, create=False, rebuild=True, request_id="mine", expect_turn=0, on_cancel="discard",
     )  # fmt: skip
@@ -128,10 +131,53 @@ def test_every_option_arrives() -> None:
 
 def test_an_unknown_option_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="temprature"):
-        calls.generate(REF, inputs.chat("a"), temprature=1)  # type: ignore[call-arg]
+        turns.generate(REF, inputs.chat("a"), temprature=1)  # type: ignore[call-arg]
 
 
 def test_each_request_gets_an_id_of_its_own() -> None:
-    first, second = (calls.generate(REF, inputs.chat("a")).request_id for _ in range(2))
+    first, second = (turns.generate(REF, inputs.chat("a")).request_id for _ in range(2))
     assert first
     assert first != second
+
+
+def test_a_span_of_time_is_seconds_or_a_timedelta() -> None:
+    assert inputs.span(1.5, "ttl") == inputs.span(timedelta(milliseconds=1500), "ttl")
+    assert inputs.span(0, "ttl").ToTimedelta() == timedelta()
+    assert inputs.optional_span(None, "ttl") is None
+
+
+@pytest.mark.parametrize("value", ["7d", float("nan"), float("inf"), 1e300])
+def test_what_is_no_span_of_time(value: Any) -> None:
+    with pytest.raises(InvalidRequest, match="ttl must be"):
+        inputs.span(value, "ttl")
+
+
+def test_words_for_choices() -> None:
+    assert inputs.share(None) == types_pb2.SHARE_UNSPECIFIED
+    assert inputs.share("private") == inputs.share("PRIVATE") == types_pb2.SHARE_PRIVATE
+    assert inputs.evict_to("cold") == types_pb2.RESIDENCY_COLD
+    assert inputs.durability("write_behind") == generation_pb2.DURABILITY_WRITE_BEHIND
+    for wrong in ("hot", "", None, 1):
+        with pytest.raises(InvalidRequest, match="to must be 'warm' or 'cold'"):
+            inputs.evict_to(wrong)  # type: ignore[arg-type]
+
+
+def test_a_prune_has_one_target() -> None:
+    with pytest.raises(InvalidRequest):
+        calls.prune("default", 60, True, None, False)
+    with pytest.raises(InvalidRequest):
+        calls.prune("default", 60, False, "alice", False)
+    assert calls.prune("default", None, False, None, True).request.WhichOneof("what") is None
+    assert calls.prune("default", 0, False, None, True).request.WhichOneof("what") == "older_than"
+    assert calls.prune("default", None, True, None, True).request.expired
+
+
+def test_an_update_sends_only_what_is_given() -> None:
+    request = calls.update_agent(REF, False, None, None).request
+    assert (request.HasField("pinned"), request.pinned, request.HasField("ttl")) == (True, False, False)
+    request = calls.update_agent(REF, None, 0, "private").request
+    assert (request.HasField("pinned"), request.HasField("ttl"), request.share) == (
+        False,
+        True,
+        types_pb2.SHARE_PRIVATE,
+    )

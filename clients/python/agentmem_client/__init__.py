@@ -7,6 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agentmem_client.daemon_types import (
+    AgentDiskUsage,
+    DiskUsage,
+    LayerInfo,
+    ModelInfo,
+    Namespace,
+    NamespaceDiskUsage,
+    Problem,
+    Pruned,
+    Stats,
+    Status,
+    VerifyReport,
+)
 from agentmem_client.errors import (
     AgentExists,
     AgentmemError,
@@ -34,16 +47,15 @@ from agentmem_client.types import (
     Appended,
     BlockUse,
     Delta,
-    LayerInfo,
+    Diff,
+    Evicted,
     Message,
-    ModelInfo,
+    Prefetched,
     PrefixMiss,
     Reply,
     ReusePlan,
     Rewound,
     Started,
-    Stats,
-    Status,
     Timings,
     ToolCall,
     Turn,
@@ -70,6 +82,7 @@ _LAZY = {
 
 __all__ = [
     "Agent",
+    "AgentDiskUsage",
     "AgentExists",
     "AgentInfo",
     "AgentNotFound",
@@ -88,6 +101,9 @@ __all__ = [
     "DataLoss",
     "DeadlineExceeded",
     "Delta",
+    "Diff",
+    "DiskUsage",
+    "Evicted",
     "FailedPrecondition",
     "InternalError",
     "InvalidRequest",
@@ -95,9 +111,14 @@ __all__ = [
     "Message",
     "ModelInfo",
     "ModelMismatch",
+    "Namespace",
+    "NamespaceDiskUsage",
     "NotFound",
     "NotImplementedByDaemon",
+    "Prefetched",
     "PrefixMiss",
+    "Problem",
+    "Pruned",
     "Reply",
     "ReplyStream",
     "ResourceExhausted",
@@ -114,6 +135,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Usage",
+    "VerifyReport",
     "Warning",
 ]
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from agentmem.v1 import types_pb2
-from agentmem_client import calls, inputs
-from agentmem_client.calls import GenerateOptions, TurnOptions
+from agentmem_client import calls, inputs, turns
+from agentmem_client.calls import Span
 from agentmem_client.inputs import MessageLike
 from agentmem_client.streams import ReplyStream
-from agentmem_client.types import AgentInfo, Appended, Reply, Rewound, Turn
+from agentmem_client.turns import GenerateOptions, TurnOptions
+from agentmem_client.types import AgentInfo, Appended, Diff, Evicted, Prefetched, Reply, Rewound, Turn
 
 if TYPE_CHECKING:
     from agentmem_client.client import Client
@@ -19,13 +21,15 @@ if TYPE_CHECKING:
 class Agent:
     """One agent's memory, by name.
 
-    timeout: a deadline in seconds; by default 30, and none where tokens are computed.
-    For the other options see `calls.TurnOptions` and `calls.GenerateOptions`.
+    tokens_to_recompute: of a fork, positions to compute before it can go on; 0 for full attention.
+    timeout: a deadline in seconds; by default 30, and none where tokens are computed or files are sent.
+    For the other options see `turns.TurnOptions` and `turns.GenerateOptions`.
     """
 
-    def __init__(self, client: Client, name: str, namespace: str) -> None:
+    def __init__(self, client: Client, name: str, namespace: str, tokens_to_recompute: int = 0) -> None:
         self.name = name
         self.namespace = namespace
+        self.tokens_to_recompute = tokens_to_recompute
         self._client = client
 
     def __repr__(self) -> str:
@@ -107,11 +111,23 @@ class Agent:
         **options: Unpack[TurnOptions],
     ) -> Appended:
         """Adds without generating: raw text (a string), messages (a list), or token ids."""
-        return self._client._send(calls.append(self._ref, inputs.append(content, token_ids), **options), timeout)
+        return self._client._send(turns.append(self._ref, inputs.append(content, token_ids), **options), timeout)
 
-    def create(self, *, request_id: str | None = None, timeout: float | None = None) -> AgentInfo:
-        """Makes the agent, empty. AgentExists if the name is taken."""
-        return self._client._send(calls.create_agent(self._ref, request_id), timeout)
+    def create(
+        self,
+        *,
+        share: Literal["namespace", "private"] = "namespace",
+        ttl: Span | None = None,
+        pinned: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> AgentInfo:
+        """Makes the agent, empty. AgentExists if the name is taken.
+
+        share: "private" keeps its blocks from all other agents. ttl: it expires after so many seconds, or this
+        timedelta, and goes with the next `Client.prune(expired=True)`. pinned: see `pin`.
+        """
+        return self._client._send(calls.create_agent(self._ref, share, ttl, pinned, request_id), timeout)
 
     def info(self, *, timeout: float | None = None) -> AgentInfo:
         return self._client._send(calls.get_agent(self._ref), timeout)
@@ -122,10 +138,15 @@ class Agent:
         return list(self._client._pages(lambda token: calls.list_turns(ref, include_messages, token), timeout))
 
     def delete(
-        self, *, request_id: str | None = None, expect_turn: int | None = None, timeout: float | None = None
+        self,
+        *,
+        dry_run: bool = False,
+        request_id: str | None = None,
+        expect_turn: int | None = None,
+        timeout: float | None = None,
     ) -> int:
-        """Forgets the agent. The number of bytes freed on disk."""
-        return self._client._send(calls.delete_agent(self._ref, request_id, expect_turn), timeout)
+        """Forgets the agent. The number of bytes freed on disk, or with dry_run those that would be."""
+        return self._client._send(calls.delete_agent(self._ref, dry_run, request_id, expect_turn), timeout)
 
     def fork(
         self,
@@ -137,8 +158,8 @@ class Agent:
         timeout: float | None = None,
     ) -> Agent:
         """A new agent that shares this one's timeline up to the end of `at_turn`, the last one by default."""
-        self._client._send(calls.fork_agent(self._ref, new_name, at_turn, request_id, expect_turn), timeout)
-        return Agent(self._client, new_name, self.namespace)
+        call = calls.fork_agent(self._ref, new_name, at_turn, request_id, expect_turn)
+        return Agent(self._client, new_name, self.namespace, self._client._send(call, timeout))
 
     def rewind(
         self,
@@ -148,8 +169,54 @@ class Agent:
         expect_turn: int | None = None,
         timeout: float | None = None,
     ) -> Rewound:
-        """Sets the agent back to the end of a turn; 0 empties it."""
+        """Sets the agent back to the end of a turn; 0 empties it. This is a turn itself, which can be undone."""
         return self._client._send(calls.rewind_agent(self._ref, to_turn, request_id, expect_turn), timeout)
+
+    def diff(self, other: str | Agent, *, timeout: float | None = None) -> Diff:
+        """Where this timeline and another agent's part. A name is looked for in this agent's namespace."""
+        ref = other._ref if isinstance(other, Agent) else inputs.agent_ref(self.namespace, other)
+        return self._client._send(calls.diff_agents(self._ref, ref), timeout)
+
+    def update(
+        self,
+        *,
+        pinned: bool | None = None,
+        ttl: Span | None = None,
+        share: Literal["namespace", "private"] | None = None,
+        timeout: float | None = None,
+    ) -> AgentInfo:
+        """Changes how the agent is kept; what is None stays as it is. For the meanings see `create`.
+
+        ttl counts from now, whether the agent is used or not; 0 takes an earlier one back.
+        """
+        return self._client._send(calls.update_agent(self._ref, pinned, ttl, share), timeout)
+
+    def pin(self, *, timeout: float | None = None) -> AgentInfo:
+        """It is never pruned, and never evicted to make room."""
+        return self.update(pinned=True, timeout=timeout)
+
+    def unpin(self, *, timeout: float | None = None) -> AgentInfo:
+        return self.update(pinned=False, timeout=timeout)
+
+    def evict(
+        self, to: Literal["warm", "cold"] = "warm", *, dry_run: bool = False, timeout: float | None = None
+    ) -> Evicted:
+        """Frees RAM; with "cold" also the blocks on disk that nobody else uses. The agent remembers as before.
+
+        A cold agent's state is recomputed at its next turn.
+        """
+        return self._client._send(calls.evict_agent(self._ref, to, dry_run), timeout)
+
+    def prefetch(self, *, timeout: float | None = None) -> Prefetched:
+        """Brings the state into RAM, so that the next turn need not wait for it."""
+        return self._client._send(calls.prefetch_agent(self._ref), timeout)
+
+    def export(self, path: str | Path, *, timeout: float | None = None) -> int:
+        """Writes the agent to one file, which `Client.import_agent` reads. The number of bytes.
+
+        A file of that name is replaced, once the new one is whole. It holds what was said, and is not encrypted.
+        """
+        return self._client._save(calls.export_agent(self._ref), path, timeout)
 
     @property
     def _ref(self) -> types_pb2.AgentRef:

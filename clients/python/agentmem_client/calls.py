@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypedDict, TypeVar
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from agentmem.v1 import (
     admin_pb2,
     admin_pb2_grpc,
     agents_pb2,
     agents_pb2_grpc,
-    generation_pb2,
     generation_pb2_grpc,
+    maintenance_pb2,
+    maintenance_pb2_grpc,
     types_pb2,
 )
-from agentmem_client import convert, inputs
-from agentmem_client.types import AgentInfo, Appended, Rewound, Stats, Status, Turn
+from agentmem_client import convert, files, inputs
+from agentmem_client.daemon_types import DiskUsage, Namespace, Pruned, Stats, Status, VerifyReport
+from agentmem_client.types import AgentInfo, Diff, Evicted, Prefetched, Rewound, Turn
+
+Span = float | timedelta
+"""Seconds, or a timedelta."""
 
 T = TypeVar("T")
 
@@ -24,9 +31,12 @@ ADMIN_TIMEOUT = 30.0
 
 
 class Stubs(
-    agents_pb2_grpc.AgentServiceStub, generation_pb2_grpc.GenerationServiceStub, admin_pb2_grpc.AdminServiceStub
+    agents_pb2_grpc.AgentServiceStub,
+    generation_pb2_grpc.GenerationServiceStub,
+    admin_pb2_grpc.AdminServiceStub,
+    maintenance_pb2_grpc.MaintenanceServiceStub,
 ):
-    """All methods of the three services, by their names, which are unique."""
+    """All methods of all services, by their names, which are unique."""
 
     def __init__(self, channel: Any) -> None:
         for service in Stubs.__bases__:
@@ -35,12 +45,19 @@ class Stubs(
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """A unary call. timeout: its default deadline in seconds, None for none."""
+    """A call. request: a message, or for a stream of them what begins it anew at each attempt.
+
+    read: of the response, or of each of a stream. timeout: the default deadline in seconds, None for none.
+    """
 
     method: str
     request: Any
     read: Callable[[Any], T]
     timeout: float | None = ADMIN_TIMEOUT
+
+    def begin(self) -> Any:
+        """What to send."""
+        return self.request() if callable(self.request) else self.request
 
 
 @dataclass(frozen=True)
@@ -55,89 +72,16 @@ def first_set(*timeouts: float | None) -> float | None:
     return next((timeout for timeout in timeouts if timeout is not None), None)
 
 
-class TurnOptions(TypedDict, total=False):
-    """What every call that adds a turn takes.
-
-    create: make the agent if it does not exist (the default). rebuild: recompute a timeline of another model
-    from the record first. request_id: a repeat returns the committed result. expect_turn: TurnMismatch if the
-    agent's last turn is another one. on_cancel: what becomes of the turn if the caller goes away.
-    """
-
-    create: bool
-    rebuild: bool
-    request_id: str | None
-    expect_turn: int | None
-    on_cancel: Literal["commit", "discard"]
-
-
-class GenerateOptions(TurnOptions, total=False):
-    """What calls that generate take besides; see `agentmem.v1.Sampling` for ranges and defaults."""
-
-    temperature: float
-    top_p: float | None
-    top_k: int
-    seed: int | None
-    max_tokens: int | None
-    stop: str | Sequence[str]
-    include_token_ids: bool
-
-
-def generate(
-    ref: types_pb2.AgentRef,
-    prompt: types_pb2.Input,
-    *,
-    temperature: float = 0.0,
-    top_p: float | None = None,
-    top_k: int = 0,
-    seed: int | None = None,
-    max_tokens: int | None = None,
-    stop: str | Sequence[str] = (),
-    include_token_ids: bool = False,
-    create: bool = True,
-    rebuild: bool = False,
-    request_id: str | None = None,
-    expect_turn: int | None = None,
-    on_cancel: str = "commit",
-) -> generation_pb2.GenerateRequest:
-    return generation_pb2.GenerateRequest(
+def create_agent(
+    ref: types_pb2.AgentRef, share: str | None, ttl: Span | None, pinned: bool, request_id: str | None
+) -> Call[AgentInfo]:
+    request = agents_pb2.CreateAgentRequest(
         agent=ref,
-        mode=generation_pb2.INPUT_MODE_APPEND,
-        input=prompt,
-        sampling=inputs.sampling(temperature, top_p, top_k, seed, max_tokens, stop),
-        include_token_ids=include_token_ids,
-        create=create,
-        rebuild=rebuild,
         request_id=inputs.request_id(request_id),
-        expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
-        on_cancel=inputs.on_cancel(on_cancel),
+        share=inputs.share(share),
+        ttl=inputs.optional_span(ttl, "ttl"),
+        pinned=pinned,
     )
-
-
-def append(
-    ref: types_pb2.AgentRef,
-    prompt: types_pb2.Input,
-    *,
-    create: bool = True,
-    rebuild: bool = False,
-    request_id: str | None = None,
-    expect_turn: int | None = None,
-    on_cancel: str = "commit",
-) -> Call[Appended]:
-    request = generation_pb2.AppendRequest(
-        agent=ref,
-        input=prompt,
-        create=create,
-        rebuild=rebuild,
-        request_id=inputs.request_id(request_id),
-        expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
-        on_cancel=inputs.on_cancel(on_cancel),
-    )
-    # No deadline: how long a text takes to compute is not for the client to guess.
-    return Call("Append", request, lambda response: convert.appended(response, request.request_id), timeout=None)
-
-
-def create_agent(ref: types_pb2.AgentRef, request_id: str | None) -> Call[AgentInfo]:
-    request = agents_pb2.CreateAgentRequest(agent=ref, request_id=inputs.request_id(request_id))
     return Call("CreateAgent", request, lambda response: convert.agent(response.agent))
 
 
@@ -155,18 +99,20 @@ def list_agents(namespace: str, hot_only: bool, page_size: int, page_token: str)
     return Call("ListAgents", request, lambda r: Page(tuple(map(convert.agent, r.agents)), r.next_page_token))
 
 
-def delete_agent(ref: types_pb2.AgentRef, request_id: str | None, expect_turn: int | None) -> Call[int]:
+def delete_agent(ref: types_pb2.AgentRef, dry_run: bool, request_id: str | None, expect_turn: int | None) -> Call[int]:
     request = agents_pb2.DeleteAgentRequest(
         agent=ref,
         request_id=inputs.request_id(request_id),
         expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
+        dry_run=dry_run,
     )
     return Call("DeleteAgent", request, lambda response: response.freed_bytes)
 
 
 def fork_agent(
     ref: types_pb2.AgentRef, new_name: str, at_turn: int | None, request_id: str | None, expect_turn: int | None
-) -> Call[AgentInfo]:
+) -> Call[int]:
+    """Reads the number of tokens to recompute."""
     request = agents_pb2.ForkAgentRequest(
         agent=ref,
         new_name=inputs.text(new_name, "The new agent's name"),
@@ -174,7 +120,7 @@ def fork_agent(
         request_id=inputs.request_id(request_id),
         expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
     )
-    return Call("ForkAgent", request, lambda response: convert.agent(response.agent))
+    return Call("ForkAgent", request, lambda response: response.tokens_to_recompute)
 
 
 def rewind_agent(
@@ -186,12 +132,86 @@ def rewind_agent(
         request_id=inputs.request_id(request_id),
         expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
     )
-    return Call("RewindAgent", request, lambda r: Rewound(convert.agent(r.agent), r.tokens_to_recompute))
+    return Call("RewindAgent", request, convert.rewound)
 
 
 def list_turns(ref: types_pb2.AgentRef, include_messages: bool, page_token: str) -> Call[Page[Turn]]:
     request = agents_pb2.ListTurnsRequest(agent=ref, include_messages=include_messages, page_token=page_token)
     return Call("ListTurns", request, lambda r: Page(tuple(map(convert.turn, r.turns)), r.next_page_token))
+
+
+def diff_agents(a: types_pb2.AgentRef, b: types_pb2.AgentRef) -> Call[Diff]:
+    return Call("DiffAgents", agents_pb2.DiffAgentsRequest(a=a, b=b), convert.diff)
+
+
+def update_agent(ref: types_pb2.AgentRef, pinned: bool | None, ttl: Span | None, share: str | None) -> Call[AgentInfo]:
+    request = agents_pb2.UpdateAgentRequest(agent=ref, ttl=inputs.optional_span(ttl, "ttl"), share=inputs.share(share))
+    if pinned is not None:
+        request.pinned = pinned
+    return Call("UpdateAgent", request, lambda response: convert.agent(response.agent))
+
+
+def evict_agent(ref: types_pb2.AgentRef, to: str, dry_run: bool) -> Call[Evicted]:
+    request = agents_pb2.EvictAgentRequest(agent=ref, to=inputs.evict_to(to), dry_run=dry_run)
+    return Call("EvictAgent", request, convert.evicted)
+
+
+# How long it takes to read, compute or send what an agent remembers is not for the client to guess: no deadline below.
+
+
+def prefetch_agent(ref: types_pb2.AgentRef) -> Call[Prefetched]:
+    return Call("PrefetchAgent", agents_pb2.PrefetchAgentRequest(agent=ref), convert.prefetched, timeout=None)
+
+
+def export_agent(ref: types_pb2.AgentRef) -> Call[bytes]:
+    """Reads the pieces of the file, one of each response."""
+    return Call("ExportAgent", agents_pb2.ExportAgentRequest(agent=ref), lambda r: r.chunk, timeout=None)
+
+
+def import_agent(
+    path: str | Path, namespace: str, name: str | None, text_only: bool, request_id: str | None
+) -> Call[AgentInfo]:
+    """Raises OSError if the file cannot be opened."""
+    ref = inputs.agent_ref(namespace, name or "")
+    header = agents_pb2.ImportHeader(agent=ref, text_only=text_only, request_id=inputs.request_id(request_id))
+    return Call("ImportAgent", files.upload(header, Path(path)), lambda r: convert.agent(r.agent), timeout=None)
+
+
+def prune(
+    namespace: str, older_than: Span | None, expired: bool, history_of: str | None, dry_run: bool
+) -> Call[list[Pruned]]:
+    if (older_than is not None) + expired + (history_of is not None) > 1:
+        raise inputs.invalid("Give one of older_than, expired and history_of at most.")
+    request = maintenance_pb2.PruneRequest(
+        namespace=inputs.text(namespace, "The namespace"),
+        older_than=inputs.optional_span(older_than, "older_than"),
+        history_of=None if history_of is None else inputs.text(history_of, "The agent's name"),
+        dry_run=dry_run,
+    )
+    if expired:
+        request.expired = True
+    return Call("Prune", request, convert.pruned, timeout=None)
+
+
+def disk_usage() -> Call[DiskUsage]:
+    return Call("GetDiskUsage", maintenance_pb2.GetDiskUsageRequest(), convert.disk_usage)
+
+
+def verify(namespace: str | None, repair: bool) -> Call[VerifyReport]:
+    chosen = None if namespace is None else inputs.text(namespace, "The namespace")
+    request = maintenance_pb2.VerifyRequest(namespace=chosen, repair=repair)
+    return Call("Verify", request, convert.verify_report, timeout=None)
+
+
+def create_namespace(name: str, request_id: str | None) -> Call[None]:
+    request = admin_pb2.CreateNamespaceRequest(
+        name=inputs.text(name, "The namespace"), request_id=inputs.request_id(request_id)
+    )
+    return Call("CreateNamespace", request, lambda response: None)
+
+
+def list_namespaces() -> Call[list[Namespace]]:
+    return Call("ListNamespaces", admin_pb2.ListNamespacesRequest(), convert.namespaces)
 
 
 def get_status() -> Call[Status]:

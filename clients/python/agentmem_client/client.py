@@ -11,15 +11,17 @@ from typing import Any, TypeVar
 import grpc
 
 from agentmem.v1 import types_pb2
-from agentmem_client import calls, endpoint
+from agentmem_client import calls, endpoint, files, turns
 from agentmem_client.agent import Agent
-from agentmem_client.calls import Call, GenerateOptions, Page
+from agentmem_client.calls import Call, Page, Span
+from agentmem_client.daemon_types import DiskUsage, Namespace, Pruned, Stats, Status, VerifyReport
 from agentmem_client.errors import AgentmemError
 from agentmem_client.readiness import PAUSE, Wait
 from agentmem_client.retries import Attempts
 from agentmem_client.rpc_errors import from_rpc_error
 from agentmem_client.streams import ReplyStream
-from agentmem_client.types import DEFAULT_NAMESPACE, AgentInfo, Stats, Status
+from agentmem_client.turns import GenerateOptions
+from agentmem_client.types import DEFAULT_NAMESPACE, AgentInfo
 
 T = TypeVar("T")
 
@@ -66,6 +68,58 @@ class Client:
     def stats(self, *, timeout: float | None = None) -> Stats:
         return self._send(calls.get_stats(), timeout)
 
+    def import_agent(
+        self,
+        path: str | Path,
+        name: str | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+        *,
+        text_only: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> AgentInfo:
+        """Makes an agent from an exported file, under `name` or else the name it had.
+
+        text_only: take messages and ids alone, and recompute the state at the first turn. Needed for the file of
+        another model, which is a ModelMismatch otherwise.
+        """
+        return self._send(calls.import_agent(path, namespace, name, text_only, request_id), timeout)
+
+    def prune(
+        self,
+        namespace: str = DEFAULT_NAMESPACE,
+        *,
+        older_than: Span | None = None,
+        expired: bool = False,
+        history_of: str | None = None,
+        dry_run: bool = False,
+        timeout: float | None = None,
+    ) -> list[Pruned]:
+        """Deletes agents not used for so long, or expired ones, or the history of one; and files that no agent uses.
+
+        Never a pinned agent. An agent without history cannot be rewound, or forked at a turn before its last.
+        dry_run gives the same list, and deletes nothing.
+        """
+        return self._send(calls.prune(namespace, older_than, expired, history_of, dry_run), timeout)
+
+    def disk_usage(self, *, timeout: float | None = None) -> DiskUsage:
+        """Bytes on disk, per namespace and agent."""
+        return self._send(calls.disk_usage(), timeout)
+
+    def verify(
+        self, namespace: str | None = None, *, repair: bool = False, timeout: float | None = None
+    ) -> VerifyReport:
+        """Reads and checks everything remembered, in one namespace or in all. repair: mend what can be mended."""
+        return self._send(calls.verify(namespace, repair), timeout)
+
+    def create_namespace(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> None:
+        """Makes a namespace with a secret of its own. AlreadyExists if there is one of that name."""
+        self._send(calls.create_namespace(name, request_id), timeout)
+
+    def namespaces(self, *, timeout: float | None = None) -> list[Namespace]:
+        """All namespaces, by name."""
+        return self._send(calls.list_namespaces(), timeout)
+
     def wait_until_ready(self, timeout: float = 60.0) -> Status:
         """Waits until the daemon serves; it may not even run yet. Raises what stood in the way after `timeout` s."""
         wait = Wait(timeout)
@@ -92,11 +146,25 @@ class Client:
         self.close()
 
     def _send(self, call: Call[T], timeout: float | None) -> T:
+        return self._attempt(call, timeout, call.read)
+
+    def _save(self, call: Call[bytes], path: str | Path, timeout: float | None) -> int:
+        """A stream into a file. The number of bytes."""
+
+        def receive(stream: Any) -> int:
+            with files.arriving(path) as file:
+                for message in stream:
+                    file.write(call.read(message))
+                return file.tell()
+
+        return self._attempt(call, timeout, receive)
+
+    def _attempt(self, call: Call[Any], timeout: float | None, receive: Callable[[Any], T]) -> T:
         method = getattr(self._stubs, call.method)
         attempts = Attempts(calls.first_set(timeout, self._timeout, call.timeout))
         while True:
             try:
-                return call.read(method(call.request, timeout=attempts.left(), metadata=self._endpoint.metadata()))
+                return receive(method(call.begin(), timeout=attempts.left(), metadata=self._endpoint.metadata()))
             except grpc.RpcError as failure:
                 error = from_rpc_error(failure, self._endpoint)
             if (pause := attempts.pause(error)) is None:
@@ -114,7 +182,7 @@ class Client:
     def _generate(
         self, ref: types_pb2.AgentRef, prompt: types_pb2.Input, timeout: float | None, options: GenerateOptions
     ) -> ReplyStream:
-        request = calls.generate(ref, prompt, **options)
+        request = turns.generate(ref, prompt, **options)
         attempts = Attempts(calls.first_set(timeout, self._timeout))
 
         def start() -> Any:

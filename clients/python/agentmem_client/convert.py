@@ -6,8 +6,8 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, types_pb2
-from agentmem_client import types
+from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, maintenance_pb2, types_pb2
+from agentmem_client import daemon_types, types
 
 T = TypeVar("T")
 
@@ -60,6 +60,8 @@ def agent(message: agents_pb2.Agent) -> types.AgentInfo:
         exactness=_name(types_pb2.Exactness, message.exactness),
         create_time=_time(message, "create_time"),
         last_used_time=_time(message, "last_used_time"),
+        expire_time=_time(message, "expire_time"),
+        share=_name(types_pb2.Share, message.share),
         blocks=tuple(
             _plain(types.BlockUse, block, kind=_name(types_pb2.BlockKind, block.kind)) for block in message.blocks
         ),
@@ -87,17 +89,60 @@ def chat_message(message: types_pb2.ChatMessage) -> types.Message:
     )
 
 
-def status(message: admin_pb2.GetStatusResponse) -> types.Status:
+def status(message: admin_pb2.GetStatusResponse) -> daemon_types.Status:
     model = _model(message.model) if message.HasField("model") else None
-    return _plain(types.Status, message, model=model, uptime=message.uptime.ToTimedelta())
+    return _plain(daemon_types.Status, message, model=model, uptime=message.uptime.ToTimedelta())
 
 
-def stats(message: admin_pb2.GetStatsResponse) -> types.Stats:
-    return _plain(types.Stats, message)
+def stats(message: admin_pb2.GetStatsResponse) -> daemon_types.Stats:
+    return _plain(daemon_types.Stats, message)
 
 
-def _model(message: admin_pb2.ModelInfo) -> types.ModelInfo:
-    return _plain(types.ModelInfo, message, layers=tuple(_plain(types.LayerInfo, one) for one in message.layers))
+def _model(message: admin_pb2.ModelInfo) -> daemon_types.ModelInfo:
+    return _plain(
+        daemon_types.ModelInfo, message, layers=tuple(_plain(daemon_types.LayerInfo, one) for one in message.layers)
+    )
+
+
+def rewound(message: agents_pb2.RewindAgentResponse) -> types.Rewound:
+    return _plain(types.Rewound, message, agent=agent(message.agent))
+
+
+def diff(message: agents_pb2.DiffAgentsResponse) -> types.Diff:
+    return _plain(types.Diff, message)
+
+
+def evicted(message: agents_pb2.EvictAgentResponse) -> types.Evicted:
+    return _plain(types.Evicted, message)
+
+
+def prefetched(message: agents_pb2.PrefetchAgentResponse) -> types.Prefetched:
+    return _plain(types.Prefetched, message)
+
+
+def namespaces(message: admin_pb2.ListNamespacesResponse) -> list[daemon_types.Namespace]:
+    return [_plain(daemon_types.Namespace, one, create_time=_time(one, "create_time")) for one in message.namespaces]
+
+
+def pruned(message: maintenance_pb2.PruneResponse) -> list[daemon_types.Pruned]:
+    return [
+        _plain(daemon_types.Pruned, one, agent=one.agent.name, namespace=one.agent.namespace) for one in message.pruned
+    ]
+
+
+def disk_usage(message: maintenance_pb2.GetDiskUsageResponse) -> daemon_types.DiskUsage:
+    namespaces = tuple(_namespace_disk_usage(one) for one in message.namespaces)
+    return _plain(daemon_types.DiskUsage, message, namespaces=namespaces)
+
+
+def _namespace_disk_usage(message: maintenance_pb2.NamespaceDiskUsage) -> daemon_types.NamespaceDiskUsage:
+    agents = tuple(_plain(daemon_types.AgentDiskUsage, one) for one in message.agents)
+    return _plain(daemon_types.NamespaceDiskUsage, message, agents=agents)
+
+
+def verify_report(message: maintenance_pb2.VerifyResponse) -> daemon_types.VerifyReport:
+    problems = tuple(_plain(daemon_types.Problem, one) for one in message.problems)
+    return _plain(daemon_types.VerifyReport, message, problems=problems)
 
 
 def _warnings(message: Any) -> tuple[types.Warning, ...]:

@@ -6,13 +6,18 @@ Errors never quote the text they refuse, and hide protobuf's own, which would.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from operator import index
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from uuid import uuid4
+
+from google.protobuf.duration_pb2 import Duration
 
 from agentmem.v1 import generation_pb2, types_pb2
 from agentmem_client.errors import InvalidRequest
 from agentmem_client.types import Message, ToolCall
+
+T = TypeVar("T")
 
 MessageLike: TypeAlias = Message | Mapping[str, Any]
 """A `Message`, or a dict as chat APIs have it: role, content, tool_calls, tool_call_id, reasoning."""
@@ -60,10 +65,49 @@ def request_id(given: str | None) -> str:
 
 
 def on_cancel(value: str) -> generation_pb2.OnCancel:
-    modes = {"commit": generation_pb2.ON_CANCEL_COMMIT, "discard": generation_pb2.ON_CANCEL_DISCARD}
-    if value not in modes:
-        raise invalid('on_cancel must be "commit" or "discard".')
-    return modes[value]
+    choices = {"commit": generation_pb2.ON_CANCEL_COMMIT, "discard": generation_pb2.ON_CANCEL_DISCARD}
+    return _choice(value, "on_cancel", choices)
+
+
+def durability(value: str) -> generation_pb2.Durability:
+    choices = {
+        "durable": generation_pb2.DURABILITY_DURABLE,
+        "write_behind": generation_pb2.DURABILITY_WRITE_BEHIND,
+    }
+    return _choice(value, "durability", choices)
+
+
+def share(value: str | None) -> types_pb2.Share:
+    """None leaves it to the daemon."""
+    if value is None:
+        return types_pb2.SHARE_UNSPECIFIED
+    return _choice(value, "share", {"namespace": types_pb2.SHARE_NAMESPACE, "private": types_pb2.SHARE_PRIVATE})
+
+
+def evict_to(value: str) -> types_pb2.Residency:
+    return _choice(value, "to", {"warm": types_pb2.RESIDENCY_WARM, "cold": types_pb2.RESIDENCY_COLD})
+
+
+def _choice(value: Any, what: str, choices: Mapping[str, T]) -> T:
+    """Case does not matter, so that what results say can be passed on."""
+    word = value.lower() if isinstance(value, str) else value
+    if word not in choices:
+        raise invalid(f"{what} must be {' or '.join(f'{choice!r}' for choice in choices)}.")
+    return choices[word]
+
+
+def span(value: float | timedelta, what: str) -> Duration:
+    """A span of time, given in seconds or as a timedelta."""
+    duration = Duration()
+    try:
+        duration.FromTimedelta(value if isinstance(value, timedelta) else timedelta(seconds=value))
+    except (TypeError, ValueError, OverflowError):
+        raise invalid(f"{what} must be a timedelta or a number of seconds.") from None
+    return duration
+
+
+def optional_span(value: float | timedelta | None, what: str) -> Duration | None:
+    return None if value is None else span(value, what)
 
 
 def prompt(

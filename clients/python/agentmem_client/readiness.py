@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from time import monotonic
 
+from agentmem_client.daemon_types import Status
 from agentmem_client.errors import AgentmemError, DeadlineExceeded, Unavailable
-from agentmem_client.types import Status
 
 PAUSE = 0.1
 """Seconds between two questions."""

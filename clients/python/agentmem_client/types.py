@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 DEFAULT_NAMESPACE = "default"
 
@@ -152,7 +152,11 @@ class BlockUse:
 
 @dataclass(frozen=True)
 class AgentInfo:
-    """turn: the last committed one, 0 before the first. tokens: positions. blocks: filled by `info` only."""
+    """turn: the last committed one, 0 before the first. tokens: positions. blocks: filled by `info` only.
+
+    expire_time: when it may be pruned as expired, None for never. share: NAMESPACE, or PRIVATE: no other agent ever
+    reuses its blocks.
+    """
 
     name: str
     namespace: str
@@ -167,6 +171,9 @@ class AgentInfo:
     disk_bytes: int
     ram_bytes: int
     exactness: str
+    pinned: bool
+    expire_time: datetime | None
+    share: str
     blocks: tuple[BlockUse, ...]
 
 
@@ -203,64 +210,37 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class LayerInfo:
-    """What the layers first..last got."""
+class Diff:
+    """Where the timelines of two agents, a and b, part.
 
-    first: int
-    last: int
-    kind: str
-    kv_heads: int
-    head_dim: int
-    bits: int
-    group_size: int
+    position: the first at which they differ, or the length of the shorter one if the longer one only goes on.
+    a_turn, b_turn: the turns that hold it, 0 for a timeline that ends there. a_tokens, b_tokens: the lengths.
+    """
 
+    position: int
+    a_turn: int
+    b_turn: int
+    a_tokens: int
+    b_tokens: int
 
-@dataclass(frozen=True)
-class ModelInfo:
-    name: str
-    architecture: str
-    state_id: str
-    tokenizer_id: str
-    context_limit: int
-    numerics: str
-    device: str
-    compute_dtype: str
-    layers: tuple[LayerInfo, ...]
-    bytes: int
-    bytes_per_token: int
+    @property
+    def same(self) -> bool:
+        return self.position == self.a_tokens == self.b_tokens
 
 
 @dataclass(frozen=True)
-class Status:
-    """phase: LOADING, SERVING or STOPPING. progress: 0..1 while loading. model: None until it is known."""
+class Evicted:
+    """Bytes that an eviction frees in RAM and on disk."""
 
-    version: str
-    phase: str
-    progress: float
-    message: str
-    model: ModelInfo | None
-    state_dir: str
-    uptime: timedelta
-    pid: int
-
-
-@dataclass(frozen=True)
-class Stats:
-    """Gauges, and counters since the daemon's start."""
-
-    running: int
-    queued: int
-    hot_agents: int
-    agents: int
-    hot_bytes: int
+    ram_bytes: int
     disk_bytes: int
-    requests_total: int
-    errors_total: int
-    prefill_tokens_total: int
-    generated_tokens_total: int
-    reused_hot_tokens_total: int
-    reused_warm_tokens_total: int
-    recomputed_tokens_total: int
-    quarantined_blocks_total: int
-    mlx_active_bytes: int
-    mlx_peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Prefetched:
+    """Positions that were in RAM already, were restored, or had to be computed again; bytes read from disk."""
+
+    hot_tokens: int
+    warm_tokens: int
+    recomputed_tokens: int
+    bytes_read: int

@@ -95,7 +95,7 @@ CALLS: list[tuple[str, Any, Any, tuple[Any, ...], dict[str, Any]]] = [
         {"older_than_s": 60, "dry_run": True},
     ),
     ("Prune", maintenance_pb2.PruneRequest(history_of="bob"), [], ("default",), {"agent": "bob", "dry_run": False}),
-    ("GetDiskUsage", maintenance_pb2.GetDiskUsageRequest(), DiskUsage((), 9), (), {}),
+    ("GetDiskUsage", maintenance_pb2.GetDiskUsageRequest(), DiskUsage((), 9, 0, 0), (), {}),
     ("Verify", maintenance_pb2.VerifyRequest(), VerifyReport(1, 2, 3, (), 0), (None, False), {}),
     (
         "Verify",

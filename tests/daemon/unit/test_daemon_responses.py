@@ -141,28 +141,25 @@ def test_an_agent_that_never_expires_has_no_expire_time() -> None:
 
 
 def test_disk_usage_with_its_sums() -> None:
-    bob, eve = AgentRef("team", "bob"), AgentRef("team", "eve")
-    agents = (AgentDiskUsage(bob, 10, 500, 3), AgentDiskUsage(eve, 20, 500, 4))
-    sent = responses.disk_usage(DiskUsage((NamespaceDiskUsage("team", 30, 500, 7, agents),), 100))
-    assert (sent.orphaned_bytes, sent.total_bytes, sent.namespaces[0].total_bytes) == (100, 637, 537)
-    assert [(a.agent.name, a.exclusive_bytes, a.shared_bytes, a.record_bytes) for a in sent.namespaces[0].agents] == [
+    agents = (AgentDiskUsage("bob", 10, 500, 3), AgentDiskUsage("eve", 20, 500, 4))
+    sent = responses.disk_usage(DiskUsage((NamespaceDiskUsage("team", agents, 500),), 100, 20, 3))
+    assert (sent.orphaned_bytes, sent.quarantined_bytes, sent.catalog_bytes, sent.total_bytes) == (100, 20, 3, 660)
+    (team,) = sent.namespaces
+    assert (team.namespace, team.shared_bytes, team.total_bytes) == ("team", 500, 537)
+    assert [(a.agent, a.exclusive_bytes, a.shared_bytes, a.record_bytes) for a in team.agents] == [
         ("bob", 10, 500, 3), ("eve", 20, 500, 4),
     ]  # fmt: skip
 
 
-def test_what_is_nobodys_alone_has_no_agent() -> None:
+def test_what_is_pruned_and_what_is_wrong() -> None:
     bob = AgentRef("team", "bob")
     turn, orphan = (responses.pruned(p) for p in (Pruned("TURN", bob, 3, 7), Pruned("ORPHAN", None, 0, 9)))
-    assert (turn.kind, turn.agent.namespace, turn.agent.name, turn.turn, turn.freed_bytes) == (
-        "TURN",
-        "team",
-        "bob",
-        3,
-        7,
-    )
+    assert (turn.kind, turn.agent.namespace, turn.agent.name) == ("TURN", "team", "bob")
+    assert (turn.turn, turn.freed_bytes) == (3, 7)
     assert (orphan.kind, orphan.HasField("agent"), orphan.freed_bytes) == ("ORPHAN", False, 9)
-    problems = (Problem("RECORD", bob, 2, "RECORD_CORRUPT"), Problem("BLOCK", None, 0, "BLOCK_MISSING"))
+    problems = (Problem("RECORD", "RECORD_CORRUPT", "team", "bob", 2), Problem("BLOCK", "BLOCK_MISSING"))
     sent = responses.verify(VerifyReport(5, 6, 7, problems, 1))
     assert (sent.blocks, sent.records, sent.bytes, sent.repaired) == (5, 6, 7, 1)
-    assert (sent.problems[0].agent.name, sent.problems[0].turn, sent.problems[0].reason) == ("bob", 2, "RECORD_CORRUPT")
-    assert not sent.problems[1].HasField("agent")
+    assert [(p.kind, p.reason, p.namespace, p.agent, p.turn) for p in sent.problems] == [
+        ("RECORD", "RECORD_CORRUPT", "team", "bob", 2), ("BLOCK", "BLOCK_MISSING", "", "", 0),
+    ]  # fmt: skip

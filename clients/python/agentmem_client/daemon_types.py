@@ -1,0 +1,153 @@
+"""What calls return about the daemon as a whole: its model, its figures, and what it keeps on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """What the layers first..last got."""
+
+    first: int
+    last: int
+    kind: str
+    kv_heads: int
+    head_dim: int
+    bits: int
+    group_size: int
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    name: str
+    architecture: str
+    state_id: str
+    tokenizer_id: str
+    context_limit: int
+    numerics: str
+    device: str
+    compute_dtype: str
+    layers: tuple[LayerInfo, ...]
+    bytes: int
+    bytes_per_token: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """phase: LOADING, SERVING or STOPPING. progress: 0..1 while loading. model: None until it is known."""
+
+    version: str
+    phase: str
+    progress: float
+    message: str
+    model: ModelInfo | None
+    state_dir: str
+    uptime: timedelta
+    pid: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Gauges, and counters since the daemon's start."""
+
+    running: int
+    queued: int
+    hot_agents: int
+    agents: int
+    hot_bytes: int
+    disk_bytes: int
+    requests_total: int
+    errors_total: int
+    prefill_tokens_total: int
+    generated_tokens_total: int
+    reused_hot_tokens_total: int
+    reused_warm_tokens_total: int
+    recomputed_tokens_total: int
+    quarantined_blocks_total: int
+    mlx_active_bytes: int
+    mlx_peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """agents: how many it has."""
+
+    name: str
+    create_time: datetime | None
+    agents: int
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Something that is gone, or would be. kind: AGENT, TURN, or ORPHAN (files that no agent uses; agent is "").
+
+    turn: 0 unless it is one. freed_bytes: those of all entries add up to what the disk gains.
+    """
+
+    kind: str
+    agent: str
+    namespace: str
+    turn: int
+    freed_bytes: int
+
+
+@dataclass(frozen=True)
+class AgentDiskUsage:
+    """exclusive_bytes: blocks that no other agent uses. shared_bytes: those that others use too, counted in full."""
+
+    agent: str
+    exclusive_bytes: int
+    shared_bytes: int
+    record_bytes: int
+
+
+@dataclass(frozen=True)
+class NamespaceDiskUsage:
+    """shared_bytes: blocks that several of its agents use, each counted once."""
+
+    namespace: str
+    agents: tuple[AgentDiskUsage, ...]
+    shared_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class DiskUsage:
+    """orphaned_bytes: files that no agent uses; any `prune` removes them. quarantined_bytes: damaged blocks."""
+
+    namespaces: tuple[NamespaceDiskUsage, ...]
+    orphaned_bytes: int
+    quarantined_bytes: int
+    catalog_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it was written. kind: NAMESPACE, RECORD, BLOCK, CATALOG or ORPHAN.
+
+    reason: for instance BLOCK_CORRUPT. namespace, agent: "" where nobody can tell. turn: the first affected, or 0.
+    """
+
+    kind: str
+    reason: str
+    namespace: str
+    agent: str
+    turn: int
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was read, and what was found. repaired: how many of the problems are no more."""
+
+    blocks: int
+    records: int
+    bytes: int
+    problems: tuple[Problem, ...]
+    repaired: int
+
+    @property
+    def ok(self) -> bool:
+        return self.repaired == len(self.problems)

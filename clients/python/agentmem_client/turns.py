@@ -1,0 +1,98 @@
+"""Calls that add a turn, and the options they take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+from agentmem.v1 import generation_pb2, types_pb2
+from agentmem_client import convert, inputs
+from agentmem_client.calls import Call
+from agentmem_client.types import Appended
+
+
+class TurnOptions(TypedDict, total=False):
+    """What every call that adds a turn takes.
+
+    create: make the agent if it does not exist (the default). rebuild: recompute a timeline of another model
+    from the record first. request_id: a repeat returns the committed result. expect_turn: TurnMismatch if the
+    agent's last turn is another one. on_cancel: what becomes of the turn if the caller goes away. durability:
+    "write_behind" answers before the turn is on disk; `durable` is false then.
+    """
+
+    create: bool
+    rebuild: bool
+    request_id: str | None
+    expect_turn: int | None
+    on_cancel: Literal["commit", "discard"]
+    durability: Literal["durable", "write_behind"]
+
+
+class GenerateOptions(TurnOptions, total=False):
+    """What calls that generate take besides; see `agentmem.v1.Sampling` for ranges and defaults."""
+
+    temperature: float
+    top_p: float | None
+    top_k: int
+    seed: int | None
+    max_tokens: int | None
+    stop: str | Sequence[str]
+    include_token_ids: bool
+
+
+def generate(
+    ref: types_pb2.AgentRef,
+    prompt: types_pb2.Input,
+    *,
+    temperature: float = 0.0,
+    top_p: float | None = None,
+    top_k: int = 0,
+    seed: int | None = None,
+    max_tokens: int | None = None,
+    stop: str | Sequence[str] = (),
+    include_token_ids: bool = False,
+    create: bool = True,
+    rebuild: bool = False,
+    request_id: str | None = None,
+    expect_turn: int | None = None,
+    on_cancel: str = "commit",
+    durability: str = "durable",
+) -> generation_pb2.GenerateRequest:
+    return generation_pb2.GenerateRequest(
+        agent=ref,
+        mode=generation_pb2.INPUT_MODE_APPEND,
+        input=prompt,
+        sampling=inputs.sampling(temperature, top_p, top_k, seed, max_tokens, stop),
+        include_token_ids=include_token_ids,
+        create=create,
+        rebuild=rebuild,
+        request_id=inputs.request_id(request_id),
+        expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
+        on_cancel=inputs.on_cancel(on_cancel),
+        durability=inputs.durability(durability),
+    )
+
+
+def append(
+    ref: types_pb2.AgentRef,
+    prompt: types_pb2.Input,
+    *,
+    create: bool = True,
+    rebuild: bool = False,
+    request_id: str | None = None,
+    expect_turn: int | None = None,
+    on_cancel: str = "commit",
+    durability: str = "durable",
+) -> Call[Appended]:
+    request = generation_pb2.AppendRequest(
+        agent=ref,
+        input=prompt,
+        create=create,
+        rebuild=rebuild,
+        request_id=inputs.request_id(request_id),
+        expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
+        on_cancel=inputs.on_cancel(on_cancel),
+        durability=inputs.durability(durability),
+    )
+    # No deadline: how long a text takes to compute is not for the client to guess.
+    return Call("Append", request, lambda response: convert.appended(response, request.request_id), timeout=None)
