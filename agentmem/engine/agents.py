@@ -57,7 +57,7 @@ class AgentOperations:
 
     def list_turns(self, ref: AgentRef, after: int = 0, limit: int = 100) -> list[TurnView]:
         """Up to `limit` turns behind number `after`, oldest first."""
-        with _readable():
+        with readable():
             records = self._context.store.turns(self._row(ref).id, after, limit)
         return [
             TurnView(
@@ -70,7 +70,7 @@ class AgentOperations:
         """Where two timelines part."""
         store = self._context.store
         rows = [self._row(ref) for ref in (a, b)]
-        with _readable():
+        with readable():
             first, second = (store.ids(row.id, row.turn) for row in rows)
             n = min(len(first), len(second))
             differ = np.nonzero(first[:n] != second[:n])[0]
@@ -107,7 +107,7 @@ class AgentOperations:
         store = self._context.store
 
         def fork() -> AgentRow:
-            with _readable():
+            with readable():
                 return store.fork(ref.namespace, ref.name, new_name, at_turn, request_id, expect_turn)
 
         return self._branched(self._in_order(ref, fork))
@@ -119,7 +119,7 @@ class AgentOperations:
         store, memory = self._context.store, self._context.memory
 
         def rewind() -> AgentRow:
-            with _readable():
+            with readable():
                 row = store.rewind(ref.namespace, ref.name, to_turn, request_id, expect_turn)
                 memory.reload(ref)
                 return row
@@ -129,7 +129,9 @@ class AgentOperations:
     def _branched(self, row: AgentRow) -> tuple[AgentView, int]:
         return self._view(row), 0 if self._matches(row) else row.tokens
 
-    def delete_agent(self, ref: AgentRef, request_id: str = "", expect_turn: int | None = None) -> int:
+    def delete_agent(
+        self, ref: AgentRef, request_id: str = "", expect_turn: int | None = None, dry_run: bool = False
+    ) -> int:
         """Forgets the agent. Returns the bytes freed on disk."""
         store = self._context.store
 
@@ -138,8 +140,9 @@ class AgentOperations:
             repeated = bool(request_id) and store.find_request(ref.namespace, request_id) is not None
             if not repeated and row is not None and expect_turn is not None and row.turn != expect_turn:
                 raise turn_mismatch(expect_turn, row.turn)
-            self._context.memory.forget(ref)
-            return store.delete_agent(ref.namespace, ref.name, request_id)
+            if not dry_run:
+                self._context.memory.forget(ref)
+            return store.delete_agent(ref.namespace, ref.name, request_id, dry_run)
 
         return self._in_order(ref, delete)
 
@@ -229,7 +232,7 @@ class AgentOperations:
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def readable() -> Iterator[None]:
     """Turns what cannot be read of the store into DATA_LOSS."""
     try:
         yield

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from agentmem.engine.agents import AgentOperations
 from agentmem.engine.executor import Executor
+from agentmem.engine.maintenance import Maintenance
 from agentmem.engine.request import EngineStats, Request, ReusePlan, Sink, Started
 from agentmem.engine.run import Context, Run
 from agentmem.engine.scheduler import Scheduler, shutting_down
@@ -51,7 +51,7 @@ class Ticket:
             self._run.fail(AgentmemError(Reason.REQUEST_CANCELLED, "the request was cancelled before it began"))
 
 
-class Engine(AgentOperations):
+class Engine(Maintenance):
     """Made by `open`. Methods block and may be called from any thread.
 
     Sinks are called on the executor thread, but for a first Started while waiting and a Failed before running, which

@@ -17,7 +17,7 @@ from agentmem.memory.budget import RamBudget
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.model.forward import prefill
 from agentmem.model.loader import LoadedModel
-from agentmem.store.blockfile import Block, BlockUnreadable
+from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
@@ -159,14 +159,18 @@ class Memory:
         draft: TurnDraft,
     ) -> Iterator[None]:
         """Computes one unreadable block again in its own context and puts it back on disk."""
-        self._store.quarantine(use.key, fault.reason)
-        self.quarantined += 1
+        given_up = fault.reason is Unreadable.EVICTED
+        if not given_up:
+            self._store.quarantine(use.key, fault.reason)
+            self.quarantined += 1
         for _ in prefill(self._model, state, ids):
             yield
         block = block_cutter.cut(state, agent.ids[: start + len(ids)], start, use.key, parent, self._model)
         draft.usage.bytes_written += self._store.replace_block(agent.ref.namespace, block)
         draft.usage.recomputed_tokens += len(ids)
         draft.usage.misses.append(PrefixMiss(start, len(ids), f"BLOCK_{fault.reason}"))
+        if given_up:
+            return
         draft.warnings.append(
             Warning(
                 f"BLOCK_{fault.reason}",

@@ -77,21 +77,21 @@ class PrefixMatch:
         parent = agent.parent_of(base)
         for start in range(base * BLOCK_TOKENS, len(ids), BLOCK_TOKENS):
             run = ids[start : start + BLOCK_TOKENS]
-            candidates = [child.key for child in self._store.children(namespace, state_id, parent)]
             key = block_key(secret, parent, state_id, BlockKind.TEXT, id_bytes(run))
-            if len(run) == BLOCK_TOKENS and key in candidates:
+            if len(run) == BLOCK_TOKENS and self._store.shares(key):
                 found.keys.append(key)
                 parent = key
                 continue
+            candidates = self._store.children(namespace, state_id, parent, MAX_CANDIDATES)
             own = max(0, agent.tokens - start)
-            yield from self._match_part(agent, parent, start, run, own, candidates, found)
+            yield from self._match_part(agent, parent, start, run, own, [c.key for c in candidates], found)
             return
 
     def _match_part(
         self, agent: Agent, parent: bytes, start: int, run: np.ndarray, own: int, candidates: list[bytes], found: _Found
     ) -> Iterator[None]:
         """Finds the candidate that agrees longest with `run`, by more than what the agent itself holds of it."""
-        for key in candidates[:MAX_CANDIDATES]:
+        for key in candidates:
             yield
             try:
                 block, size = self._store.read_block(agent.ref.namespace, key)

@@ -29,8 +29,9 @@ _NATURAL = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
 class Unreadable(StrEnum):
-    """MISSING: no file. CORRUPT: not the bytes that were written. FOREIGN: sound, but another block."""
+    """EVICTED: given up on purpose. MISSING: no file. CORRUPT: other bytes than were written. FOREIGN: another block."""
 
+    EVICTED = "EVICTED"
     MISSING = "MISSING"
     CORRUPT = "CORRUPT"
     FOREIGN = "FOREIGN"

@@ -51,6 +51,10 @@ class History:
         pieces = [record.ids[: end - record.start] for record, end in self._live(agent, number)]
         return np.concatenate([np.empty(0, np.int32), *reversed(pieces)])
 
+    def turn_at(self, agent: AgentRow, position: int) -> int:
+        """The turn of the last timeline that holds a position."""
+        return next(record.number for record, _ in self._live(agent, agent.turn) if record.start <= position)
+
     def messages(self, agent: AgentRow, number: int) -> tuple[TurnMessage, ...]:
         """The messages of a turn's timeline: those all of whose positions it still has, oldest first."""
         # A REBUILD computes the same messages anew, and does not repeat them.

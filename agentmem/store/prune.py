@@ -7,7 +7,7 @@ import time
 
 from agentmem.store.blocks import BlockFiles
 from agentmem.store.branch import Branches
-from agentmem.store.catalog import agents, requests, turns
+from agentmem.store.catalog import agents, blocks, requests, turns
 from agentmem.store.catalog.thread import Catalog
 from agentmem.store.keys import keyed_digest
 from agentmem.store.namespaces import Namespaces
@@ -23,21 +23,23 @@ class Pruner:
     def __init__(
         self,
         catalog: Catalog,
-        blocks: BlockFiles,
-        turns: TurnFiles,
+        block_files: BlockFiles,
+        turn_files: TurnFiles,
         namespaces: Namespaces,
         branches: Branches,
         writer: TurnWriter,
     ) -> None:
         self._catalog = catalog
-        self._blocks = blocks
-        self._turns = turns
+        self._blocks = block_files
+        self._turns = turn_files
         self._namespaces = namespaces
         self._branches = branches
         self._writer = writer
 
-    def delete(self, namespace: str, name: str, request_id: str) -> int:
+    def delete(self, namespace: str, name: str, request_id: str, dry_run: bool = False) -> int:
         """Forgets an agent; bytes freed. Raises AGENT_NOT_FOUND, REQUEST_ID_REUSED."""
+        if dry_run:
+            return self._catalog.rehearse(agents.delete, self._catalog.read(agents.get, namespace, name)).freed_bytes
         secret = self._namespaces.get(namespace).secret
         # The name is forgotten as well: what is remembered of the request has a digest of it.
         digest = keyed_digest(secret, b"agentmem.forgotten.1", name.encode()).hex()
@@ -51,6 +53,15 @@ class Pruner:
             freed = deleted.freed_bytes
         self._catalog.scrub()
         return freed
+
+    def blocks(self, agent: AgentRow, dry_run: bool) -> int:
+        """Removes the files of the blocks that this agent alone uses; bytes freed. Its records stay."""
+        freed = self._catalog.read(blocks.only_of, agent.id)
+        if freed and not dry_run:
+            self._catalog.write(blocks.empty, freed)
+            for key in freed:
+                self._blocks.remove(key)
+        return sum(freed.values())
 
     def agents(self, namespace: str, older_than_s: float | None, expired: bool, dry_run: bool) -> list[Pruned]:
         """Forgets agents not used for so many seconds, and those that have expired, but none that is pinned."""

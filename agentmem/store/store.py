@@ -25,6 +25,7 @@ from agentmem.store.blocks import BlockFiles
 from agentmem.store.branch import Branches
 from agentmem.store.catalog import agents, requests, turns, usage
 from agentmem.store.catalog import blocks as block_rows
+from agentmem.store.catalog import namespaces as namespace_rows
 from agentmem.store.catalog.thread import Catalog
 from agentmem.store.files import Files, make_folders, unwritable
 from agentmem.store.folder import StateFolder
@@ -34,7 +35,7 @@ from agentmem.store.namespaces import Namespace, Namespaces
 from agentmem.store.prune import Pruner
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.rows import UNCHANGED, AgentRow, Child, DiskUsage, Pruned, RequestRow, Unchanged
-from agentmem.store.sweep import InUse, sweep
+from agentmem.store.sweep import InUse, prune_orphans, sweep
 from agentmem.store.turnfiles import TurnFiles
 from agentmem.store.usage import disk_usage
 from agentmem.store.writer import TurnWriter
@@ -45,6 +46,7 @@ class Store:
     """Made by `Store.open`. Any method may raise STORE_UNREADABLE; those that change something, STORE_UNWRITABLE."""
 
     def __init__(self, files: Files, folder: StateFolder, lock: FileLock, catalog: Catalog) -> None:
+        self._files = files
         self._folder = folder
         self._lock = lock
         self._catalog = catalog
@@ -102,6 +104,10 @@ class Store:
         with unwritable(self._folder.root):
             return self._namespaces.get(name)
 
+    def namespaces(self) -> list[tuple[str, float, int]]:
+        """Name, creation time and number of agents of each namespace, by name."""
+        return self._catalog.read(namespace_rows.listed)
+
     def create_agent(self, namespace: str, name: str, request_id: str = "") -> AgentRow:
         """Makes an empty agent. Raises AGENT_EXISTS, unless the same non-empty request made the one that is there."""
         with self._change():
@@ -140,7 +146,7 @@ class Store:
         """
         return self._catalog.write(agents.update, namespace, name, pinned, expires, share)
 
-    def delete_agent(self, namespace: str, name: str, request_id: str = "") -> int:
+    def delete_agent(self, namespace: str, name: str, request_id: str = "", dry_run: bool = False) -> int:
         """Forgets an agent; its records and the blocks nobody else uses are gone from the disk. Bytes freed.
 
         Its name is gone from the catalog's files too, unless STORE_UNWRITABLE is raised because another process reads
@@ -148,7 +154,7 @@ class Store:
         Raises AGENT_NOT_FOUND, REQUEST_ID_REUSED.
         """
         with self._change():
-            return self._pruner.delete(namespace, name, request_id)
+            return self._pruner.delete(namespace, name, request_id, dry_run)
 
     # Turns
 
@@ -238,6 +244,10 @@ class Store:
         """The token ids of a turn's timeline, int32 [tokens], from the records. Raises as `turn` does."""
         return self._history.ids(*self._at(agent_id, number))
 
+    def turn_at(self, agent_id: str, position: int) -> int:
+        """The number of the turn that holds a position of the last timeline. Raises as `turn` does."""
+        return self._history.turn_at(self._catalog.read(agents.by_id, agent_id), position)
+
     def messages(self, agent_id: str, number: int | None = None) -> tuple[TurnMessage, ...]:
         """The messages of a turn's timeline, oldest first, from the records. Raises as `turn` does."""
         return self._history.messages(*self._at(agent_id, number))
@@ -271,7 +281,24 @@ class Store:
         with self._change():
             return self._pruner.agents(namespace, older_than_s, expired, dry_run)
 
+    def prune_orphans(self, *, dry_run: bool = False) -> int:
+        """Removes files that nothing refers to; their bytes. The next open would do it, too."""
+        with self._change():
+            return prune_orphans(self._files, _in_use(self._folder, self._catalog), dry_run)
+
+    def drop_blocks(self, agent_id: str, *, dry_run: bool = False) -> int:
+        """Gives up the files of the blocks that this agent alone uses; bytes freed. They are computed again if needed.
+
+        Raises AGENT_NOT_FOUND.
+        """
+        with self._change():
+            return self._pruner.blocks(self._catalog.read(agents.by_id, agent_id), dry_run)
+
     # Blocks and bytes
+
+    def shares(self, key: bytes) -> bool:
+        """Whether there is such a block that an agent shares with its namespace."""
+        return self._catalog.read(block_rows.shared, key)
 
     def children(self, namespace: str, state_id: str, parent: bytes, limit: int = 64) -> list[Child]:
         """The blocks that follow `parent` (b"": that begin a timeline), newest use first.
@@ -289,6 +316,8 @@ class Store:
         row = self._catalog.read(block_rows.known, [key]).get(key)
         if row is None:
             raise BlockUnreadable(Unreadable.MISSING, "the catalog has no such block")
+        if row.size == 0:
+            raise BlockUnreadable(Unreadable.EVICTED, "its file was given up")
         return self._blocks.read(key, row.size, self.namespace(namespace).secret), row.size
 
     def block_bytes(self, keys: Iterable[bytes]) -> dict[bytes, int]:

@@ -43,6 +43,25 @@ def drop_unused(db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, in
     return dropped
 
 
+def shared(db: sqlite3.Connection, key: bytes) -> bool:
+    """Whether some agent shares the block with its namespace."""
+    query = "SELECT 1 FROM timeline t JOIN agents a ON a.id=t.agent WHERE t.key=? AND a.share=? LIMIT 1"
+    return db.execute(query, (key, Share.NAMESPACE.value)).fetchone() is not None
+
+
+def only_of(db: sqlite3.Connection, agent_id: str) -> dict[bytes, int]:
+    """The blocks with a file that this agent alone uses; file sizes by key."""
+    query = """SELECT key, bytes FROM blocks WHERE bytes>0
+        AND key IN (SELECT key FROM timeline WHERE agent=?1)
+        AND key NOT IN (SELECT key FROM timeline WHERE agent<>?1)"""
+    return dict(db.execute(query, (agent_id,)))
+
+
+def empty(db: sqlite3.Connection, keys: Iterable[bytes]) -> None:
+    """Notes that these blocks have no files any more, and are to be computed again."""
+    db.executemany("UPDATE blocks SET bytes=0 WHERE key=?", [(key,) for key in keys])
+
+
 def children(db: sqlite3.Connection, parent: bytes, limit: int) -> list[Child]:
     """Blocks that follow `parent` and that some agent shares with its namespace, newest use first."""
     query = """SELECT b.key, b.tokens FROM blocks b JOIN timeline t ON t.key=b.key JOIN agents a ON a.id=t.agent
