@@ -29,7 +29,7 @@ _NATURAL = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
 class Unreadable(StrEnum):
-    """EVICTED: given up on purpose. MISSING: no file. CORRUPT: other bytes than were written. FOREIGN: another block."""
+    """EVICTED: given up on purpose. MISSING: no file. CORRUPT: not what was written. FOREIGN: another block."""
 
     EVICTED = "EVICTED"
     MISSING = "MISSING"
