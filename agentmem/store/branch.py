@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -139,7 +140,8 @@ class Branches:
 
 def _common_positions(a: TurnEnd, b: TurnEnd) -> int:
     """How many positions two timelines have in common, messages included: up to where either alone has a message."""
-    alone = set(a.messages) ^ set(b.messages)
+    ours, theirs = Counter(a.messages), Counter(b.messages)
+    alone = ours - theirs | theirs - ours
     if any(message.start == message.end for message in alone):
         return 0  # A template may render a message as nothing. No range of positions tells whether it is there.
     length = min(len(a.ids), len(b.ids))

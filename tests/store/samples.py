@@ -23,7 +23,9 @@ SECRET = bytes(range(32))
 STATE_ID = "state-1"
 
 
-def make_block(ids: list[int], *, parent: bytes = b"", secret: bytes = SECRET, start: int = 0) -> Block:
+def make_block(
+    ids: list[int], *, parent: bytes = b"", secret: bytes = SECRET, start: int = 0, state_id: str = STATE_ID
+) -> Block:
     """A block whose tensors' rows depend on their positions and ids alone, as real state depends on its inputs."""
     array = np.array(ids, dtype=np.int32)
     positions = np.arange(start, start + len(ids), dtype=np.uint32)
@@ -36,8 +38,8 @@ def make_block(ids: list[int], *, parent: bytes = b"", secret: bytes = SECRET, s
         "attn.k.biases": RawTensor("BF16", scales.shape, scales.view(np.uint16)),
         "attn.v.weight": RawTensor("F32", rows.shape, rows.astype(np.float32)),
     }
-    key = block_key(secret, parent, STATE_ID, BlockKind.TEXT, id_bytes(array))
-    return Block(key, parent, STATE_ID, BlockKind.TEXT, start, array, tensors, "reference", 64, 4)
+    key = block_key(secret, parent, state_id, BlockKind.TEXT, id_bytes(array))
+    return Block(key, parent, state_id, BlockKind.TEXT, start, array, tensors, "reference", 64, 4)
 
 
 def make_record(agent: AgentRow, ids: list[int], blocks: list[BlockUse], **changes: Any) -> TurnRecord:

@@ -173,7 +173,8 @@ def test_a_folder_that_cannot_be_written_is_refused(folder: Path) -> None:
     refused(folder, Reason.STORE_UNWRITABLE)
 
 
-def test_the_catalog_waits_for_the_drive(folder: Path) -> None:
+def test_the_catalog_waits_for_the_drive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
     store = Store.open(folder)
     wanted = {"journal_mode": "wal", "synchronous": 2, "fullfsync": 1, "checkpoint_fullfsync": 1, "foreign_keys": 1}
     wanted |= {"secure_delete": 1, "temp_store": 2}

@@ -164,8 +164,7 @@ def test_rebuild_replaces_everything_and_keeps_the_old_timeline(store: Store) ->
     agent, _ = add_turn(store, agent, [1, 2])
     agent, old = add_turn(store, agent, [3])
     secret = store.namespace("default").secret
-    fresh = replace(make_block([1, 2, 3], secret=secret), state_id="state-2")
-    fresh = replace(fresh, key=fresh.key_of_prefix(secret, 3))
+    fresh = make_block([1, 2, 3], secret=secret, state_id="state-2")
     changes = {"kind": TurnKind.REBUILD, "start": 0, "end": 3, "state_id": "state-2", "request_id": "r"}
     store.commit(make_record(agent, [1, 2, 3], [BlockUse(fresh.key, 3)], **changes), [fresh])
     assert store.timeline(agent.id) == [BlockUse(fresh.key, 3)]

@@ -80,7 +80,7 @@ CREATE TABLE requests (
 CREATE INDEX requests_created ON requests (created);
 """
 # Nothing of SQLite's goes to a temporary folder: it might hold agents' names.
-_PRAGMAS = (
+PRAGMAS = (
     "journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "checkpoint_fullfsync=ON", "secure_delete=ON",
     "temp_store=MEMORY",
 )  # fmt: skip
@@ -123,7 +123,7 @@ def _prepare(db: sqlite3.Connection, folder: StateFolder, must_exist: bool) -> N
         )
     if version == 0 and must_exist:
         raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog is missing or empty, but turn records are there.")
-    for pragma in _PRAGMAS:
+    for pragma in PRAGMAS:
         db.execute(f"PRAGMA {pragma}")
     if version == 0:
         with transaction(db):

@@ -31,11 +31,11 @@ def by_namespace(db: sqlite3.Connection) -> list[NamespaceUsage]:
     query = f"""WITH shared AS MATERIALIZED ({_SHARED}),
         sizes AS MATERIALIZED (SELECT t.agent, b.bytes, b.key IN (SELECT key FROM shared) AS shared
             FROM (SELECT DISTINCT agent, key FROM timeline) t JOIN blocks b ON b.key=t.key),
-        blocks AS (SELECT agent, sum(bytes*(NOT shared)) AS exclusive, sum(bytes*shared) AS shared
+        sums AS (SELECT agent, sum(bytes*(NOT shared)) AS exclusive, sum(bytes*shared) AS shared
             FROM sizes GROUP BY agent),
         records AS (SELECT agent, sum(record_bytes) AS bytes FROM turns GROUP BY agent)
         SELECT a.namespace, a.name, coalesce(b.exclusive, 0), coalesce(b.shared, 0), coalesce(r.bytes, 0)
-            FROM agents a LEFT JOIN blocks b ON b.agent=a.id LEFT JOIN records r ON r.agent=a.id ORDER BY a.name"""
+            FROM agents a LEFT JOIN sums b ON b.agent=a.id LEFT JOIN records r ON r.agent=a.id ORDER BY a.name"""
     for namespace, *row in db.execute(query):
         agents[namespace].append(AgentUsage(*row))
     shared = dict(
