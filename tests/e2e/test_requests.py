@@ -12,7 +12,6 @@ from agentmem_client import (
     AgentmemError,
     Client,
     DaemonNotRunning,
-    NotImplementedByDaemon,
     TurnMismatch,
     Unauthenticated,
 )
@@ -70,8 +69,6 @@ LONG = "a" * 10_000_000
         ("AGENT_NAME_INVALID", lambda c: c.agent("").chat("x")),
         ("AGENT_NAME_INVALID", lambda c: c.agent("a\nb").chat("x")),
         ("ROLE_INVALID", lambda c: c.agent("new").chat([{"role": "oracle", "content": "x"}])),
-        ("NOT_IMPLEMENTED", lambda c: c.agent("witness").fork("other")),
-        ("NOT_IMPLEMENTED", lambda c: c.agent("witness").rewind(0)),
     ],
 )
 def test_bad_input_is_a_clear_error(reason: str, call: Callable[[Client], object], client: Client) -> None:
@@ -80,7 +77,6 @@ def test_bad_input_is_a_clear_error(reason: str, call: Callable[[Client], object
     assert caught.value.reason == reason
     assert len(caught.value.message) > 10
     assert "new" not in [a.name for a in client.agents()]
-    assert isinstance(caught.value, NotImplementedByDaemon) == (reason == "NOT_IMPLEMENTED")
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,19 @@ def _turn(client: Client, agent: str, ids: list[int]) -> tuple[int, ...]:
     return reply.token_ids
 
 
+def _create_alone(client: Client, *agents: str) -> None:
+    """Agents that take over nothing of what others computed: all they know, they computed or restored."""
+    for agent in agents:
+        client.agent(agent).create(share="private")
+
+
 @pytest.mark.parametrize("spec", ALL, ids=lambda s: s.name)
 def test_sigkill_and_restart_change_no_token(
     spec: Spec, checkpoint: Callable[[Spec], Path], daemon_on: Callable[..., Daemon]
 ) -> None:
     daemon = daemon_on(checkpoint(spec))
     client = daemon.start()
+    _create_alone(client, "stayed", "killed")
     stayed = [_turn(client, "stayed", ids) for ids in TURNS]
     killed = []
     for ids in TURNS:
@@ -58,8 +65,10 @@ def test_sigkill_and_restart_change_no_token(
     at = 0
     for number, (ids, said) in enumerate(zip(TURNS, stayed, strict=True)):
         at += len(ids)
+        _create_alone(client, f"cold-{number}")
         cold = client.agent(f"cold-{number}").generate(token_ids=recorded[:at], max_tokens=NEW, include_token_ids=True)
         assert cold.token_ids == said
+        assert cold.usage.prefill_tokens == at
         at += len(said)
 
 
@@ -81,6 +90,7 @@ def test_chat_over_restarts_equals_one_conversation(
     said = ["the quick brown fox " * 30, "jumps", "over the lazy dog " * 20, "and", "the memory", "remains"]
     daemon = daemon_on(checkpoint(spec))
     client = daemon.start()
+    _create_alone(client, "stayed", "killed")
     stayed = [client.agent("stayed").chat(text, max_tokens=20).text for text in said]
     killed = []
     for text in said:
