@@ -44,7 +44,7 @@ class TurnKind(str, Enum):
 
 
 class Share(str, Enum):
-    """Who may match an agent's blocks: the agents of its namespace, or nobody else. The catalog's words."""
+    """Who else may use an agent's blocks: the agents of its namespace, or nobody."""
 
     NAMESPACE = "namespace"
     PRIVATE = "private"

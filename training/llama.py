@@ -15,12 +15,12 @@ class Config:
     hidden_size: int = 256
     intermediate_size: int = 512
     num_hidden_layers: int = 4
-    num_attention_heads: int = 4
-    num_key_value_heads: int = 2
+    num_attention_heads: int = 8
+    num_key_value_heads: int = 4
     head_dim: int = 64
     max_position_embeddings: int = 2048
     rms_norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
+    rope_theta: float = 1e8
 
     def to_hf(self, bos: int, eos: int) -> dict:
         return {
@@ -38,11 +38,15 @@ class Config:
 
 
 def fake_q4(x: Tensor, group: int = 64) -> Tensor:
-    """x as 4-bit affine groups along the last axis would give it back; gradients pass straight through."""
+    """x as `mx.quantize` in 4-bit groups along the last axis would give it back; gradients pass straight through."""
     g = x.detach().float().unflatten(-1, (-1, group))
     low, high = g.amin(-1, keepdim=True), g.amax(-1, keepdim=True)
-    scale = ((high - low) / 15).clamp_min(1e-7)
-    q = ((g - low) / scale).round().clamp(0, 15) * scale + low
+    edge = torch.where(low.abs() > high.abs(), low, high)
+    scale = ((high - low) / 15).clamp_min(1e-7) * torch.where(edge == low, 1.0, -1.0)
+    steps = (edge / scale).round()
+    scale = torch.where(steps == 0, scale, edge / steps)
+    bias = torch.where(steps == 0, 0.0, edge)
+    q = ((g - bias) / scale).round().clamp(0, 15) * scale + bias
     return x + (q.flatten(-2).to(x.dtype) - x.detach())
 
 

@@ -127,8 +127,8 @@ class Sampler:
     def _questions(self, told, source, mix, most):
         """Questions with their answers, each fact once before any is asked for again."""
         rng, out = self.rng, []
-        order = [f for _ in range(4) for f in rng.sample(told, len(told))]
-        for f in order[: min(most, 2 * len(told) if most > 10 else len(told))]:
+        order = [f for _ in range(2) for f in rng.sample(told, len(told))]
+        for f in order[: min(most, len(told) + rng.choice([0, 0, 0, 2]))]:
             question, (lead, value) = facts.ask(rng, f), facts.answer(f)
             if rng.random() < mix.unknown:
                 missing = facts.Fact(*self._never_stated(told, source), "")

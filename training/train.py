@@ -1,7 +1,7 @@
 """Trains the embedded model: `python -m training.train --out build/embedded`. Resumes where it stopped.
 
-Half of the first samples are random runs that repeat, which is what makes induction heads form; the rest
-are conversations. The length grows by a curriculum whenever recall of whole values passes the bar.
+Samples are conversations, and some random runs that repeat. They grow longer as time passes, and skip positions, so
+that short ones show long distances as well.
 """
 
 from __future__ import annotations
@@ -10,45 +10,50 @@ import argparse
 import json
 import random
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from training import tokenizer as tok
 from training.corpus import paragraphs
 from training.llama import Config, Llama
 from training.samples import FIRST, LEAD, NOISE, VALUE, Mix, Sampler
+from training.start import start
 
-LENGTHS = [64, 256, 512, 2048]
 WEIGHTS = torch.zeros(FIRST + 1).index_put_(
     (torch.tensor([NOISE, LEAD, VALUE, FIRST]),), torch.tensor([0.2, 1, 1, 6.0])
 )
 """What a scored position counts: the first token of a value is where recall is decided."""
-BAR = 0.85  # share of values recalled whole before the length grows
+EMBEDDING_RATE = 0.3
+"""The embedding's learning rate, over that of the matrices."""
 
 
 @dataclass
 class Plan:
-    """Where training stands. `stage` indexes LENGTHS; `mix` grows as the stages pass."""
+    """Where training stands. What a step sees depends on `progress`, the share of the time that has passed."""
 
     step: int = 0
-    stage: int = 0
     seconds: float = 0.0
-    recent: list[float] = field(default_factory=list)
+    progress: float = 0.0
 
     def length(self, rng: random.Random) -> int:
-        """The longest length reached, or at the end all lengths, the cheap ones more often."""
-        if self.stage < len(LENGTHS) - 1:
-            return LENGTHS[self.stage]
-        return rng.choices([256, 512, 1024, 2048], [25, 30, 25, 20])[0]
+        lengths, shares = ([256, 512], [3, 1]) if self.progress < 0.3 else ([256, 512, 1024, 2048], [3, 4, 2, 1])
+        return rng.choices(lengths, shares)[0]
 
     def mix(self) -> Mix:
-        return Mix(noise=0.5 if self.stage < 1 else 0.15, dense=0.8 if self.stage < 3 else 0.6)
+        return Mix(noise=0.1, dense=0.8 if self.progress < 0.5 else 0.6)
+
+    def rounds_state(self, rng: random.Random) -> bool:
+        """Whether this step's keys and values are rounded as 4-bit storage will round them."""
+        return rng.random() < (0.4 if self.progress < 0.5 else 0.9)
+
+    def rate(self) -> float:
+        """Share of the full learning rate: a short warm-up, full to 0.4 of the time, then down in a straight line."""
+        return min(1.0, (self.step + 1) / 100, max(0.02, (1 - self.progress) / 0.6))
 
 
 def skipping_positions(count: int, length: int, limit: int, rng: random.Random) -> np.ndarray:
@@ -83,7 +88,7 @@ def optimizers(model: Llama, rate: float) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
     rest = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
     return [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
@@ -98,11 +103,9 @@ def main() -> None:
     rng = random.Random(args.seed)
     prose = [e.ids for e in tokenizer.encode_batch([" " + p for p in paragraphs()], add_special_tokens=False)]
     model, plan = Llama(Config()), Plan()
+    start(model, args.seed)
     opts = optimizers(model, args.rate)
     state = args.out / "state.pt"
-    if args.init and not state.exists():
-        model.load_state_dict({name: weight.float() for name, weight in load_file(args.init).items()})
-        plan.stage = len(LENGTHS) - 1
     if state.exists():
         saved = torch.load(state, weights_only=False)
         model.load_state_dict(saved["model"])
@@ -112,36 +115,39 @@ def main() -> None:
         rng.seed(args.seed + plan.step)
     sampler = Sampler(tokenizer, prose, rng)
     began, budget = time.monotonic() - plan.seconds, args.minutes * 60
-    tallies = {"loss": 0.0, "right": 0, "values": 0, "n": 0}
+    tally = Tally()
     while plan.seconds < budget:
         length = plan.length(rng)
         count = max(1, args.tokens // length)
         ids, marks = sampler.batch(count, length, plan.mix())
-        q4 = plan.stage >= 3 and rng.random() < 0.8
-        rate = args.rate * min(1.0, (plan.step + 1) / 100) * _decay(plan.seconds / budget)
         positions = skipping_positions(count, length - 1, Config().max_position_embeddings, rng)
-        loss, right, values = _step(model, opts, ids, marks, positions, rate, q4)
+        tally += _step(model, opts, ids, marks, positions, args.rate * plan.rate(), plan.rounds_state(rng))
         plan.step += 1
         plan.seconds = time.monotonic() - began
-        tallies = {"loss": tallies["loss"] + loss, "n": tallies["n"] + 1,
-                   "right": tallies["right"] + right,
-                   "values": tallies["values"] + values}  # fmt: skip
-        if tallies["n"] == 50:
-            accuracy = tallies["right"] / max(1, tallies["values"])
-            print(json.dumps({"step": plan.step, "s": round(plan.seconds), "length": LENGTHS[plan.stage],
-                              "loss": round(tallies["loss"] / 50, 4), "recall": round(accuracy, 4),
-                              "values": tallies["values"]}), flush=True)  # fmt: skip
-            if accuracy > BAR and plan.stage < len(LENGTHS) - 1:
-                plan.stage += 1
-            tallies = {"loss": 0.0, "right": 0, "values": 0, "n": 0}
+        plan.progress = plan.seconds / budget
+        if plan.step % 50 == 0:
+            print(json.dumps({"step": plan.step, "s": round(plan.seconds), **tally.summary()}), flush=True)
+            tally = Tally()
         if plan.step % 250 == 0:
             _save(state, model, plan, opts)
     _save(state, model, plan, opts)
 
 
-def _decay(progress: float) -> float:
-    """Full rate for three quarters of the time, then down to a twentieth."""
-    return 1.0 if progress < 0.75 else max(0.05, 1 - (progress - 0.75) / 0.25 * 0.95)
+@dataclass
+class Tally:
+    """Sums over steps: loss, whole values right, values asked for."""
+
+    loss: float = 0.0
+    right: int = 0
+    values: int = 0
+    steps: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def summary(self) -> dict[str, float]:
+        return {"loss": round(self.loss / self.steps, 4), "recall": round(self.right / max(1, self.values), 4),
+                "values": self.values}  # fmt: skip
 
 
 def _step(
@@ -152,7 +158,7 @@ def _step(
     positions: np.ndarray,
     rate: float,
     q4: bool,
-) -> tuple[float, int, int]:
+) -> Tally:
     x, m = torch.from_numpy(ids), torch.from_numpy(marks)
     flat = m[:, 1:].reshape(-1)
     where = flat.nonzero()[:, 0]
@@ -165,13 +171,13 @@ def _step(
     loss = (losses * weight).sum() / weight.sum()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    for o in opts:
+    for o, scale in zip(opts, (1.0, EMBEDDING_RATE), strict=True):
         for g in o.param_groups:
-            g["lr"] = rate
+            g["lr"] = rate * scale
         o.step()
         o.zero_grad(set_to_none=True)
     right, values = value_accuracy(logits.argmax(-1).numpy(), wanted.numpy(), flat[where].numpy())
-    return float(loss.detach()), right, values
+    return Tally(float(loss.detach()), right, values, steps=1)
 
 
 def _save(path: Path, model: Llama, plan: Plan, opts: list) -> None:
@@ -183,10 +189,9 @@ def _save(path: Path, model: Llama, plan: Plan, opts: list) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/embedded"))
-    parser.add_argument("--minutes", type=float, default=150)
+    parser.add_argument("--minutes", type=float, default=100)
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a step")
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--init", type=Path, help="go on from these exported weights, at the last stage")
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

@@ -9,29 +9,33 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from agentmem.engine.executor import Call, Executor
-from agentmem.engine.request import AgentView, BlockView, EngineStats, Request, ReusePlan, Sink, Started
-from agentmem.engine.run import Context, Run, turn_mismatch
+from agentmem.engine.executor import Executor
+from agentmem.engine.maintenance import Maintenance
+from agentmem.engine.request import EngineStats, Request, ReusePlan, Sink, Started
+from agentmem.engine.run import Context, Run
 from agentmem.engine.scheduler import Scheduler, shutting_down
 from agentmem.engine.validate import check
-from agentmem.engine.views import ModelInfo, TurnView
+from agentmem.engine.views import ModelInfo
 from agentmem.errors import AgentmemError, Reason
-from agentmem.memory.memory import Memory, unreadable
-from agentmem.model import loader
-from agentmem.store.records import RecordUnreadable
+from agentmem.memory.memory import Memory
+from agentmem.model import loader, numerics
 from agentmem.store.store import AgentRow, Store
-from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Exactness, FinishReason, Residency
+from agentmem.types import AgentRef, FinishReason
 
 Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """model: a folder or hub id, None for the embedded one. max_queue: requests that may wait."""
+    """model: a folder or hub id, None for the embedded one. max_queue: requests that may wait.
+
+    ram_budget: bytes of state in RAM; None is what the machine's working set leaves beside the model.
+    """
 
     state_dir: Path
     model: str | None = None
     max_queue: int = 256
+    ram_budget: int | None = None
 
 
 class Ticket:
@@ -47,7 +51,7 @@ class Ticket:
             self._run.fail(AgentmemError(Reason.REQUEST_CANCELLED, "the request was cancelled before it began"))
 
 
-class Engine:
+class Engine(Maintenance):
     """Made by `open`. Methods block and may be called from any thread.
 
     Sinks are called on the executor thread, but for a first Started while waiting and a Failed before running, which
@@ -55,7 +59,8 @@ class Engine:
     """
 
     def __init__(self, context: Context, scheduler: Scheduler, executor: Executor) -> None:
-        self._context, self._scheduler, self._executor = context, scheduler, executor
+        super().__init__(context, scheduler)
+        self._executor = executor
 
     @classmethod
     def open(cls, settings: EngineSettings, on_progress: Progress = lambda fraction, message: None) -> Engine:
@@ -71,7 +76,9 @@ class Engine:
             store.close()
             raise
         on_progress(1.0, f"ready: {model.name} ({model.architecture}, {model.numerics} numerics)")
-        return cls(Context(model, store, Memory(store, model)), scheduler, executor)
+        budget = settings.ram_budget
+        memory = Memory(store, model, max(0, numerics.working_set() - model.bytes) if budget is None else budget)
+        return cls(Context(model, store, memory), scheduler, executor)
 
     def submit(self, request: Request, sink: Sink) -> Ticket:
         """Queues a turn. The sink gets Started, any deltas, then one Finished or Failed.
@@ -100,59 +107,6 @@ class Engine:
             return ReusePlan(n, cold_tokens=n)
         return ReusePlan(n, hot_tokens=n) if ref in self._context.memory.hot_bytes else ReusePlan(n, warm_tokens=n)
 
-    def create_agent(self, ref: AgentRef, request_id: str = "") -> AgentView:
-        return self._view(self._context.store.create_agent(ref.namespace, ref.name, request_id))
-
-    def get_agent(self, ref: AgentRef) -> AgentView:
-        """The agent with its blocks."""
-        store = self._context.store
-        row = self._row(ref)
-        uses = store.timeline(row.id)
-        sizes = store.block_bytes([u.key for u in uses])
-        blocks = tuple(
-            BlockView(u.key.hex(), BlockKind.TEXT.value, i * BLOCK_TOKENS, u.used, sizes.get(u.key, 0))
-            for i, u in enumerate(uses)
-        )
-        return replace(self._view(row), blocks=blocks)
-
-    def list_agents(self, namespace: str, after: str = "", limit: int = 100, hot_only: bool = False) -> list[AgentView]:
-        """Up to `limit` agents whose names come behind `after`, by name."""
-        store, hot = self._context.store, self._context.memory.hot_bytes
-        if not hot_only:
-            return [self._view(row) for row in store.agents(namespace, after, limit)]
-        names = sorted(r.name for r in list(hot) if r.namespace == namespace and r.name.encode() > after.encode())
-        rows = (store.agent(namespace, name) for name in names[:limit])
-        return [self._view(row) for row in rows if row is not None]
-
-    def delete_agent(self, ref: AgentRef, request_id: str = "", expect_turn: int | None = None) -> int:
-        """Forgets the agent, behind the requests it already has. Returns the bytes freed on disk."""
-        store = self._context.store
-
-        def delete() -> int:
-            row = store.agent(ref.namespace, ref.name)
-            repeated = bool(request_id) and store.find_request(ref.namespace, request_id) is not None
-            if not repeated and row is not None and expect_turn is not None and row.turn != expect_turn:
-                raise turn_mismatch(expect_turn, row.turn)
-            self._context.memory.forget(ref)
-            return store.delete_agent(ref.namespace, ref.name, request_id)
-
-        call = Call(ref, delete)
-        self._scheduler.add(call)
-        return call.future.result()
-
-    def list_turns(self, ref: AgentRef, after: int = 0, limit: int = 100) -> list[TurnView]:
-        """Up to `limit` turns behind number `after`, oldest first."""
-        try:
-            records = self._context.store.turns(self._row(ref).id, after, limit)
-        except RecordUnreadable as error:
-            raise unreadable(error) from error
-        return [
-            TurnView(
-                r.number, r.kind, r.start, r.end, r.created, r.finish_reason, r.exactness, r.request_id, r.messages
-            )
-            for r in records
-        ]
-
     def model_info(self) -> ModelInfo:
         return ModelInfo.of(self._context.model)
 
@@ -163,7 +117,7 @@ class Engine:
             queued=self._scheduler.queued,
             hot_agents=len(memory.hot_bytes),
             agents=store.count_agents(),
-            hot_bytes=sum(list(memory.hot_bytes.values())),
+            hot_bytes=memory.pool.nbytes,
             disk_bytes=store.total_bytes(),
             requests_total=c.requests,
             errors_total=c.errors,
@@ -187,29 +141,3 @@ class Engine:
                 running.cancel(FinishReason.DEADLINE, shutting_down())
         self._executor.join(timeout=60)
         self._context.store.close()
-
-    def _row(self, ref: AgentRef) -> AgentRow:
-        row = self._context.store.agent(ref.namespace, ref.name)
-        if row is None:
-            raise Memory.not_found(ref)
-        return row
-
-    def _view(self, row: AgentRow) -> AgentView:
-        ref = AgentRef(row.namespace, row.name)
-        ram = self._context.memory.hot_bytes.get(ref, 0)
-        matches = row.tokens == 0 or row.state_id == self._context.model.state_id
-        residency = Residency.HOT if ram else Residency.WARM if matches else Residency.COLD
-        return AgentView(
-            ref=ref,
-            id=row.id,
-            turn=row.turn,
-            tokens=row.tokens,
-            residency=residency,
-            model_matches=matches,
-            state_id=row.state_id,
-            created=row.created,
-            last_used=row.last_used,
-            disk_bytes=self._context.store.disk_bytes(row.id),
-            ram_bytes=ram,
-            exactness=Exactness.EXACT,
-        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
@@ -67,7 +67,10 @@ def where(error: BaseException) -> str:
 
 
 class Call(Generic[T]):
-    """A job that calls a function in its agent's order; its result or error is in `future`."""
+    """A job that calls a function in its agent's order; its result or error is in `future`.
+
+    A generator function is run step by step.
+    """
 
     def __init__(self, ref: AgentRef, function: Callable[[], T]) -> None:
         self.ref, self._function = ref, function
@@ -75,6 +78,8 @@ class Call(Generic[T]):
 
     def steps(self) -> Iterator[None]:
         result = self._function()
+        if isinstance(result, Generator):
+            yield from result
         yield
         self.future.set_result(result)
 

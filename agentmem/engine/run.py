@@ -120,6 +120,7 @@ class Run:
         if agent is None and not request.create:
             raise memory.not_found(self.ref)
         agent, encoded = self._prepare(agent or Agent(self.ref, ""))
+        memory.make_room(agent, agent.tokens + len(encoded.ids) + self._most_tokens(agent, encoded))
         self._send(Started(agent.turn + 1 + (not memory.matches(agent)), 0, self.plan(agent), request.request_id))
         try:
             yield from self._until_cancelled(self._bring_back(agent))
@@ -179,6 +180,13 @@ class Run:
                 input=len(encoded.ids),
             )
 
+    def _most_tokens(self, agent: Agent, encoded: Encoded) -> int:
+        """How many the reply may have."""
+        if self._request.sampling is None:
+            return 0
+        room = self._context.model.context_limit - agent.tokens - len(encoded.ids)
+        return min(room, self._request.sampling.max_tokens or room)
+
     def _bring_back(self, agent: Agent) -> Iterator[None]:
         memory = self._context.memory
         if memory.matches(agent):
@@ -193,17 +201,20 @@ class Run:
             TurnMessage(m.message, agent.tokens + m.start, agent.tokens + m.end) for m in encoded.messages
         ]
         draft.usage.prompt_tokens = agent.tokens + len(encoded.ids)
-        draft.usage.prefill_tokens = len(encoded.ids)
         draft.ids = list(encoded.ids)
         began = time.monotonic()
         assert agent.state is not None
+        takeable = draft.ids if sampling is None else draft.ids[:-1]  # the last one's logits are needed
+        yield from self._until_cancelled(self._context.memory.take_over(agent, takeable, draft))
+        rest = draft.ids[agent.state.offset - agent.tokens :]
+        draft.usage.prefill_tokens = len(rest)
         kept_back = 0 if sampling is None else LAST
-        head = encoded.ids[: max(0, len(encoded.ids) - kept_back)]
+        head = rest[: max(0, len(rest) - kept_back)]
         yield from self._until_cancelled(prefill(self._context.model, agent.state, head))
         if sampling is None:
             draft.timings.prefill_s = time.monotonic() - began
             return
-        logits = last_logits(self._context.model, agent.state, encoded.ids[len(head) :])
+        logits = last_logits(self._context.model, agent.state, rest[len(head) :])
         draft.timings.prefill_s = time.monotonic() - began
         draft.seed = sampling.seed if sampling.seed is not None else secrets.randbits(63)
         yield from self._decode(

@@ -118,44 +118,6 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class AgentDiskUsage:
-    """exclusive_bytes: blocks that no other agent uses. shared_bytes: those that others use too, counted in full."""
-
-    agent: str
-    exclusive_bytes: int
-    shared_bytes: int
-    record_bytes: int
-
-
-@dataclass(frozen=True)
-class NamespaceDiskUsage:
-    """A namespace's agents, by name. shared_bytes: blocks that several of them use, each counted once."""
-
-    namespace: str
-    agents: tuple[AgentDiskUsage, ...]
-    shared_bytes: int
-
-    @property
-    def total_bytes(self) -> int:
-        return self.shared_bytes + sum(agent.exclusive_bytes + agent.record_bytes for agent in self.agents)
-
-
-@dataclass(frozen=True)
-class DiskUsage:
-    """orphaned_bytes: files that no agent uses. quarantined_bytes: damaged blocks that were set aside."""
-
-    namespaces: tuple[NamespaceDiskUsage, ...]
-    orphaned_bytes: int
-    quarantined_bytes: int
-    catalog_bytes: int
-
-    @property
-    def total_bytes(self) -> int:
-        kept = sum(namespace.total_bytes for namespace in self.namespaces)
-        return kept + self.orphaned_bytes + self.quarantined_bytes + self.catalog_bytes
-
-
-@dataclass(frozen=True)
 class Problem:
     """Something that is not as it was written. kind: NAMESPACE, RECORD, BLOCK, CATALOG or ORPHAN.
 

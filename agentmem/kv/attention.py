@@ -12,7 +12,8 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models import base
 
-from agentmem.kv.state import LayerState, Quantised
+from agentmem.kv.span import Quantised
+from agentmem.kv.state import LayerState
 from agentmem.types import BLOCK_TOKENS
 
 _stock = base.quantized_scaled_dot_product_attention

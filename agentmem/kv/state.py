@@ -13,35 +13,11 @@ import mlx.core as mx
 import numpy as np
 
 from agentmem.kv.layout import PARTS, TENSORS, AttentionLayout
+from agentmem.kv.span import Piece, Quantised, Span
 from agentmem.types import BLOCK_TOKENS
 
 TAIL_SEGMENTS = 16
 """A full tail of this many segments freezes into a span, so that growing never copies more than this."""
-
-Quantised = tuple[mx.array, mx.array, mx.array]
-"""Packed weights, scales, biases."""
-
-
-class Piece:
-    """Segments of one layer. `keys`, `values`: (weight, scales, biases), each [segments, kv_heads, 256, width]."""
-
-    def __init__(self, keys: Quantised, values: Quantised) -> None:
-        self.keys, self.values = keys, values
-
-    @property
-    def segments(self) -> int:
-        return self.keys[0].shape[0]
-
-    def head(self, segments: int) -> Piece:
-        """The first `segments` segments, without a copy."""
-        if segments == self.segments:
-            return self
-        k, v = (tuple(a[:segments] for a in side) for side in (self.keys, self.values))
-        return Piece(k, v)  # type: ignore[arg-type]
-
-    @property
-    def arrays(self) -> tuple[mx.array, ...]:
-        return (*self.keys, *self.values)
 
 
 class LayerState:
@@ -76,23 +52,17 @@ class LayerState:
         used = -(-(self.offset - self.tail_start) // BLOCK_TOKENS)
         return self.spans + ([self.tail.head(used)] if self.tail is not None and used else [])
 
-    def freeze(self) -> None:
-        """Turns the tail into a span. The layer must end on a segment border."""
-        used = (self.offset - self.tail_start) // BLOCK_TOKENS
-        if self.tail is not None and used:
-            self.spans.append(self.tail.head(used))
-        self.tail, self.tail_start = None, self.offset
+    def hold(self, piece: Piece) -> None:
+        """Adds a span's piece. The layer must end on a segment border, and its tail is gone with it."""
+        self.spans.append(piece)
+        self.tail = None
+        self.offset = self.tail_start = self.tail_start + piece.segments * BLOCK_TOKENS
 
     def _reserve(self, count: int) -> None:
-        held = self.offset - self.tail_start
-        if held >= TAIL_SEGMENTS * BLOCK_TOKENS and held % BLOCK_TOKENS == 0:
-            self.freeze()
-            held = 0
-        need = -(-(held + count) // BLOCK_TOKENS)
+        need = -(-(self.offset - self.tail_start + count) // BLOCK_TOKENS)
         have = self.tail.segments if self.tail is not None else 0
-        if need <= have:
-            return
-        self.tail = self._grown(max(need, min(2 * have, TAIL_SEGMENTS)))
+        if need > have:
+            self.tail = self._grown(max(need, min(2 * have, TAIL_SEGMENTS)))
 
     def _grown(self, segments: int) -> Piece:
         old, lay = self.tail, self.layout
@@ -127,11 +97,12 @@ def _write(buffer: mx.array, rows: mx.array, begin: int) -> None:
 
 
 class AgentState:
-    """All layers of one agent. Owned by the executor thread."""
+    """All layers of one agent: shared spans, then a private tail. Owned by the executor thread."""
 
     def __init__(self, layout: AttentionLayout) -> None:
         self.layout = layout
         self.layers = [LayerState(layout) for _ in range(layout.layers)]
+        self.spans: list[Span] = []
 
     @property
     def offset(self) -> int:
@@ -139,14 +110,69 @@ class AgentState:
         return self.layers[0].offset
 
     @property
+    def tail_start(self) -> int:
+        """The first position that no span holds."""
+        return self.layers[0].tail_start
+
+    @property
+    def tail_bytes(self) -> int:
+        """Bytes of RAM that this agent alone holds, spare room included."""
+        return sum(layer.tail.nbytes for layer in self.layers if layer.tail is not None)
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of RAM held, spare room in the tail included."""
-        pieces = (p for layer in self.layers for p in [*layer.spans, *([layer.tail] if layer.tail else [])])
-        return sum(a.nbytes for p in pieces for a in p.arrays)
+        """Bytes of RAM held, shared spans and spare room included."""
+        return sum(span.nbytes for span in self.spans) + self.tail_bytes
+
+    def make_room(self) -> None:
+        """Called before positions are appended: a long tail that ends on a segment border becomes a span."""
+        held = self.offset - self.tail_start
+        if held >= TAIL_SEGMENTS * BLOCK_TOKENS and held % BLOCK_TOKENS == 0:
+            self.freeze()
 
     def evaluate(self) -> None:
         """Computes what was appended; called after each chunk so that no graph outlives its step."""
         mx.eval([layer.tail.arrays for layer in self.layers if layer.tail is not None])
+
+    def hold(self, span: Span) -> None:
+        """Continues with a span. The state must end where a span ends."""
+        if self.offset != self.tail_start:
+            raise ValueError("a span can only follow a span")
+        for layer, piece in zip(self.layers, span.layers, strict=True):
+            layer.hold(piece)
+        self.spans.append(span)
+        span.holders.add(self)
+
+    def freeze(self, segments: int | None = None) -> Span | None:
+        """Turns the tail's first segments, all full ones by default, into a span; the rest stays as the tail."""
+        held = self.offset - self.tail_start
+        full = held // BLOCK_TOKENS if segments is None else segments
+        if not full:
+            return None
+        used = -(-held // BLOCK_TOKENS)
+        tails = [layer.tail for layer in self.layers if layer.tail is not None]
+        span = Span(tails if tails[0].segments == full else [tail.copy(0, full) for tail in tails])
+        remains = [tail.copy(full, used) for tail in tails] if used > full else [None] * len(tails)
+        mx.eval([piece.arrays for piece in (*span.layers, *remains) if piece is not None])
+        offset = self.offset
+        for layer in self.layers:
+            layer.offset = layer.tail_start + full * BLOCK_TOKENS
+        for layer, piece, tail in zip(self.layers, span.layers, remains, strict=True):
+            layer.hold(piece)
+            layer.tail, layer.offset = tail, offset
+        self.spans.append(span)
+        span.holders.add(self)
+        return span
+
+    def replace(self, span: Span, parts: Sequence[Span]) -> None:
+        """Holds the parts of a span that was cut in its place."""
+        at = self.spans.index(span)
+        self.spans[at : at + 1] = parts
+        for i, layer in enumerate(self.layers):
+            layer.spans[at : at + 1] = [part.layers[i] for part in parts]
+        span.holders.discard(self)
+        for part in parts:
+            part.holders.add(self)
 
     def extend(self, blocks: Sequence[dict[str, np.ndarray]]) -> None:
         """Appends restored blocks, each {tensor name: [layers, kv_heads, tokens, width]}, at a segment border.
@@ -157,32 +183,26 @@ class AgentState:
             return
         if self.offset % BLOCK_TOKENS:
             raise ValueError("blocks can only be appended at a segment border")
-        start = self.offset
+        self.freeze()
         full = [b for b in blocks if b[TENSORS[0]].shape[2] == BLOCK_TOKENS]
-        for layer in self.layers:
-            layer.freeze()
         if full:
-            stacked = {name: np.stack([b[name] for b in full], axis=1) for name in TENSORS}
-            self._place(stacked, start + len(full) * BLOCK_TOKENS, frozen=True)
+            self.hold(Span(self._pieces({name: np.stack([b[name] for b in full], axis=1) for name in TENSORS})))
         if len(full) < len(blocks):
             last = blocks[-1]
             tokens = last[TENSORS[0]].shape[2]
             padded = {n: np.zeros((self.layout.layers, 1, *self.layout.shape(n)[1:]), last[n].dtype) for n in TENSORS}
             for name in TENSORS:
                 padded[name][:, 0, :, :tokens] = last[name]
-            self._place(padded, self.offset + tokens, frozen=False)
+            for layer, piece in zip(self.layers, self._pieces(padded), strict=True):
+                layer.tail, layer.offset = piece, layer.tail_start + tokens
 
-    def _place(self, tensors: dict[str, np.ndarray], end: int, frozen: bool) -> None:
-        """Hands [layers, segments, heads, 256, width] arrays to the layers, as a span or as the tail."""
-        for i, layer in enumerate(self.layers):
+    def _pieces(self, tensors: dict[str, np.ndarray]) -> list[Piece]:
+        """[layers, segments, heads, 256, width] arrays as a piece per layer."""
+        pieces = []
+        for i in range(self.layout.layers):
             arrays = [_to_mlx(tensors[name][i], self.layout.dtype_of(name.rsplit(".", 1)[1])) for name in TENSORS]
-            piece = Piece((arrays[0], arrays[1], arrays[2]), (arrays[3], arrays[4], arrays[5]))
-            if frozen:
-                layer.spans.append(piece)
-                layer.tail_start = end
-            else:
-                layer.tail = piece
-            layer.offset = end
+            pieces.append(Piece((arrays[0], arrays[1], arrays[2]), (arrays[3], arrays[4], arrays[5])))
+        return pieces
 
     def read(self, start: int, end: int) -> dict[str, np.ndarray]:
         """Copies positions [start, end) of one segment: {tensor name: [layers, kv_heads, end - start, width]}."""

@@ -8,7 +8,17 @@ import numpy as np
 
 from agentmem.kv.state import AgentState
 from agentmem.store.records import BlockUse
-from agentmem.types import AgentRef, Exactness, FinishReason, Timings, TurnKind, TurnMessage, Usage, Warning
+from agentmem.types import (
+    BLOCK_TOKENS,
+    AgentRef,
+    Exactness,
+    FinishReason,
+    Timings,
+    TurnKind,
+    TurnMessage,
+    Usage,
+    Warning,
+)
 
 
 def _no_ids() -> np.ndarray:
@@ -31,6 +41,8 @@ class TurnDraft:
     usage: Usage = field(default_factory=Usage)
     timings: Timings = field(default_factory=Timings)
     warnings: list[Warning] = field(default_factory=list)
+    taken: set[bytes] = field(default_factory=set)
+    """Keys of blocks that were there already and were taken over whole: they need not be written."""
 
 
 @dataclass
@@ -45,6 +57,8 @@ class Agent:
     blocks: list[BlockUse] = field(default_factory=list)
     ids: np.ndarray = field(default_factory=_no_ids)
     unclosed: bool = False
+    pinned: bool = False
+    private: bool = False
     state: AgentState | None = None
     rebuilt: TurnDraft | None = None
     """Set while `state` holds the timeline as recomputed under another model, not committed yet."""
@@ -52,3 +66,12 @@ class Agent:
     @property
     def tokens(self) -> int:
         return len(self.ids)
+
+    @property
+    def full_keys(self) -> list[bytes]:
+        """Keys of the timeline's full blocks, from position 0 on."""
+        return [use.key for use in self.blocks if use.used == BLOCK_TOKENS]
+
+    def parent_of(self, place: int) -> bytes:
+        """The key of the block before the one at `place`; b"" for the first."""
+        return self.blocks[place - 1].key if place else b""

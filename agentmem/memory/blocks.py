@@ -10,34 +10,38 @@ import numpy as np
 from agentmem.kv.layout import TENSORS, AttentionLayout
 from agentmem.kv.state import AgentState
 from agentmem.model.loader import LoadedModel
-from agentmem.store.blockfile import Block, BlockUnreadable, RawTensor
+from agentmem.store.blockfile import Block, BlockUnreadable, RawTensor, id_bytes
 from agentmem.store.keys import block_key
 from agentmem.types import BLOCK_TOKENS, BlockKind
 
 _DTYPES = {mx.uint32: "U32", mx.float32: "F32", mx.float16: "F16", mx.bfloat16: "BF16"}
 
 
-def cut(
-    state: AgentState, ids: np.ndarray, first: int, parent: bytes, secret: bytes, model: LoadedModel
-) -> Iterator[Block]:
-    """The blocks of positions [first, len(ids)), `first` on a block border. ids: the whole timeline, int32."""
+def keys_of(ids: np.ndarray, first: int, parent: bytes, secret: bytes, state_id: str) -> Iterator[tuple[bytes, bytes]]:
+    """(key, parent) of the blocks of positions [first, len(ids)), `first` on a block border. ids: int32."""
     for start in range(first, len(ids), BLOCK_TOKENS):
-        payload = np.ascontiguousarray(ids[start : start + BLOCK_TOKENS], np.int32)
-        key = block_key(secret, parent, model.state_id, BlockKind.TEXT, payload.astype("<i4").tobytes())
-        arrays = state.read(start, start + len(payload))
-        yield Block(
-            key=key,
-            parent=parent,
-            state_id=model.state_id,
-            kind=BlockKind.TEXT,
-            start=start,
-            ids=payload,
-            tensors={n: RawTensor(_dtype(model.layout, n), a.shape, a) for n, a in arrays.items()},
-            numerics=model.numerics,
-            group_size=model.layout.group_size,
-            bits=model.layout.bits,
-        )
+        payload = id_bytes(ids[start : start + BLOCK_TOKENS])
+        key = block_key(secret, parent, state_id, BlockKind.TEXT, payload)
+        yield key, parent
         parent = key
+
+
+def cut(state: AgentState, ids: np.ndarray, start: int, key: bytes, parent: bytes, model: LoadedModel) -> Block:
+    """The block at `start`, on a block border, as the state holds it. ids: the whole timeline, int32."""
+    payload = np.ascontiguousarray(ids[start : start + BLOCK_TOKENS], np.int32)
+    arrays = state.read(start, start + len(payload))
+    return Block(
+        key=key,
+        parent=parent,
+        state_id=model.state_id,
+        kind=BlockKind.TEXT,
+        start=start,
+        ids=payload,
+        tensors={n: RawTensor(_dtype(model.layout, n), a.shape, a) for n, a in arrays.items()},
+        numerics=model.numerics,
+        group_size=model.layout.group_size,
+        bits=model.layout.bits,
+    )
 
 
 def checked(block: Block, parent: bytes, start: int, ids: np.ndarray, model: LoadedModel) -> dict[str, np.ndarray]:

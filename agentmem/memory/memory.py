@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
+from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
+from agentmem.memory.budget import RamBudget
+from agentmem.memory.prefix import PrefixMatch
 from agentmem.model.forward import prefill
 from agentmem.model.loader import LoadedModel
-from agentmem.store.blockfile import Block, BlockUnreadable
+from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
+from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
-from agentmem.types import BLOCK_TOKENS, AgentRef, PrefixMiss, TurnKind, Warning
+from agentmem.types import BLOCK_TOKENS, AgentRef, PrefixMiss, Share, TurnKind, Warning
 
 
 class Memory:
-    """Owned by the executor thread; `hot_bytes` alone may be read from others."""
+    """Owned by the executor thread; `hot_bytes`, and the pool's counts, may be read from others."""
 
-    def __init__(self, store: Store, model: LoadedModel) -> None:
+    def __init__(self, store: Store, model: LoadedModel, ram_budget: int) -> None:
+        """ram_budget: bytes that the state of all hot agents may take."""
         self._store, self._model = store, model
-        self._agents: dict[AgentRef, Agent] = {}
+        self._agents: OrderedDict[AgentRef, Agent] = OrderedDict()  # least recently used first
+        self.pool = BlockPool()
+        self._budget = RamBudget(ram_budget, self.pool, model.layout)
+        self._prefix = PrefixMatch(store, self.pool, model)
         self.hot_bytes: dict[AgentRef, int] = {}
         self.quarantined = 0
 
@@ -32,10 +41,12 @@ class Memory:
         """The agent as last committed, or None. DATA_LOSS if its records cannot be read."""
         known = self._agents.get(ref)
         if known is None and (row := self._store.agent(ref.namespace, ref.name)) is not None:
-            known = Agent(ref, row.id, row.turn, row.state_id)
+            known = Agent(ref, row.id, row.turn, row.state_id, pinned=row.pinned, private=row.share is Share.PRIVATE)
             if row.turn:
                 self._load(known)
             self._agents[ref] = known
+        if known is not None:
+            self._agents.move_to_end(ref)
         return known
 
     def create(self, ref: AgentRef) -> Agent:
@@ -103,9 +114,13 @@ class Memory:
             draft.usage.reused_hot_tokens += agent.tokens
             return
         state = AgentState(self._model.layout)
+        for span in self.pool.find(agent.full_keys):
+            state.hold(span)
+        draft.usage.reused_hot_tokens += state.offset
         verified: list[dict[str, np.ndarray]] = []
-        parent = b""
-        for index, use in enumerate(agent.blocks):
+        first = state.offset // BLOCK_TOKENS
+        parent = agent.parent_of(first)
+        for index, use in enumerate(agent.blocks[first:], first):
             start = index * BLOCK_TOKENS
             ids = agent.ids[start : start + use.used]
             try:
@@ -123,6 +138,15 @@ class Memory:
         agent.state = state
         self._note_hot(agent)
 
+    def make_room(self, agent: Agent, positions: int) -> None:
+        """Sees to it that `positions` of this agent fit into RAM. Raises RAM_BUDGET_EXCEEDED."""
+        self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
+
+    def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[None]:
+        """Takes over what others of the namespace computed of `ids`, which are about to follow the timeline."""
+        ahead = np.concatenate([agent.ids, np.asarray(ids, np.int32)])
+        yield from self._prefix.take_over(agent, ahead, draft)
+
     def _recompute(
         self,
         agent: Agent,
@@ -135,14 +159,18 @@ class Memory:
         draft: TurnDraft,
     ) -> Iterator[None]:
         """Computes one unreadable block again in its own context and puts it back on disk."""
-        self._store.quarantine(use.key, fault.reason)
-        self.quarantined += 1
+        given_up = fault.reason is Unreadable.EVICTED
+        if not given_up:
+            self._store.quarantine(use.key, fault.reason)
+            self.quarantined += 1
         for _ in prefill(self._model, state, ids):
             yield
-        for block in self._cut(agent, state, agent.ids[: start + len(ids)], start, parent):
-            draft.usage.bytes_written += self._store.replace_block(agent.ref.namespace, block)
+        block = block_cutter.cut(state, agent.ids[: start + len(ids)], start, use.key, parent, self._model)
+        draft.usage.bytes_written += self._store.replace_block(agent.ref.namespace, block)
         draft.usage.recomputed_tokens += len(ids)
         draft.usage.misses.append(PrefixMiss(start, len(ids), f"BLOCK_{fault.reason}"))
+        if given_up:
+            return
         draft.warnings.append(
             Warning(
                 f"BLOCK_{fault.reason}",
@@ -155,6 +183,7 @@ class Memory:
         state = AgentState(self._model.layout)
         for _ in prefill(self._model, state, agent.ids):
             yield
+        self._drop(agent)
         agent.state, tokens = state, agent.tokens
         agent.rebuilt = TurnDraft(TurnKind.REBUILD, request_id="", ids=agent.ids.tolist(), unclosed=agent.unclosed)
         agent.rebuilt.usage.recomputed_tokens = tokens
@@ -182,10 +211,15 @@ class Memory:
         base = start // BLOCK_TOKENS
         new = np.asarray(draft.ids, np.int32)
         ids = new if fresh else np.concatenate([agent.ids, new])
-        parent = agent.blocks[base - 1].key if base else b""
-        cut = list(self._cut(agent, agent.state, ids, base * BLOCK_TOKENS, parent))
-        uses = tuple(BlockUse(b.key, len(b.ids)) for b in cut)
-        record = self._record(agent, draft, start, base, uses, new)
+        parent = b"" if fresh else agent.parent_of(base)
+        uses: list[BlockUse] = []
+        cut: list[Block] = []
+        for at, (key, before) in enumerate(self._keys(agent, ids, base * BLOCK_TOKENS, parent), base):
+            position = at * BLOCK_TOKENS
+            uses.append(BlockUse(key, min(BLOCK_TOKENS, len(ids) - position)))
+            if key not in draft.taken:
+                cut.append(block_cutter.cut(agent.state, ids, position, key, before, self._model))
+        record = self._record(agent, draft, start, base, tuple(uses), new)
         draft.usage.bytes_written += self._store.commit(record, cut)
         agent.turn, agent.ids, agent.blocks = record.number, ids, [*agent.blocks[:base], *uses]
         agent.state_id, agent.tokenizer_id = self._model.state_id, self._model.tokenizer_id
@@ -221,27 +255,64 @@ class Memory:
             warnings=tuple(draft.warnings),
         )
 
-    def _cut(self, agent: Agent, state: AgentState, ids: np.ndarray, first: int, parent: bytes) -> Iterator[Block]:
+    def _keys(self, agent: Agent, ids: np.ndarray, first: int, parent: bytes) -> Iterator[tuple[bytes, bytes]]:
         secret = self._store.namespace(agent.ref.namespace).secret
-        return block_cutter.cut(state, ids, first, parent, secret, self._model)
+        return block_cutter.keys_of(ids, first, parent, secret, self._model.state_id)
 
     def rollback(self, agent: Agent) -> None:
         """Takes the state back to the last committed turn; what cannot be trimmed is restored from disk later."""
         if self._agents.get(agent.ref) is not agent:
             return
         if agent.rebuilt is not None or (agent.state is not None and not agent.state.trim(agent.tokens)):
-            agent.state = agent.rebuilt = None
+            self._drop(agent)
+            agent.rebuilt = None
         self._note_hot(agent)
 
     def forget(self, ref: AgentRef) -> None:
         """Drops what RAM holds of an agent."""
-        self._agents.pop(ref, None)
-        self.hot_bytes.pop(ref, None)
+        if (agent := self._agents.pop(ref, None)) is not None:
+            self._drop(agent)
+
+    def reload(self, ref: AgentRef) -> None:
+        """Reads the agent's timeline anew after it changed on disk, and keeps in RAM what still holds of its state."""
+        before = self._agents.pop(ref, None)
+        agent = self.find(ref)
+        if before is None or before.state is None or agent is None:
+            return
+        keys = agent.full_keys
+        if before.tokens >= agent.tokens and np.array_equal(before.ids[: agent.tokens], agent.ids):
+            state = AgentState(self._model.layout)
+            for span in self.pool.find(keys):
+                state.hold(span)
+            if state.offset < agent.tokens:
+                state.extend([before.state.read(state.offset, agent.tokens)])
+            agent.state = state
+        self._drop(before)
+        self._note_hot(agent)
+
+    def settings_changed(self, ref: AgentRef, row: AgentRow) -> None:
+        if (agent := self._agents.get(ref)) is not None:
+            agent.pinned, agent.private = row.pinned, row.share is Share.PRIVATE
+
+    def exclusive_bytes(self, agent: Agent) -> int:
+        """Bytes of RAM that evicting the agent would free."""
+        return self.pool.exclusive_bytes(agent.state) if agent.state is not None else 0
+
+    def evict(self, agent: Agent) -> int:
+        """Makes a hot agent warm; the bytes of RAM that came free. The timeline is on disk already."""
+        freed = self.exclusive_bytes(agent)
+        self._drop(agent)
+        return freed
+
+    def _drop(self, agent: Agent) -> None:
+        if agent.state is not None:
+            self.pool.release(agent.state)
+            agent.state = None
+        self.hot_bytes.pop(agent.ref, None)
 
     def _note_hot(self, agent: Agent) -> None:
-        if agent.state is None:
-            self.hot_bytes.pop(agent.ref, None)
-        else:
+        if agent.state is not None:
+            self.pool.note(agent.state, agent.full_keys)
             self.hot_bytes[agent.ref] = agent.state.nbytes
 
     @staticmethod

@@ -39,4 +39,5 @@ def last_logits(model: LoadedModel, state: AgentState, ids: Sequence[int] | np.n
 
 
 def _network(model: LoadedModel, ids: Sequence[int] | np.ndarray, state: AgentState) -> mx.array:
+    state.make_room()
     return model.network(mx.array(np.asarray(ids, np.int32))[None], cache=state.layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -32,3 +33,10 @@ def preloaded_blas() -> str | None:
         return None
     found = re.search(r"/(lib(?:openblas|mkl_rt|blis)[^/\n]*\.so[^/\n]*)$", maps, re.MULTILINE)
     return found[1] if found else None
+
+
+def working_set() -> int:
+    """Bytes that models and state together may take: what Metal recommends, or half of the machine's RAM on a CPU."""
+    if device() == "gpu":
+        return int(mx.device_info()["max_recommended_working_set_size"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

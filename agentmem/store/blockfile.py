@@ -7,7 +7,7 @@ The key, recomputed from parent, state id, kind and payload with the namespace's
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -29,8 +29,9 @@ _NATURAL = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
 class Unreadable(StrEnum):
-    """MISSING: no file. CORRUPT: not the bytes that were written. FOREIGN: sound, but another block."""
+    """EVICTED: given up on purpose. MISSING: no file. CORRUPT: not what was written. FOREIGN: another block."""
 
+    EVICTED = "EVICTED"
     MISSING = "MISSING"
     CORRUPT = "CORRUPT"
     FOREIGN = "FOREIGN"
@@ -50,7 +51,8 @@ class Block:
     """An immutable run of up to 256 positions, starting at `start`.
 
     key, parent: 32 bytes (parent b"" for the first block). ids: int32 [tokens].
-    tensors: by name, for instance `attn.k.weight` [layers, kv_heads, tokens, packed]; the store doesn't interpret them.
+    tensors: by name, for instance `attn.k.weight` [layers, kv_heads, tokens, packed]; the store knows of them only that
+    axis 2 is the positions.
     numerics: the path that computed it. group_size, bits: of the quantisation.
     """
 
@@ -72,6 +74,15 @@ class Block:
     def key_of_prefix(self, secret: bytes, tokens: int) -> bytes:
         """The key of the block that holds this one's first `tokens` positions (its own key if that is all)."""
         return block_key(secret, self.parent, self.state_id, self.kind, id_bytes(self.ids[:tokens]))
+
+    def prefix(self, secret: bytes, tokens: int) -> Block:
+        """The block of this one's first `tokens` positions: the state does not depend on what came later."""
+        return replace(
+            self,
+            key=self.key_of_prefix(secret, tokens),
+            ids=self.ids[:tokens],
+            tensors={name: tensor.prefix(tokens) for name, tensor in self.tensors.items()},
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Block):

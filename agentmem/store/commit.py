@@ -8,6 +8,17 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.store.blockfile import Block
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.rows import AgentRow
+from agentmem.types import TurnKind
+
+
+def check_expected(agent: AgentRow, expect_turn: int | None) -> None:
+    """expect_turn: what the agent's last turn must be, None for any. Raises TURN_MISMATCH."""
+    if expect_turn is not None and expect_turn != agent.turn:
+        raise AgentmemError(
+            Reason.TURN_MISMATCH,
+            f"The agent's last turn is {agent.turn}, not {expect_turn}; look at it and ask again.",
+            turn=agent.turn,
+        )
 
 
 def check(record: TurnRecord, agent: AgentRow, kept: list[BlockUse], tokens: dict[bytes, int]) -> None:
@@ -23,11 +34,13 @@ def check(record: TurnRecord, agent: AgentRow, kept: list[BlockUse], tokens: dic
         )
     if (record.namespace, record.agent_name) != (agent.namespace, agent.name):
         raise ValueError("the record names another agent")
-    if not all(1 <= use.used <= tokens.get(use.key, 0) for use in record.blocks):
-        raise ValueError("the record uses a block that isn't there, or more positions than it has")
+    if not all(use.used == tokens.get(use.key) for use in record.blocks):
+        raise ValueError("the record uses a block that isn't there, or more or fewer positions than it has")
     kept_tokens = sum(use.used for use in kept)
     if len(kept) != record.base_blocks or not kept_tokens <= record.start <= agent.tokens:
         raise ValueError("the turn does not begin in the previous timeline")
+    if record.kind is TurnKind.FORK and (record.number, record.start, record.base_blocks) != (1, 0, 0):
+        raise ValueError("a FORK turn does not begin a history")
     if (
         kept_tokens + sum(use.used for use in record.blocks) != record.end
         or len(record.ids) != record.end - record.start

@@ -14,7 +14,11 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.store.files import Files, make_folders, read_small_file, write_durably
 from agentmem.store.layout import parse_json
 
-FORMAT = 1
+FORMAT = 2
+"""1: catalogs of schema 1. A folder is marked before its catalog is migrated, so that older versions refuse both."""
+
+SECRET = "secret"
+"""The file in a namespace's folder that holds its secret."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,16 @@ def lock(folder: StateFolder) -> FileLock:
 def prepare(files: Files, folder: StateFolder) -> None:
     """Checks the format marker, or sets up a new folder. Raises STORE_TOO_NEW, STORE_UNREADABLE, or OSError."""
     marker = folder.root / "format.json"
-    if marker.exists():
-        _check_format(marker)
+    found = _read_format(marker) if marker.exists() else None
     for path in (folder.blocks, folder.turns, folder.namespaces, folder.quarantine):
         make_folders(files, path)
-    if not marker.exists():
+    if found is None:
         _exclude(files, folder)
+    if found != FORMAT:
         write_durably(files, marker, json.dumps({"format": FORMAT, "product": "agentmem"}).encode())
 
 
-def _check_format(marker: Path) -> None:
+def _read_format(marker: Path) -> int:
     try:
         version = parse_json(read_small_file(marker))["format"]
         if type(version) is not int:
@@ -100,6 +104,7 @@ def _check_format(marker: Path) -> None:
             Reason.STORE_TOO_NEW,
             f"The state folder has format {version}; this version of agentmem knows formats up to {FORMAT}.",
         )
+    return version
 
 
 def _exclude(files: Files, folder: StateFolder) -> None:

@@ -28,6 +28,14 @@ def block_key(secret: bytes, parent: bytes, state_id: str, kind: BlockKind, payl
     return keyed_digest(secret, b"agentmem.block.1", parent, state_id.encode(), kind.value.encode(), payload)
 
 
+def catalog_parent(secret: bytes, parent: bytes, state_id: str) -> bytes:
+    """What the catalog calls a block's parent: its key, or for the first block a digest of the namespace and state id.
+
+    So what may follow can be looked up, and two namespaces or models never meet, not even at position 0.
+    """
+    return parent or keyed_digest(secret, b"agentmem.root.1", state_id.encode())
+
+
 def record_digest(secret: bytes, previous: bytes, body: bytes) -> bytes:
-    """The digest of a turn record; previous is the digest of the agent's turn before, b"" for its first."""
+    """The digest of a turn record; previous is the digest of the agent's turn before, b"" where a chain begins."""
     return keyed_digest(secret, b"agentmem.turn.1", previous, body)

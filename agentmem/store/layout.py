@@ -43,6 +43,11 @@ class RawTensor:
     shape: tuple[int, ...]
     data: np.ndarray
 
+    def prefix(self, tokens: int) -> RawTensor:
+        """The first `tokens` entries along axis 2."""
+        data = np.ascontiguousarray(self.data[:, :, :tokens])
+        return RawTensor(self.dtype, data.shape, data)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RawTensor):
             return NotImplemented

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.store.catalog import Catalog
+from agentmem.store.catalog import namespaces as rows
+from agentmem.store.catalog.thread import Catalog
 from agentmem.store.files import Files, read_small_file, remove_quietly, write_durably
+from agentmem.store.folder import SECRET
 from agentmem.store.keys import SECRET_BYTES
 from agentmem.store.layout import parse_json
 
-SECRET = "secret"
 NAME = "name.json"
 
 
@@ -35,7 +36,7 @@ class Namespaces:
         self._catalog = catalog
         self._lock = threading.Lock()
         self._known: dict[str, Namespace] = {}
-        self._folders = catalog.namespace_folders()
+        self._folders = catalog.read(rows.folders)
         self._adopt()
 
     def get(self, name: str) -> Namespace:
@@ -60,7 +61,7 @@ class Namespaces:
         folder = self._folder / secrets.token_hex(16)
         write_durably(self._files, folder / SECRET, namespace.secret)
         write_durably(self._files, folder / NAME, json.dumps({"name": name}).encode())
-        self._catalog.add_namespace(name, folder.name)
+        self._catalog.write(rows.add, name, folder.name)
         self._folders[name] = folder.name
         return namespace
 
@@ -77,7 +78,7 @@ class Namespaces:
                 remove_quietly(self._files, folder / SECRET)
                 continue
             if name not in self._folders:
-                self._catalog.add_namespace(name, folder.name)
+                self._catalog.write(rows.add, name, folder.name)
                 self._folders[name] = folder.name
 
 

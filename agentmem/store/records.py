@@ -4,6 +4,11 @@ A record is canonical JSON: {"body": {...}, "digest": hex}. The digest is keyed 
 the body and, through its `previous`, every turn before. Records and blocks together suffice to rebuild the catalog:
 Timeline(N) = Timeline(N-1)[:base_blocks] + blocks, and a partial block that is gone is the prefix of the longer block
 whose key its ids lead to.
+
+A FORK record begins a history: it stands on its own (start 0, base_blocks 0, all ids, all live messages) and its
+`previous` is b"". It is a new agent's first turn, or what `prune_history` leaves of an agent's turns: the turn after
+the last one, with the same timeline. Whatever has a lower number than an agent's last FORK record is a leftover.
+A REWIND record keeps the positions [0, start) of the turn before and says what stands in [start, end).
 """
 
 from __future__ import annotations
@@ -55,7 +60,7 @@ class BlockUse:
 class TurnRecord:
     """One committed change of a timeline.
 
-    base_blocks: how many leading blocks of the previous turn's timeline stay (0 for REBUILD).
+    base_blocks: how many leading blocks of the previous turn's timeline stay (0 for REBUILD and FORK).
     ids: int32, the tokens of positions [start, end). open: the last message, an assistant's, lacks its closing text.
     created: Unix seconds. previous, digest: filled in by `encode` and `decode`.
     """
@@ -97,7 +102,7 @@ class TurnRecord:
 
 
 def encode(record: TurnRecord, previous: bytes, secret: bytes) -> tuple[bytes, bytes]:
-    """The record's file and its digest. previous: the digest of the agent's turn before, b"" for its first."""
+    """The record's file and its digest. previous: the digest of the agent's turn before, b"" if it is the first."""
     body = _body(record) | {"previous": previous.hex()}
     digest = record_digest(secret, previous, _canonical(body))
     return _canonical({"body": body, "digest": digest.hex()}), digest

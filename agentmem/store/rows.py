@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
-from agentmem.types import Exactness
+from agentmem.store.records import TurnRecord
+from agentmem.types import AgentRef, Exactness, Share
 
 DELETE = "DELETE"
 """The operation under which a deletion's request id is remembered; a turn's is its kind."""
 
 
+class Unchanged(Enum):
+    """The type of UNCHANGED: leave it as it is, where None is a value of its own."""
+
+    UNCHANGED = "UNCHANGED"
+
+
+UNCHANGED = Unchanged.UNCHANGED
+
+
 @dataclass(frozen=True)
 class AgentRow:
-    """An agent and its last turn. created, last_used: Unix seconds. tokens: positions of the timeline."""
+    """An agent and its last turn. created, last_used, expires (None: never): Unix seconds. tokens: of the timeline."""
 
     id: str
     namespace: str
@@ -23,19 +34,31 @@ class AgentRow:
     tokens: int
     state_id: str
     exactness: Exactness
+    share: Share = Share.NAMESPACE
+    pinned: bool = False
+    expires: float | None = None
 
 
 @dataclass(frozen=True)
 class BlockRow:
-    """A block file: its size, and the positions in it."""
+    """A block file: its bytes, the positions in it, and what the catalog calls its parent (`keys.catalog_parent`)."""
 
-    bytes: int
+    size: int
+    tokens: int
+    parent: bytes
+
+
+@dataclass(frozen=True)
+class Child:
+    """A block that follows another. tokens: the positions in it."""
+
+    key: bytes
     tokens: int
 
 
 @dataclass(frozen=True)
 class TurnRow:
-    """What a turn's record must be. previous: the digest of the turn before, b"" for the first."""
+    """What a turn's record must be. previous: the digest of the turn before, b"" if none is listed."""
 
     tokens: int
     record_bytes: int
@@ -44,8 +67,21 @@ class TurnRow:
 
 
 @dataclass(frozen=True)
+class NewTurn:
+    """A turn whose files are written. blocks: those written for it, by key."""
+
+    record: TurnRecord
+    record_bytes: int
+    digest: bytes
+    blocks: dict[bytes, BlockRow]
+
+
+@dataclass(frozen=True)
 class RequestRow:
-    """What a request id did. operation: the kind of the turn it made, or DELETE."""
+    """What a request id did. operation: the kind of the turn it made, or DELETE.
+
+    agent_name: for DELETE a keyed digest of it: the name itself is forgotten.
+    """
 
     operation: str
     agent_name: str
@@ -55,7 +91,67 @@ class RequestRow:
 
 @dataclass(frozen=True)
 class Deleted:
-    """What a deletion left without a user. freed_bytes: of these blocks and the agent's records."""
+    """An agent that was forgotten. keys: of the blocks nobody else uses. freed_bytes: of these and its records."""
 
+    agent: AgentRow
     keys: tuple[bytes, ...]
     freed_bytes: int
+
+
+class PrunedKind(str, Enum):
+    AGENT = "AGENT"
+    TURN = "TURN"
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What pruning drops: an agent whose last turn is `turn`, or that one turn of it.
+
+    freed_bytes: of its records, and of the blocks that are in use no more once it and all before it in the list go.
+    """
+
+    kind: PrunedKind
+    agent: AgentRef
+    turn: int
+    freed_bytes: int
+
+
+@dataclass(frozen=True)
+class AgentUsage:
+    """Bytes of an agent: of blocks that it alone uses, that it shares with others, and of its turn records."""
+
+    agent: str
+    exclusive_bytes: int
+    shared_bytes: int
+    record_bytes: int
+
+
+@dataclass(frozen=True)
+class NamespaceUsage:
+    """A namespace's agents, by name. shared_bytes: of blocks that several of them use, each counted once."""
+
+    namespace: str
+    agents: tuple[AgentUsage, ...]
+    shared_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.shared_bytes + sum(agent.exclusive_bytes + agent.record_bytes for agent in self.agents)
+
+
+@dataclass(frozen=True)
+class DiskUsage:
+    """Bytes of all files that may grow. orphaned: of those that nobody refers to, removed at the next open.
+
+    quarantined: of unsound blocks set aside. catalog: of the database and its log.
+    """
+
+    namespaces: tuple[NamespaceUsage, ...]
+    orphaned_bytes: int
+    quarantined_bytes: int
+    catalog_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        kept = sum(namespace.total_bytes for namespace in self.namespaces)
+        return kept + self.orphaned_bytes + self.quarantined_bytes + self.catalog_bytes

@@ -1,45 +1,62 @@
 """The block store: memory on disk behind one thread-safe facade of blocking methods.
 
-A commit writes block files, then the turn record, then one catalog transaction. Whatever is interrupted before the
-transaction leaves the previous turn as it was, and files nobody refers to, which the next open removes.
+A change that adds a turn writes block files, then the turn record, then one catalog transaction. Whatever is
+interrupted before the transaction leaves the previous turn as it was, and files nobody refers to; so does what is
+interrupted after a transaction that drops something. The next open removes them.
 """
 
 from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
-from agentmem.errors import AgentmemError, Reason
 from agentmem.store import commit as rules
 from agentmem.store import folder as state
-from agentmem.store import records
 from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
 from agentmem.store.blocks import BlockFiles
-from agentmem.store.catalog import Catalog
+from agentmem.store.branch import Branches
+from agentmem.store.catalog import agents, requests, turns, usage
+from agentmem.store.catalog import blocks as block_rows
+from agentmem.store.catalog import namespaces as namespace_rows
+from agentmem.store.catalog.thread import Catalog
 from agentmem.store.files import Files, make_folders, unwritable
 from agentmem.store.folder import StateFolder
+from agentmem.store.history import History
+from agentmem.store.keys import catalog_parent
 from agentmem.store.namespaces import Namespace, Namespaces
+from agentmem.store.prune import Pruner
 from agentmem.store.records import BlockUse, TurnRecord
-from agentmem.store.rows import DELETE, AgentRow, BlockRow, RequestRow
-from agentmem.store.sweep import sweep
+from agentmem.store.rows import UNCHANGED, AgentRow, Child, DiskUsage, Pruned, RequestRow, Unchanged
+from agentmem.store.sweep import InUse, prune_orphans, sweep
 from agentmem.store.turnfiles import TurnFiles
+from agentmem.store.usage import disk_usage
+from agentmem.store.writer import TurnWriter
+from agentmem.types import Exactness, Share, TurnKind, TurnMessage
 
 
 class Store:
     """Made by `Store.open`. Any method may raise STORE_UNREADABLE; those that change something, STORE_UNWRITABLE."""
 
     def __init__(self, files: Files, folder: StateFolder, lock: FileLock, catalog: Catalog) -> None:
-        self._root = folder.root
+        self._files = files
+        self._folder = folder
         self._lock = lock
         self._catalog = catalog
         self._blocks = BlockFiles(files, folder)
-        self._turns = TurnFiles(files, folder)
+        records = TurnFiles(files, folder)
         self._namespaces = Namespaces(files, folder.namespaces, catalog)
+        self._history = History(catalog, records, self._namespaces)
+        self._writer = TurnWriter(catalog, self._blocks, records, self._namespaces)
+        self._branches = Branches(catalog, self._blocks, self._namespaces, self._history, self._writer)
+        self._pruner = Pruner(catalog, self._blocks, records, self._namespaces, self._branches, self._writer)
         # Held while files and catalog change together, so that no file is removed while a commit comes to rely on it.
         self._changing = threading.Lock()
         self._closed = False
@@ -54,13 +71,13 @@ class Store:
             lock = state.lock(paths)
             try:
                 state.prepare(files, paths)
-                catalog = Catalog(paths.catalog, must_exist=paths.has_records())
+                catalog = Catalog(paths, must_exist=paths.has_records())
             except BaseException:
                 lock.release()
                 raise
             try:
-                catalog.purge_requests()
-                sweep(files, paths, catalog.block_keys(), catalog.agent_turns())
+                catalog.write(requests.purge)
+                sweep(files, _in_use(paths, catalog))
                 return cls(files, paths, lock, catalog)
             except BaseException:
                 catalog.close()
@@ -75,56 +92,69 @@ class Store:
                 self._catalog.close()
                 self._lock.release()
 
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        with self._changing, unwritable(self._folder.root):
+            yield
+
     # Namespaces and agents
 
     def namespace(self, name: str) -> Namespace:
         """The namespace, made on first use."""
-        with unwritable(self._root):
+        with unwritable(self._folder.root):
             return self._namespaces.get(name)
+
+    def namespaces(self) -> list[tuple[str, float, int]]:
+        """Name, creation time and number of agents of each namespace, by name."""
+        return self._catalog.read(namespace_rows.listed)
 
     def create_agent(self, namespace: str, name: str, request_id: str = "") -> AgentRow:
         """Makes an empty agent. Raises AGENT_EXISTS, unless the same non-empty request made the one that is there."""
-        self.namespace(namespace)
-        return self._catalog.create_agent(secrets.token_hex(16), namespace, name, request_id)
+        with self._change():
+            self._namespaces.get(namespace)
+            now = time.time()
+            row = AgentRow(secrets.token_hex(16), namespace, name, now, now, 0, 0, "", Exactness.EXACT)
+            return self._catalog.write(agents.create, row, request_id)
 
     def agent(self, namespace: str, name: str) -> AgentRow | None:
-        return self._catalog.agent(namespace, name)
+        return self._catalog.read(agents.find, namespace, name)
 
     def agents(self, namespace: str, after: str = "", limit: int = 100) -> list[AgentRow]:
         """Those with names after `after`, in the order of their names' UTF-8 bytes."""
-        return self._catalog.agents(namespace, after, limit)
+        return self._catalog.read(agents.page, namespace, after, limit)
 
     def count_agents(self) -> int:
         """Agents of all namespaces."""
-        return self._catalog.count_agents()
+        return self._catalog.read(agents.count)
 
     def touch(self, agent_id: str) -> None:
         """Notes that the agent was used now."""
-        self._catalog.touch(agent_id)
+        self._catalog.write(agents.touch, agent_id)
 
-    def delete_agent(self, namespace: str, name: str, request_id: str = "") -> int:
+    def set_agent(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        pinned: bool | None = None,
+        expires: float | None | Unchanged = UNCHANGED,
+        share: Share | None = None,
+    ) -> AgentRow:
+        """Pins or unpins an agent, lets it expire (Unix seconds; None: never), or sets who may use its blocks.
+
+        Raises AGENT_NOT_FOUND.
+        """
+        return self._catalog.write(agents.update, namespace, name, pinned, expires, share)
+
+    def delete_agent(self, namespace: str, name: str, request_id: str = "", dry_run: bool = False) -> int:
         """Forgets an agent; its records and the blocks nobody else uses are gone from the disk. Bytes freed.
 
-        A repeat of a non-empty request_id returns the first result. Raises AGENT_NOT_FOUND, REQUEST_ID_REUSED.
+        Its name is gone from the catalog's files too, unless STORE_UNWRITABLE is raised because another process reads
+        them: a repeat clears them. A repeat of a non-empty request_id returns the first result.
+        Raises AGENT_NOT_FOUND, REQUEST_ID_REUSED.
         """
-        with self._changing, unwritable(self._root):
-            made = self._catalog.find_request(namespace, request_id) if request_id else None
-            if made and (made.operation, made.agent_name) == (DELETE, name):
-                return made.freed_bytes
-            row = self.agent(namespace, name)
-            if row is None:
-                raise AgentmemError(Reason.AGENT_NOT_FOUND, f"There is no agent named {name!r}.", agent=name)
-            deleted = self._catalog.delete_agent(row, request_id)
-            for key in deleted.keys:
-                self._blocks.remove(key)
-            self._turns.remove_all(row.id)
-            return deleted.freed_bytes
-
-    def _agent(self, agent_id: str) -> AgentRow:
-        row = self._catalog.agent_by_id(agent_id)
-        if row is None:
-            raise AgentmemError(Reason.AGENT_NOT_FOUND, "There is no such agent any more.")
-        return row
+        with self._change():
+            return self._pruner.delete(namespace, name, request_id, dry_run)
 
     # Turns
 
@@ -135,131 +165,193 @@ class Store:
         them use the longer block's first positions.
         Raises AGENT_NOT_FOUND, TURN_MISMATCH, REQUEST_ID_REUSED; ValueError if record, blocks and timeline disagree.
         """
-        with self._changing, unwritable(self._root):
-            agent = self._agent(record.agent_id)
+        with self._change():
+            agent = self._catalog.read(agents.by_id, record.agent_id)
             secret = self._namespaces.get(agent.namespace).secret
-            timeline = self.timeline(agent.id, agent.turn)
+            timeline = self._history.timeline(agent, agent.turn)
             kept, dropped = timeline[: record.base_blocks], timeline[record.base_blocks :]
-            known = self._catalog.blocks({use.key for use in (*record.blocks, *dropped)})
+            known = self._catalog.read(block_rows.known, {use.key for use in (*record.blocks, *dropped)})
             tokens = {key: row.tokens for key, row in known.items()} | {block.key: block.tokens for block in blocks}
             rules.check(record, agent, kept, tokens)
             rules.check_blocks(blocks, record, secret)
-            self._check_request_id(record)
-            longer = rules.superseded(
-                {use.key: tokens[use.key] for use in dropped if use.key in tokens}, blocks, secret
-            )
-
-            previous = self._catalog.turn(agent.id, agent.turn)
-            data, digest = records.encode(record, previous.digest if previous else b"", secret)
-            rows, written = self._write_files(record, data, blocks, known, secret)
-            # From here on nothing is cleaned up on failure: a COMMIT that reports an error may still have happened.
-            for key in self._catalog.commit(record, len(data), digest, rows, longer):
+            self._catalog.read(requests.check_new, record.namespace, record.request_id)
+            longer = rules.superseded({use.key: tokens[use.key] for use in dropped}, blocks, secret)
+            needless, written = self._writer.add(record, blocks, partial(turns.add, superseded=longer))
+            for key in needless:
                 self._blocks.remove_quietly(key)
             return written
 
-    def _check_request_id(self, record: TurnRecord) -> None:
-        if record.request_id and self._catalog.find_request(record.namespace, record.request_id):
-            raise AgentmemError(Reason.REQUEST_ID_REUSED, "The request id was used for another request.")
+    def fork(
+        self,
+        namespace: str,
+        source: str,
+        new_name: str,
+        at_turn: int | None = None,
+        request_id: str = "",
+        expect_turn: int | None = None,
+    ) -> AgentRow:
+        """Makes an agent that begins at the end of the source's turn (None: the last one); no block is copied.
 
-    def _write_files(
-        self, record: TurnRecord, data: bytes, blocks: list[Block], known: dict[bytes, BlockRow], secret: bytes
-    ) -> tuple[dict[bytes, BlockRow], int]:
-        """The catalog rows of the blocks, and the bytes written. Removes what it wrote if it cannot write all."""
-        rows: dict[bytes, BlockRow] = {}
-        written = 0
-        try:
-            for block in blocks:
-                size = known[block.key].bytes if block.key in known else None
-                size, new = self._blocks.keep_or_write(block, size, secret)
-                rows[block.key] = BlockRow(size, block.tokens)
-                written += new
-            return rows, written + self._turns.write(record.agent_id, record.number, data)
-        except OSError:
-            self._turns.remove_quietly(record.agent_id, record.number)
-            for block in blocks:
-                if block.key not in known:
-                    self._blocks.remove_quietly(block.key)
-            raise
+        It holds all it needs: it outlives the source. It is as private as the source, and neither pinned nor expiring.
+        A repeat of a non-empty request_id returns the agent it made. expect_turn: what the source's last turn must be.
+        Raises AGENT_NOT_FOUND, AGENT_EXISTS, TURN_NOT_FOUND, TURN_MISMATCH, REQUEST_ID_REUSED; RecordUnreadable, or
+        BlockUnreadable if the turn ends inside a block that cannot be read.
+        """
+        with self._change():
+            if self._repeated(namespace, request_id, TurnKind.FORK, new_name):
+                return self._catalog.read(agents.get, namespace, new_name)
+            agent = self._catalog.read(agents.get, namespace, source)
+            rules.check_expected(agent, expect_turn)
+            return self._branches.fork(agent, new_name, agent.turn if at_turn is None else at_turn, request_id)
+
+    def rewind(
+        self, namespace: str, name: str, to_turn: int, request_id: str = "", expect_turn: int | None = None
+    ) -> AgentRow:
+        """Adds a turn after which the timeline is what it was at the end of turn `to_turn` (0: empty).
+
+        The turns between stay listed, and can be forked from and rewound to, until `prune_history`.
+        Raises as `fork` does.
+        """
+        with self._change():
+            agent = self._catalog.read(agents.get, namespace, name)
+            if self._repeated(namespace, request_id, TurnKind.REWIND, name):
+                return agent
+            rules.check_expected(agent, expect_turn)
+            return self._branches.rewind(agent, to_turn, request_id)
+
+    def _repeated(self, namespace: str, request_id: str, kind: TurnKind, agent_name: str) -> bool:
+        return self._catalog.read(requests.repeated, namespace, request_id, kind.value, agent_name) is not None
 
     def turn(self, agent_id: str, number: int) -> TurnRecord:
-        """A turn from its record, verified against the chain. Raises RecordUnreadable, AGENT_NOT_FOUND."""
-        return self._record(self._agent(agent_id), number)
+        """A turn from its record, verified against the chain.
+
+        Raises AGENT_NOT_FOUND, TURN_NOT_FOUND if it isn't listed (yet, or any more), RecordUnreadable.
+        """
+        return self._history.record(self._catalog.read(agents.by_id, agent_id), number)
 
     def turns(self, agent_id: str, after: int = 0, limit: int = 100) -> list[TurnRecord]:
-        """Turns after `after`, oldest first. Raises as `turn` does."""
-        agent = self._agent(agent_id)
-        last = min(agent.turn, after + limit)
-        return [self._record(agent, number) for number in range(after + 1, last + 1)]
-
-    def _record(self, agent: AgentRow, number: int) -> TurnRecord:
-        secret = self._namespaces.get(agent.namespace).secret
-        return self._turns.read(agent.id, number, self._catalog.turn(agent.id, number), secret)
+        """Turns after `after`, oldest first. Raises AGENT_NOT_FOUND, RecordUnreadable."""
+        return self._history.page(self._catalog.read(agents.by_id, agent_id), after, limit)
 
     def timeline(self, agent_id: str, number: int | None = None) -> list[BlockUse]:
-        """The blocks of a turn's timeline, of the last turn's if no number is given. Raises AGENT_NOT_FOUND."""
-        number = self._agent(agent_id).turn if number is None else number
-        if number == 0:
-            return []
-        row = self._catalog.turn(agent_id, number)
-        uses = self._catalog.timeline(agent_id, number)
-        if row is None or sum(use.used for use in uses) != row.tokens:
-            raise AgentmemError(Reason.STORE_UNREADABLE, f"The catalog contradicts itself about turn {number}.")
-        return uses
+        """The blocks of a turn's timeline, of the last turn's if no number is given; turn 0 has none.
 
-    def ids(self, agent_id: str) -> np.ndarray:
-        """All token ids of the current timeline, int32 [tokens], from the records. Raises as `turn` does."""
-        agent = self._agent(agent_id)
-        pieces: list[np.ndarray] = []
-        missing, number = agent.tokens, agent.turn
-        # Backwards: what a turn says of positions that a later one begins before no longer holds.
-        while missing:
-            record = self._record(agent, number)
-            if record.start < missing:
-                pieces.append(record.ids[: missing - record.start])
-                missing = record.start
-            number -= 1
-        return np.concatenate([np.empty(0, np.int32), *reversed(pieces)])
+        Raises AGENT_NOT_FOUND, TURN_NOT_FOUND.
+        """
+        return self._history.timeline(*self._at(agent_id, number))
+
+    def ids(self, agent_id: str, number: int | None = None) -> np.ndarray:
+        """The token ids of a turn's timeline, int32 [tokens], from the records. Raises as `turn` does."""
+        return self._history.ids(*self._at(agent_id, number))
+
+    def turn_at(self, agent_id: str, position: int) -> int:
+        """The number of the turn that holds a position of the last timeline. Raises as `turn` does."""
+        return self._history.turn_at(self._catalog.read(agents.by_id, agent_id), position)
+
+    def messages(self, agent_id: str, number: int | None = None) -> tuple[TurnMessage, ...]:
+        """The messages of a turn's timeline, oldest first, from the records. Raises as `turn` does."""
+        return self._history.messages(*self._at(agent_id, number))
+
+    def _at(self, agent_id: str, number: int | None) -> tuple[AgentRow, int]:
+        agent = self._catalog.read(agents.by_id, agent_id)
+        return agent, agent.turn if number is None else number
 
     def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
         """What a request id did in the last 24 hours."""
-        return self._catalog.find_request(namespace, request_id)
+        return self._catalog.read(requests.find, namespace, request_id)
+
+    # Pruning: what was used or said long ago. Dry and real runs return the same list.
+
+    def prune_history(self, namespace: str, name: str, *, dry_run: bool = False) -> list[Pruned]:
+        """Drops all turns of an agent, and the blocks only they used; a FORK turn with the same timeline takes over.
+
+        What goes, oldest first; the bytes of the new turn's record are not subtracted. Nothing if the agent is pinned
+        or has one turn only. Raises AGENT_NOT_FOUND, RecordUnreadable.
+        """
+        with self._change():
+            return self._pruner.history(self._catalog.read(agents.get, namespace, name), dry_run)
+
+    def prune(
+        self, namespace: str, *, older_than_s: float | None = None, expired: bool = False, dry_run: bool = False
+    ) -> list[Pruned]:
+        """Forgets agents that were not used for so many seconds, and those that have expired; what goes, by name.
+
+        Pinned agents stay.
+        """
+        with self._change():
+            return self._pruner.agents(namespace, older_than_s, expired, dry_run)
+
+    def prune_orphans(self, *, dry_run: bool = False) -> int:
+        """Removes files that nothing refers to; their bytes. The next open would do it, too."""
+        with self._change():
+            return prune_orphans(self._files, _in_use(self._folder, self._catalog), dry_run)
+
+    def drop_blocks(self, agent_id: str, *, dry_run: bool = False) -> int:
+        """Gives up the files of the blocks that this agent alone uses; bytes freed. They are computed again if needed.
+
+        Raises AGENT_NOT_FOUND.
+        """
+        with self._change():
+            return self._pruner.blocks(self._catalog.read(agents.by_id, agent_id), dry_run)
 
     # Blocks and bytes
+
+    def shares(self, key: bytes) -> bool:
+        """Whether there is such a block that an agent shares with its namespace."""
+        return self._catalog.read(block_rows.shared, key)
+
+    def children(self, namespace: str, state_id: str, parent: bytes, limit: int = 64) -> list[Child]:
+        """The blocks that follow `parent` (b"": that begin a timeline), newest use first.
+
+        Only those that an agent shares with its namespace.
+        """
+        secret = self.namespace(namespace).secret
+        return self._catalog.read(block_rows.children, catalog_parent(secret, parent, state_id), limit)
 
     def read_block(self, namespace: str, key: bytes) -> tuple[Block, int]:
         """A verified block, and the bytes read. Raises BlockUnreadable.
 
         MISSING may also mean that the agent's own next commit superseded it since its timeline was asked for.
         """
-        row = self._catalog.blocks([key]).get(key)
+        row = self._catalog.read(block_rows.known, [key]).get(key)
         if row is None:
             raise BlockUnreadable(Unreadable.MISSING, "the catalog has no such block")
-        return self._blocks.read(key, row.bytes, self.namespace(namespace).secret), row.bytes
+        if row.size == 0:
+            raise BlockUnreadable(Unreadable.EVICTED, "its file was given up")
+        return self._blocks.read(key, row.size, self.namespace(namespace).secret), row.size
 
     def block_bytes(self, keys: Iterable[bytes]) -> dict[bytes, int]:
         """File sizes of those of the blocks that are known."""
-        return {key: row.bytes for key, row in self._catalog.blocks(keys).items()}
+        return {key: row.size for key, row in self._catalog.read(block_rows.known, keys).items()}
 
     def quarantine(self, key: bytes, reason: str) -> None:
         """Sets an unsound block's file aside, with a note of why; its users keep referring to it."""
-        with self._changing, unwritable(self._root):
+        with self._change():
             self._blocks.quarantine(key, reason)
 
     def replace_block(self, namespace: str, block: Block) -> int:
         """Writes a recomputed block in place of one that was lost; bytes written, 0 if nobody uses it any more."""
-        with self._changing, unwritable(self._root):
+        with self._change():
             if block.key_of_prefix(self._namespaces.get(namespace).secret, block.tokens) != block.key:
                 raise ValueError("a block with a wrong key")
-            if not self._catalog.blocks([block.key]):
+            if not self._catalog.read(block_rows.known, [block.key]):
                 return 0
             written = self._blocks.write(block)
-            self._catalog.resize_block(block.key, written)
+            self._catalog.write(block_rows.resize, block.key, written)
             return written
 
     def disk_bytes(self, agent_id: str) -> int:
         """Bytes of the blocks, shared ones included, and records of an agent."""
-        return self._catalog.disk_bytes(agent_id)
+        return self._catalog.read(usage.of_agent, agent_id)
 
     def total_bytes(self) -> int:
         """Bytes of all blocks and records."""
-        return self._catalog.total_bytes()
+        return self._catalog.read(usage.total)
+
+    def disk_usage(self) -> DiskUsage:
+        """Who takes how much of the disk. Looks at every file."""
+        return disk_usage(self._folder, self._catalog, lambda: _in_use(self._folder, self._catalog), self._changing)
+
+
+def _in_use(folder: StateFolder, catalog: Catalog) -> InUse:
+    return InUse(folder, catalog.read(block_rows.keys), catalog.read(turns.listed))

@@ -32,6 +32,10 @@ class TurnFiles:
             raise RecordUnreadable(f"the file of turn {number} is not the one that was committed")
         return record
 
+    def remove(self, agent_id: str, number: int) -> None:
+        """Removes a record. Raises OSError."""
+        self._files.unlink(self._folder.record(agent_id, number))
+
     def remove_quietly(self, agent_id: str, number: int) -> None:
         remove_quietly(self._files, self._folder.record(agent_id, number))
 

@@ -124,7 +124,13 @@ class _Daemon:
 
         settings = self._settings
         return Engine.open(
-            EngineSettings(model=settings.model, state_dir=settings.state, max_queue=settings.max_queue), report
+            EngineSettings(
+                model=settings.model,
+                state_dir=settings.state,
+                max_queue=settings.max_queue,
+                ram_budget=settings.ram_budget,
+            ),
+            report,
         )
 
     def _note_progress(self, progress: float, message: str) -> None:

@@ -14,7 +14,6 @@ from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, maintenance_pb2, 
 if TYPE_CHECKING:
     from agentmem.engine.views import (
         Diff,
-        DiskUsage,
         Evicted,
         ModelInfo,
         NamespaceView,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
         TurnView,
         VerifyReport,
     )
+    from agentmem.store.rows import DiskUsage
 
 
 def agent(view: AgentView) -> agents_pb2.Agent:

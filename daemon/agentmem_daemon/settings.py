@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from agentmem_client.discovery import default_socket_path, default_state_dir
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -45,6 +45,7 @@ class DaemonSettings(BaseSettings):
     log_file: UserPath | None = Field(None, description="stderr if unset.")
     shutdown_deadline_s: float = Field(10.0, ge=0, le=3600, description="Running turns get this long to finish.")
     max_queue: int = Field(256, ge=1, description="Requests that may wait.")
+    ram_budget: ByteSize | None = Field(None, description="For the state of all agents; by the machine if unset.")
 
     @property
     def tcp(self) -> tuple[str, int] | None:

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from agentmem.store import files
+from agentmem.store.catalog import schema
 from agentmem.store.store import Store
 
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_drive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test cuts the power; that everything is synced, and in which order, `test_files` checks."""
+    """No test cuts the power; that all is synced, and in which order, `test_files` and `test_open` check."""
     monkeypatch.setattr(files, "_flush", lambda descriptor: None)
+    monkeypatch.setattr(schema, "PRAGMAS", (*schema.PRAGMAS, "synchronous=OFF"))
 
 
 @pytest.fixture

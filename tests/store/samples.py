@@ -23,22 +23,23 @@ SECRET = bytes(range(32))
 STATE_ID = "state-1"
 
 
-def make_block(ids: list[int], *, parent: bytes = b"", secret: bytes = SECRET, start: int = 0) -> Block:
-    """A block whose tensors' rows depend on the ids alone, as real state depends on its inputs."""
+def make_block(
+    ids: list[int], *, parent: bytes = b"", secret: bytes = SECRET, start: int = 0, state_id: str = STATE_ID
+) -> Block:
+    """A block whose tensors' rows depend on their positions and ids alone, as real state depends on its inputs."""
     array = np.array(ids, dtype=np.int32)
-    count = len(ids)
-    rows = np.arange(2 * count * 4, dtype=np.uint32).reshape(1, 2, count, 4) + array[None, None, :, None].astype(
-        np.uint32
-    )
-    scales = (rows[..., :1] / 7).astype(np.float16)
+    positions = np.arange(start, start + len(ids), dtype=np.uint32)
+    lanes = np.arange(8, dtype=np.uint32).reshape(1, 2, 1, 4)
+    rows = (array.astype(np.uint32) * 2654435761 + positions * 40503)[None, None, :, None] ^ lanes
+    scales = (rows[..., :1] % 10_000 / 7).astype(np.float16)
     tensors = {
         "attn.k.weight": RawTensor("U32", rows.shape, rows),
         "attn.k.scales": RawTensor("F16", scales.shape, scales),
         "attn.k.biases": RawTensor("BF16", scales.shape, scales.view(np.uint16)),
         "attn.v.weight": RawTensor("F32", rows.shape, rows.astype(np.float32)),
     }
-    key = block_key(secret, parent, STATE_ID, BlockKind.TEXT, id_bytes(array))
-    return Block(key, parent, STATE_ID, BlockKind.TEXT, start, array, tensors, "reference", 64, 4)
+    key = block_key(secret, parent, state_id, BlockKind.TEXT, id_bytes(array))
+    return Block(key, parent, state_id, BlockKind.TEXT, start, array, tensors, "reference", 64, 4)
 
 
 def make_record(agent: AgentRow, ids: list[int], blocks: list[BlockUse], **changes: Any) -> TurnRecord:

@@ -44,7 +44,35 @@ def quarantine_and_replace(store: Store) -> None:
     store.replace_block("default", block)
 
 
-CHANGES = [two_blocks, new_namespace, delete, quarantine_and_replace]
+def add_second_turn(store: Store) -> None:
+    agent = store.agent("default", "alice")
+    assert agent is not None
+    if agent.turn == 1:
+        add_turn(store, agent, [3])
+
+
+def fork(store: Store) -> None:
+    """At a turn that ends inside a block."""
+    add_second_turn(store)
+    store.fork("default", "alice", "carol", at_turn=1)
+
+
+def rewind(store: Store) -> None:
+    add_second_turn(store)
+    store.rewind("default", "alice", 1)
+
+
+def prune_history(store: Store) -> None:
+    rewind(store)
+    store.prune_history("default", "alice")
+
+
+def prune(store: Store) -> None:
+    store.prune("default", older_than_s=-1)
+
+
+BRANCHES = [fork, rewind, prune_history]
+CHANGES = [two_blocks, new_namespace, delete, prune, quarantine_and_replace, *BRANCHES]
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +102,18 @@ def check(folder: Path, *, blocks_may_be_missing: bool = False) -> dict[str, lis
     store = Store.open(folder)
     agents = [agent for namespace in ("default", "another") for agent in store.agents(namespace)]
     keys = set()
+    records = set()
     for agent in agents:
-        assert [turn.number for turn in store.turns(agent.id)] == list(range(1, agent.turn + 1))
-        for number in range(1, agent.turn + 1):
+        turns = [turn.number for turn in store.turns(agent.id)]
+        assert turns == list(range(agent.turn + 1 - len(turns), agent.turn + 1))
+        for number in turns:
+            assert len(store.ids(agent.id, number)) == sum(use.used for use in store.timeline(agent.id, number))
             keys |= {use.key for use in store.timeline(agent.id, number)}
+            records.add(folder / "turns" / agent.id / f"{number:08d}.json")
         for use in store.timeline(agent.id):
             if not blocks_may_be_missing:
                 block, _ = store.read_block(agent.namespace, use.key)
-                assert block.tokens >= use.used
-    records = {folder / "turns" / agent.id / f"{n:08d}.json" for agent in agents for n in range(1, agent.turn + 1)}
+                assert block.tokens == use.used
     assert set(files_below(folder / "turns", "")) == records
     on_disk = {bytes.fromhex(path.stem) for path in files_below(folder / "blocks", "")}
     assert on_disk <= keys
@@ -102,6 +133,13 @@ def allowed(change: Change) -> list[dict[str, list[int]]]:
         return [before, before | {"carol": []}, before | {"carol": [1, 2]}]
     if change is delete:
         return [before, {"bob": [5, 6]}]
+    if change is prune:
+        return [before, {}]
+    if change is fork:
+        grown = before | {"alice": [0, 1, 2, 3]}
+        return [before, grown, grown | {"carol": [0, 1, 2]}]
+    if change in (rewind, prune_history):
+        return [before, before | {"alice": [0, 1, 2, 3]}]
     return [before]
 
 
@@ -121,7 +159,7 @@ def test_a_crash_at_any_operation(base: Path, tmp_path: Path, change: Change) ->
         store.close()
         seen.append(check(folder, blocks_may_be_missing=change is quarantine_and_replace))
         assert seen[-1] in allowed(change)
-    assert seen[0] == allowed(change)[0] or change is delete
+    assert seen[0] == allowed(change)[0] or change in (delete, prune)
 
 
 def attempt(change: Change, store: Store) -> AgentmemError | None:
@@ -192,18 +230,39 @@ def test_a_crash_in_setting_up_a_folder(tmp_path: Path) -> None:
         assert (folder / "format.json").exists()
 
 
-def test_a_crash_between_record_and_catalog(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("change", "blocks", "records"),
+    [
+        (two_blocks, 2, 1),
+        (lambda store: store.fork("default", "bob", "carol", at_turn=1), 1, 1),
+        (lambda store: store.rewind("default", "bob", 1), 1, 1),
+        (lambda store: store.prune_history("default", "bob"), 0, 1),
+        (delete, 0, 0),
+        (prune, 0, 0),
+    ],
+    ids=["commit", "fork", "rewind", "prune_history", "delete", "prune"],
+)
+def test_a_crash_before_the_catalog_is_told(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, blocks: int, records: int
+) -> None:
+    """All files of the change are written and none is removed. blocks, records: how many of them are new."""
     folder = tmp_path / "state"
     shutil.copytree(base, folder)
     store = Store.open(folder)
+    bob = store.agent("default", "bob")
+    assert bob is not None
+    add_turn(store, bob, [7])
+    before = files_below(folder / "blocks", ""), files_below(folder / "turns", "")
 
     def crash(*_: object) -> None:
         raise Crash
 
-    monkeypatch.setattr(store._catalog, "commit", crash)
+    monkeypatch.setattr(store._catalog, "write", crash)
     with pytest.raises(Crash):
-        two_blocks(store)
+        change(store)
     store.close()
-    assert len(files_below(folder / "turns", ".json")) == 3
-    assert check(folder) == allowed(two_blocks)[0]
-    assert len(files_below(folder / "turns", ".json")) == 2
+    after = files_below(folder / "blocks", ""), files_below(folder / "turns", "")
+    assert all(set(old) <= set(new) for old, new in zip(before, after, strict=True))
+    assert [len(new) - len(old) for old, new in zip(before, after, strict=True)] == [blocks, records]
+    assert check(folder) == {"alice": [0, 1, 2], "bob": [5, 6, 7]}
+    assert (files_below(folder / "blocks", ""), files_below(folder / "turns", "")) == before

@@ -36,11 +36,11 @@ def test_a_folder_in_use_is_refused_by_name(folder: Path) -> None:
 
 def test_a_newer_format_is_refused_and_not_touched(folder: Path) -> None:
     filled(folder)
-    (folder / "format.json").write_text('{"format": 2}')
+    (folder / "format.json").write_text('{"format": 3}')
     refused(folder, Reason.STORE_TOO_NEW)
-    (folder / "format.json").write_text('{"format": 1}')
+    (folder / "format.json").write_text('{"format": 2}')
     with sqlite3.connect(folder / "catalog.sqlite") as db:
-        db.execute("PRAGMA user_version=2")
+        db.execute("PRAGMA user_version=3")
     db.close()
     refused(folder, Reason.STORE_TOO_NEW)
     assert len(files_below(folder / "blocks", "")) == 1
@@ -173,9 +173,11 @@ def test_a_folder_that_cannot_be_written_is_refused(folder: Path) -> None:
     refused(folder, Reason.STORE_UNWRITABLE)
 
 
-def test_the_catalog_waits_for_the_drive(folder: Path) -> None:
+def test_the_catalog_waits_for_the_drive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
     store = Store.open(folder)
     wanted = {"journal_mode": "wal", "synchronous": 2, "fullfsync": 1, "checkpoint_fullfsync": 1, "foreign_keys": 1}
+    wanted |= {"secure_delete": 1, "temp_store": 2}
     for pragma, value in wanted.items():
-        assert store._catalog._read(lambda db, name=pragma: db.execute(f"PRAGMA {name}").fetchone()[0]) == value
+        assert store._catalog.read(lambda db, name=pragma: db.execute(f"PRAGMA {name}").fetchone()[0]) == value
     store.close()

@@ -9,7 +9,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from agentmem.engine.request import AgentView
-from agentmem.engine.views import Diff, DiskUsage, Evicted, NamespaceView, Prefetched, Pruned, VerifyReport
+from agentmem.engine.views import Diff, Evicted, NamespaceView, Prefetched, Pruned, VerifyReport
+from agentmem.store.rows import DiskUsage
 from agentmem.types import AgentRef, Residency, Share
 from agentmem.v1 import (
     admin_pb2,

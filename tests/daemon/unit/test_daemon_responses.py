@@ -7,16 +7,14 @@ from agentmem_daemon import responses
 
 from agentmem.engine.request import AgentView, BlockView, Delta, Finished, ReusePlan, Started
 from agentmem.engine.views import (
-    AgentDiskUsage,
-    DiskUsage,
     LayerInfo,
     ModelInfo,
-    NamespaceDiskUsage,
     Problem,
     Pruned,
     TurnView,
     VerifyReport,
 )
+from agentmem.store.rows import AgentUsage, DiskUsage, NamespaceUsage
 from agentmem.types import (
     AgentRef,
     BlockKind,
@@ -141,8 +139,8 @@ def test_an_agent_that_never_expires_has_no_expire_time() -> None:
 
 
 def test_disk_usage_with_its_sums() -> None:
-    agents = (AgentDiskUsage("bob", 10, 500, 3), AgentDiskUsage("eve", 20, 500, 4))
-    sent = responses.disk_usage(DiskUsage((NamespaceDiskUsage("team", agents, 500),), 100, 20, 3))
+    agents = (AgentUsage("bob", 10, 500, 3), AgentUsage("eve", 20, 500, 4))
+    sent = responses.disk_usage(DiskUsage((NamespaceUsage("team", agents, 500),), 100, 20, 3))
     assert (sent.orphaned_bytes, sent.quarantined_bytes, sent.catalog_bytes, sent.total_bytes) == (100, 20, 3, 660)
     (team,) = sent.namespaces
     assert (team.namespace, team.shared_bytes, team.total_bytes) == ("team", 500, 537)

@@ -7,11 +7,12 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from agentmem.errors import AgentmemError, Reason
+from agentmem.store.catalog.migrate import from_1
+from agentmem.store.folder import StateFolder
 
-VERSION = 1
+VERSION = 2
 FOREVER = (1 << 63) - 1
 """`until` of a timeline entry that the agent's last turn still has."""
 
@@ -35,6 +36,9 @@ CREATE TABLE agents (
   tokens INTEGER NOT NULL,
   state_id TEXT NOT NULL,
   exactness TEXT NOT NULL,
+  share TEXT NOT NULL DEFAULT 'namespace',
+  pinned INTEGER NOT NULL DEFAULT 0,
+  expires REAL,
   UNIQUE (namespace, name)
 ) WITHOUT ROWID;
 CREATE TABLE turns (
@@ -48,8 +52,10 @@ CREATE TABLE turns (
 CREATE TABLE blocks (
   key BLOB PRIMARY KEY,
   bytes INTEGER NOT NULL,
-  tokens INTEGER NOT NULL
+  tokens INTEGER NOT NULL,
+  parent BLOB NOT NULL DEFAULT x''
 ) WITHOUT ROWID;
+CREATE INDEX blocks_parent ON blocks (parent);
 CREATE TABLE timeline (
   agent TEXT NOT NULL REFERENCES agents(id) ON DELETE CASCADE,
   since INTEGER NOT NULL,
@@ -73,6 +79,11 @@ CREATE TABLE requests (
 ) WITHOUT ROWID;
 CREATE INDEX requests_created ON requests (created);
 """
+# Nothing of SQLite's goes to a temporary folder: it might hold agents' names.
+PRAGMAS = (
+    "journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "checkpoint_fullfsync=ON", "secure_delete=ON",
+    "temp_store=MEMORY",
+)  # fmt: skip
 _NAMES = set(re.findall(r"CREATE (?:TABLE|INDEX) (\w+)", _TABLES))
 
 _UNWRITABLE = {
@@ -83,27 +94,27 @@ _UNREADABLE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORM
 _UNREADABLE_IO = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ}
 
 
-def open_database(path: Path, must_exist: bool) -> sqlite3.Connection:
-    """The catalog, made if need be. The connection belongs to the calling thread.
+def open_database(folder: StateFolder, must_exist: bool) -> sqlite3.Connection:
+    """The folder's catalog, made or migrated if need be. The connection belongs to the calling thread.
 
     must_exist: an empty catalog is a lost one. Raises AgentmemError: STORE_TOO_NEW, STORE_UNREADABLE, STORE_UNWRITABLE.
     """
     with sqlite_errors():
         try:
             # SQLite gives its side files the rights of the main file, but would make that one 0644.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            os.close(os.open(folder.catalog, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
             raise AgentmemError(Reason.STORE_UNWRITABLE, f"The catalog cannot be opened: {error.strerror}.") from error
-        db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+        db = sqlite3.connect(folder.catalog, isolation_level=None, timeout=5.0)
         try:
-            _prepare(db, must_exist)
+            _prepare(db, folder, must_exist)
         except BaseException:
             db.close()
             raise
         return db
 
 
-def _prepare(db: sqlite3.Connection, must_exist: bool) -> None:
+def _prepare(db: sqlite3.Connection, folder: StateFolder, must_exist: bool) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise AgentmemError(
@@ -112,27 +123,31 @@ def _prepare(db: sqlite3.Connection, must_exist: bool) -> None:
         )
     if version == 0 and must_exist:
         raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog is missing or empty, but turn records are there.")
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "checkpoint_fullfsync=ON"):
+    for pragma in PRAGMAS:
         db.execute(f"PRAGMA {pragma}")
     if version == 0:
         with transaction(db):
             for statement in _TABLES.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={VERSION}")
-    elif not _NAMES.issubset(name for (name,) in db.execute("SELECT name FROM sqlite_schema")):
-        raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog lacks tables.")
     elif (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
         raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog is damaged.", verdict=verdict)
+    if version == 1:
+        with transaction(db):
+            from_1(db, folder)
+            db.execute(f"PRAGMA user_version={VERSION}")
+    if not _NAMES.issubset(name for (name,) in db.execute("SELECT name FROM sqlite_schema")):
+        raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog lacks tables.")
     db.execute("PRAGMA foreign_keys=ON")
 
 
 @contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of the work inside, durably, or nothing of it."""
+def transaction(db: sqlite3.Connection, keep: bool = True) -> Iterator[None]:
+    """All of the work inside, durably, or nothing of it; nothing unless it is to be kept."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
-        db.execute("COMMIT")
+        db.execute("COMMIT" if keep else "ROLLBACK")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")

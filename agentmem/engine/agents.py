@@ -1,0 +1,246 @@
+"""What can be done with agents besides feeding them: look at them, branch them, keep them, let go of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from agentmem.engine.executor import Call
+from agentmem.engine.request import AgentView, BlockView
+from agentmem.engine.run import Context, turn_mismatch
+from agentmem.engine.scheduler import Scheduler
+from agentmem.engine.views import Diff, Evicted, Prefetched, TurnView
+from agentmem.errors import AgentmemError, Reason
+from agentmem.memory.agent import TurnDraft
+from agentmem.memory.memory import Memory, unreadable
+from agentmem.store.blockfile import BlockUnreadable
+from agentmem.store.records import RecordUnreadable
+from agentmem.store.rows import UNCHANGED, AgentRow
+from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Residency, Share, TurnKind
+
+T = TypeVar("T")
+
+
+class AgentOperations:
+    """Methods block and may be called from any thread; what changes an agent waits behind the requests it has."""
+
+    def __init__(self, context: Context, scheduler: Scheduler) -> None:
+        self._context, self._scheduler = context, scheduler
+
+    # Look
+
+    def get_agent(self, ref: AgentRef) -> AgentView:
+        """The agent with its blocks."""
+        store = self._context.store
+        row = self._row(ref)
+        uses = store.timeline(row.id)
+        sizes = store.block_bytes([u.key for u in uses])
+        blocks = tuple(
+            BlockView(u.key.hex(), BlockKind.TEXT.value, i * BLOCK_TOKENS, u.used, sizes.get(u.key, 0))
+            for i, u in enumerate(uses)
+        )
+        return replace(self._view(row), blocks=blocks)
+
+    def list_agents(self, namespace: str, after: str = "", limit: int = 100, hot_only: bool = False) -> list[AgentView]:
+        """Up to `limit` agents whose names come behind `after`, by name."""
+        store, hot = self._context.store, self._context.memory.hot_bytes
+        if not hot_only:
+            return [self._view(row) for row in store.agents(namespace, after, limit)]
+        names = sorted(r.name for r in list(hot) if r.namespace == namespace and r.name.encode() > after.encode())
+        rows = (store.agent(namespace, name) for name in names[:limit])
+        return [self._view(row) for row in rows if row is not None]
+
+    def list_turns(self, ref: AgentRef, after: int = 0, limit: int = 100) -> list[TurnView]:
+        """Up to `limit` turns behind number `after`, oldest first."""
+        with readable():
+            records = self._context.store.turns(self._row(ref).id, after, limit)
+        return [
+            TurnView(
+                r.number, r.kind, r.start, r.end, r.created, r.finish_reason, r.exactness, r.request_id, r.messages
+            )
+            for r in records
+        ]
+
+    def diff_agents(self, a: AgentRef, b: AgentRef) -> Diff:
+        """Where two timelines part."""
+        store = self._context.store
+        rows = [self._row(ref) for ref in (a, b)]
+        with readable():
+            first, second = (store.ids(row.id, row.turn) for row in rows)
+            n = min(len(first), len(second))
+            differ = np.nonzero(first[:n] != second[:n])[0]
+            position = int(differ[0]) if len(differ) else n
+            turns = [store.turn_at(row.id, position) if position < row.tokens else 0 for row in rows]
+        return Diff(position, turns[0], turns[1], len(first), len(second))
+
+    # Make, branch, forget
+
+    def create_agent(
+        self,
+        ref: AgentRef,
+        request_id: str = "",
+        *,
+        share: Share | None = None,
+        ttl_s: float | None = None,
+        pinned: bool = False,
+    ) -> AgentView:
+        """A new, empty agent. ttl_s: seconds until it expires; None: never."""
+        row = self._context.store.create_agent(ref.namespace, ref.name, request_id)
+        if share is not None or ttl_s or pinned:
+            return self.update_agent(ref, pinned=pinned, ttl_s=ttl_s, share=share)
+        return self._view(row)
+
+    def fork_agent(
+        self,
+        ref: AgentRef,
+        new_name: str,
+        at_turn: int | None = None,
+        request_id: str = "",
+        expect_turn: int | None = None,
+    ) -> tuple[AgentView, int]:
+        """A new agent that begins where a turn of this one ended, and the tokens that it must compute again."""
+        store = self._context.store
+
+        def fork() -> AgentRow:
+            with readable():
+                return store.fork(ref.namespace, ref.name, new_name, at_turn, request_id, expect_turn)
+
+        return self._branched(self._in_order(ref, fork))
+
+    def rewind_agent(
+        self, ref: AgentRef, to_turn: int, request_id: str = "", expect_turn: int | None = None
+    ) -> tuple[AgentView, int]:
+        """Sets the agent back to the end of a turn; 0 empties it. Also the tokens that it must compute again."""
+        store, memory = self._context.store, self._context.memory
+
+        def rewind() -> AgentRow:
+            with readable():
+                row = store.rewind(ref.namespace, ref.name, to_turn, request_id, expect_turn)
+                memory.reload(ref)
+                return row
+
+        return self._branched(self._in_order(ref, rewind))
+
+    def _branched(self, row: AgentRow) -> tuple[AgentView, int]:
+        return self._view(row), 0 if self._matches(row) else row.tokens
+
+    def delete_agent(
+        self, ref: AgentRef, request_id: str = "", expect_turn: int | None = None, dry_run: bool = False
+    ) -> int:
+        """Forgets the agent. Returns the bytes freed on disk."""
+        store = self._context.store
+
+        def delete() -> int:
+            row = store.agent(ref.namespace, ref.name)
+            repeated = bool(request_id) and store.find_request(ref.namespace, request_id) is not None
+            if not repeated and row is not None and expect_turn is not None and row.turn != expect_turn:
+                raise turn_mismatch(expect_turn, row.turn)
+            if not dry_run:
+                self._context.memory.forget(ref)
+            return store.delete_agent(ref.namespace, ref.name, request_id, dry_run)
+
+        return self._in_order(ref, delete)
+
+    # Keep, let go
+
+    def update_agent(
+        self, ref: AgentRef, *, pinned: bool | None = None, ttl_s: float | None = None, share: Share | None = None
+    ) -> AgentView:
+        """What is None stays. ttl_s: seconds from now until the agent expires; 0: never."""
+        expires = UNCHANGED if ttl_s is None else time.time() + ttl_s if ttl_s else None
+        store, memory = self._context.store, self._context.memory
+
+        def update() -> AgentRow:
+            row = store.set_agent(ref.namespace, ref.name, pinned=pinned, expires=expires, share=share)
+            memory.settings_changed(ref, row)
+            return row
+
+        return self._view(self._in_order(ref, update))
+
+    def evict_agent(self, ref: AgentRef, to: Residency = Residency.WARM, dry_run: bool = False) -> Evicted:
+        """Frees the agent's RAM, and to COLD also the disk blocks that it alone uses; its record stays."""
+        store, memory = self._context.store, self._context.memory
+
+        def evict() -> Evicted:
+            agent = memory.find(ref)
+            if agent is None:
+                raise memory.not_found(ref)
+            ram = memory.exclusive_bytes(agent) if dry_run else memory.evict(agent)
+            disk = store.drop_blocks(agent.id, dry_run=dry_run) if to is Residency.COLD else 0
+            return Evicted(ram, disk)
+
+        return self._in_order(ref, evict)
+
+    def prefetch_agent(self, ref: AgentRef) -> Prefetched:
+        """Brings the agent's state into RAM before it is needed."""
+        memory = self._context.memory
+
+        def prefetch() -> Iterator[None]:
+            agent = memory.find(ref)
+            if agent is None:
+                raise memory.not_found(ref)
+            memory.require_match(agent, rebuild=False)
+            memory.make_room(agent, agent.tokens)
+            yield from memory.restore(agent, draft)
+
+        draft = TurnDraft(TurnKind.APPEND, request_id="")
+        self._in_order(ref, prefetch)
+        u = draft.usage
+        return Prefetched(u.reused_hot_tokens, u.reused_warm_tokens, u.recomputed_tokens, u.bytes_read)
+
+    def _in_order(self, ref: AgentRef, work: Callable[[], T]) -> T:
+        """Runs on the executor thread, behind the agent's requests."""
+        call = Call(ref, work)
+        self._scheduler.add(call)
+        return call.future.result()
+
+    def _row(self, ref: AgentRef) -> AgentRow:
+        row = self._context.store.agent(ref.namespace, ref.name)
+        if row is None:
+            raise Memory.not_found(ref)
+        return row
+
+    def _matches(self, row: AgentRow) -> bool:
+        return row.tokens == 0 or row.state_id == self._context.model.state_id
+
+    def _view(self, row: AgentRow) -> AgentView:
+        ref = AgentRef(row.namespace, row.name)
+        ram = self._context.memory.hot_bytes.get(ref, 0)
+        matches = self._matches(row)
+        return AgentView(
+            ref=ref,
+            id=row.id,
+            turn=row.turn,
+            tokens=row.tokens,
+            residency=Residency.HOT if ram else Residency.WARM if matches else Residency.COLD,
+            model_matches=matches,
+            state_id=row.state_id,
+            created=row.created,
+            last_used=row.last_used,
+            disk_bytes=self._context.store.disk_bytes(row.id),
+            ram_bytes=ram,
+            exactness=row.exactness,
+            pinned=row.pinned,
+            expires=row.expires,
+            share=row.share,
+        )
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Turns what cannot be read of the store into DATA_LOSS."""
+    try:
+        yield
+    except RecordUnreadable as error:
+        raise unreadable(error) from error
+    except BlockUnreadable as error:
+        raise AgentmemError(
+            Reason.BLOCK_UNRECOVERABLE,
+            f"a block at the end of that turn is {error.reason.lower()}: prefetch the agent, which computes it again, "
+            "and repeat",
+        ) from error

@@ -1,0 +1,66 @@
+"""What concerns all agents: what can go, what memory takes on disk, and the namespaces."""
+
+from __future__ import annotations
+
+from agentmem.engine.agents import AgentOperations, readable
+from agentmem.engine.views import NamespaceView, Pruned
+from agentmem.store.rows import DiskUsage
+from agentmem.types import AgentRef
+
+
+class Maintenance(AgentOperations):
+    """Methods block and may be called from any thread."""
+
+    def prune(
+        self,
+        namespace: str,
+        *,
+        agent: str | None = None,
+        older_than_s: float | None = None,
+        expired: bool = False,
+        dry_run: bool = False,
+    ) -> list[Pruned]:
+        """Drops an agent's history, or agents by age or expiry, or, asked for neither, files that nobody uses.
+
+        Pinned agents keep everything. Dry and real runs return the same list.
+        """
+        if agent is not None:
+            return self._prune_history(AgentRef(namespace, agent), dry_run)
+        if older_than_s is not None or expired:
+            return self._prune_agents(namespace, older_than_s, expired, dry_run)
+        freed = self._context.store.prune_orphans(dry_run=dry_run)
+        return [Pruned("ORPHAN", None, 0, freed)] if freed else []
+
+    def _prune_history(self, ref: AgentRef, dry_run: bool) -> list[Pruned]:
+        store, memory = self._context.store, self._context.memory
+
+        def prune() -> list[Pruned]:
+            with readable():
+                gone = store.prune_history(ref.namespace, ref.name, dry_run=dry_run)
+                if gone and not dry_run:
+                    memory.reload(ref)
+            return [Pruned(one.kind.value, one.agent, one.turn, one.freed_bytes) for one in gone]
+
+        return self._in_order(ref, prune)
+
+    def _prune_agents(self, namespace: str, older_than_s: float | None, expired: bool, dry_run: bool) -> list[Pruned]:
+        store, memory = self._context.store, self._context.memory
+
+        def prune() -> list[Pruned]:
+            gone = store.prune(namespace, older_than_s=older_than_s, expired=expired, dry_run=dry_run)
+            if not dry_run:
+                for one in gone:
+                    memory.forget(one.agent)
+            return [Pruned(one.kind.value, one.agent, one.turn, one.freed_bytes) for one in gone]
+
+        return self._in_order(AgentRef(namespace, ""), prune)  # nothing else runs meanwhile
+
+    def disk_usage(self) -> DiskUsage:
+        return self._context.store.disk_usage()
+
+    def create_namespace(self, name: str, request_id: str = "") -> None:
+        """Makes a namespace with a secret of its own, if it is not there: a repeat changes nothing."""
+        self._context.store.namespace(name)
+
+    def list_namespaces(self) -> list[NamespaceView]:
+        return [NamespaceView(*row) for row in self._context.store.namespaces()]

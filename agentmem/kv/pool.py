@@ -1,0 +1,105 @@
+"""The block pool: which blocks are in RAM, and in whose hands. Equal blocks are held once.
+
+The keys of blocks chain, so a key names a whole prefix: the pool is a radix tree whose edges need not be stored.
+Its nodes are spans; one is cut where two timelines part. A block in an agent's private tail is known too, and
+becomes part of a span as soon as somebody else wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agentmem.kv.span import Span
+from agentmem.kv.state import AgentState
+from agentmem.types import BLOCK_TOKENS
+
+
+class BlockPool:
+    """Owned by the executor thread; `nbytes` and `count` may be read from others."""
+
+    def __init__(self) -> None:
+        self._spans: dict[bytes, Span] = {}
+        self._tails: dict[bytes, AgentState] = {}
+        self._states: dict[AgentState, tuple[bytes, ...]] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """All bytes of state in RAM, shared spans counted once."""
+        states = list(self._states)
+        spans = {id(span): span for state in states for span in list(state.spans)}
+        return sum(span.nbytes for span in spans.values()) + sum(state.tail_bytes for state in states)
+
+    def count(self, keys: Sequence[bytes]) -> int:
+        """How many leading blocks of a timeline are in RAM."""
+        return next((i for i, key in enumerate(keys) if not self._knows(key)), len(keys))
+
+    def _knows(self, key: bytes) -> bool:
+        return key in self._spans or key in self._tails
+
+    def find(self, keys: Sequence[bytes]) -> list[Span]:
+        """The longest leading run of full blocks that is in RAM, as spans that cover it exactly."""
+        found: list[Span] = []
+        at = 0
+        while at < len(keys):
+            if keys[at] in self._tails:
+                self._freeze(self._tails[keys[at]])
+            span = self._spans.get(keys[at])
+            if span is None:
+                break
+            if span.keys[0] != keys[at]:  # the agent's own timeline ends inside; the run begins behind
+                span = self._cut(span, span.keys.index(keys[at]))[1]
+            same = sum(1 for a, b in zip(span.keys, keys[at:], strict=False) if a == b)
+            if same < span.segments:
+                span = self._cut(span, same)[0]
+            found.append(span)
+            at += same
+        return found
+
+    def note(self, state: AgentState, keys: Sequence[bytes]) -> None:
+        """Says which full blocks a state holds, after it grew or was trimmed. keys: from its first position on."""
+        self.release(state)
+        at = 0
+        for span in state.spans:
+            span.keys = tuple(keys[at : at + span.segments])
+            for key in span.keys:
+                self._spans.setdefault(key, span)
+            at += span.segments
+        for key in keys[at:]:
+            self._tails.setdefault(key, state)
+        self._states[state] = tuple(keys)
+
+    def release(self, state: AgentState) -> None:
+        """Forgets what only this state holds."""
+        keys = self._states.pop(state, ())
+        for key in keys:
+            if self._tails.get(key) is state:
+                del self._tails[key]
+            span = self._spans.get(key)
+            if span is not None and not any(other in self._states for other in span.holders):
+                del self._spans[key]
+
+    def exclusive_bytes(self, state: AgentState) -> int:
+        """What letting go of a state would free."""
+        alone = (s for s in state.spans if not any(o is not state and o in self._states for o in s.holders))
+        return state.tail_bytes + sum(span.nbytes for span in alone)
+
+    def _freeze(self, state: AgentState) -> None:
+        keys, start = self._states[state], state.tail_start // BLOCK_TOKENS
+        span = state.freeze(len(keys) - start)  # what a running turn added is not known yet, and stays
+        assert span is not None
+        span.keys = keys[start : start + span.segments]
+        for key in span.keys:
+            if self._tails.get(key) is state:
+                del self._tails[key]
+            self._spans.setdefault(key, span)
+
+    def _cut(self, span: Span, segments: int) -> tuple[Span, Span]:
+        parts = span.cut(segments)
+        for holder in list(span.holders):
+            assert isinstance(holder, AgentState)
+            holder.replace(span, parts)
+        for part in parts:
+            for key in part.keys:
+                if self._spans.get(key) is span:
+                    self._spans[key] = part
+        return parts

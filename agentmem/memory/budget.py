@@ -1,0 +1,51 @@
+"""The RAM budget: what the state of all agents may take, active requests included. Enforced before work starts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.kv.layout import AttentionLayout
+from agentmem.kv.pool import BlockPool
+from agentmem.kv.state import TAIL_SEGMENTS
+from agentmem.memory.agent import Agent
+from agentmem.types import BLOCK_TOKENS
+
+log = logging.getLogger(__name__)
+
+
+class RamBudget:
+    """limit: bytes."""
+
+    def __init__(self, limit: int, pool: BlockPool, layout: AttentionLayout) -> None:
+        self.limit, self._pool, self._layout = limit, pool, layout
+
+    def make_room(self, agent: Agent, positions: int, others: Iterable[Agent], evict: Callable[[Agent], int]) -> None:
+        """Sees to it that `positions` of this agent fit. others: those that may go, least recently used first.
+
+        Raises RAM_BUDGET_EXCEEDED with what would fit.
+        """
+        need = self._most_bytes(positions) - (agent.state.nbytes if agent.state is not None else 0)
+        for other in others:
+            if self._pool.nbytes + need <= self.limit:
+                return
+            if other is not agent and not other.pinned and other.state is not None:
+                freed = evict(other)
+                log.info("agent %r left RAM (%d bytes) to make room", other.ref.name, freed)
+        free = max(0, self.limit - self._pool.nbytes)
+        if need > free:
+            raise AgentmemError(
+                Reason.RAM_BUDGET_EXCEEDED,
+                f"{positions} tokens of this agent take up to {need} bytes more, and {free} of the RAM budget of "
+                f"{self.limit} are free: ask for fewer tokens, unpin agents, or serve with a larger --ram-budget",
+                needed_bytes=need,
+                free_bytes=free,
+                budget_bytes=self.limit,
+                fitting_tokens=max(0, free // self._layout.bytes_per_token - TAIL_SEGMENTS * BLOCK_TOKENS),
+            )
+
+    def _most_bytes(self, positions: int) -> int:
+        """Bytes that this many positions take at the most: whole segments, and a tail that has just doubled."""
+        segments = -(-positions // BLOCK_TOKENS)
+        return (segments + min(segments, TAIL_SEGMENTS)) * BLOCK_TOKENS * self._layout.bytes_per_token

@@ -1,0 +1,69 @@
+"""Blocks in the catalog. A block's reference count is the number of timeline rows that name it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+
+from agentmem.store.rows import BlockRow, Child
+from agentmem.types import Share
+
+
+def known(db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, BlockRow]:
+    """Those of the keys that are known."""
+    query = "SELECT bytes, tokens, parent FROM blocks WHERE key=?"
+    found = ((key, db.execute(query, (key,)).fetchone()) for key in keys)
+    return {key: BlockRow(*row) for key, row in found if row}
+
+
+def keys(db: sqlite3.Connection) -> set[bytes]:
+    return {key for (key,) in db.execute("SELECT key FROM blocks")}
+
+
+def put(db: sqlite3.Connection, rows: Mapping[bytes, BlockRow]) -> None:
+    """Enters blocks, or their new sizes."""
+    db.executemany(
+        "INSERT INTO blocks (key, bytes, tokens, parent) VALUES (?,?,?,?)"
+        " ON CONFLICT (key) DO UPDATE SET bytes=excluded.bytes",
+        [(key, row.size, row.tokens, row.parent) for key, row in rows.items()],
+    )
+
+
+def resize(db: sqlite3.Connection, key: bytes, size: int) -> None:
+    db.execute("UPDATE blocks SET bytes=? WHERE key=?", (size, key))
+
+
+def drop_unused(db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
+    """Drops those of the blocks that no timeline uses any more; their file sizes by key."""
+    dropped = {}
+    for key in keys:
+        query = "DELETE FROM blocks WHERE key=?1 AND NOT EXISTS (SELECT 1 FROM timeline WHERE key=?1) RETURNING bytes"
+        if row := db.execute(query, (key,)).fetchone():
+            dropped[key] = row[0]
+    return dropped
+
+
+def shared(db: sqlite3.Connection, key: bytes) -> bool:
+    """Whether some agent shares the block with its namespace."""
+    query = "SELECT 1 FROM timeline t JOIN agents a ON a.id=t.agent WHERE t.key=? AND a.share=? LIMIT 1"
+    return db.execute(query, (key, Share.NAMESPACE.value)).fetchone() is not None
+
+
+def only_of(db: sqlite3.Connection, agent_id: str) -> dict[bytes, int]:
+    """The blocks with a file that this agent alone uses; file sizes by key."""
+    query = """SELECT key, bytes FROM blocks WHERE bytes>0
+        AND key IN (SELECT key FROM timeline WHERE agent=?1)
+        AND key NOT IN (SELECT key FROM timeline WHERE agent<>?1)"""
+    return dict(db.execute(query, (agent_id,)))
+
+
+def empty(db: sqlite3.Connection, keys: Iterable[bytes]) -> None:
+    """Notes that these blocks have no files any more, and are to be computed again."""
+    db.executemany("UPDATE blocks SET bytes=0 WHERE key=?", [(key,) for key in keys])
+
+
+def children(db: sqlite3.Connection, parent: bytes, limit: int) -> list[Child]:
+    """Blocks that follow `parent` and that some agent shares with its namespace, newest use first."""
+    query = """SELECT b.key, b.tokens FROM blocks b JOIN timeline t ON t.key=b.key JOIN agents a ON a.id=t.agent
+        WHERE b.parent=? AND a.share=? GROUP BY b.key ORDER BY max(a.last_used) DESC, b.key LIMIT ?"""
+    return [Child(*row) for row in db.execute(query, (parent, Share.NAMESPACE.value, limit))]

@@ -1,0 +1,23 @@
+"""Namespaces in the catalog."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+
+def folders(db: sqlite3.Connection) -> dict[str, str]:
+    """Folder by name."""
+    return dict(db.execute("SELECT name, folder FROM namespaces"))
+
+
+def add(db: sqlite3.Connection, name: str, folder: str) -> None:
+    db.execute("INSERT INTO namespaces VALUES (?, ?, ?)", (name, folder, time.time()))
+
+
+def listed(db: sqlite3.Connection) -> list[tuple[str, float, int]]:
+    """Name, creation time and number of agents of each, by name."""
+    return db.execute(
+        """SELECT n.name, n.created, count(a.id) FROM namespaces n LEFT JOIN agents a ON a.namespace=n.name
+        GROUP BY n.name ORDER BY n.name"""
+    ).fetchall()

@@ -1,0 +1,93 @@
+"""Turns and timelines in the catalog."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+from agentmem.store.catalog import blocks, requests
+from agentmem.store.catalog.scalar import number
+from agentmem.store.catalog.schema import FOREVER
+from agentmem.store.records import BlockUse
+from agentmem.store.rows import NewTurn, RequestRow, TurnRow
+from agentmem.types import TurnKind
+
+
+def add(db: sqlite3.Connection, new: NewTurn, superseded: dict[bytes, bytes]) -> list[bytes]:
+    """Makes a turn the agent's last one. superseded: longer block by the key it replaces.
+
+    Only this agent's turns move to the longer block: what another agent adds must not outlive that agent in blocks
+    of this one. Returns the superseded keys that nobody else uses either.
+    A REBUILD turn is a request's preparation, so that it does not use the request id up.
+    """
+    record = new.record
+    agent = record.agent_id
+    db.execute(
+        "UPDATE agents SET turn=?, tokens=?, state_id=?, exactness=?, last_used=? WHERE id=?",
+        (record.number, record.end, record.state_id, record.exactness.value, time.time(), agent),
+    )
+    db.execute("INSERT INTO turns VALUES (?,?,?,?,?)", (agent, record.number, record.end, new.record_bytes, new.digest))
+    blocks.put(db, new.blocks)
+    db.execute(
+        "UPDATE timeline SET until=? WHERE agent=? AND until=? AND place>=?",
+        (record.number, agent, FOREVER, record.base_blocks),
+    )
+    db.executemany(
+        "INSERT INTO timeline VALUES (?,?,?,?,?,?)",
+        [
+            (agent, record.number, FOREVER, place, use.key, use.used)
+            for place, use in enumerate(record.blocks, record.base_blocks)
+        ],
+    )
+    db.executemany(
+        "UPDATE timeline SET key=? WHERE agent=? AND key=?",
+        [(new_key, agent, old_key) for old_key, new_key in superseded.items()],
+    )
+    if record.kind is not TurnKind.REBUILD:
+        made = RequestRow(record.kind.value, record.agent_name, record.number)
+        requests.remember(db, record.namespace, record.request_id, made)
+    return list(blocks.drop_unused(db, superseded))
+
+
+def rows(db: sqlite3.Connection, agent_id: str, first: int, last: int) -> dict[int, TurnRow]:
+    """The turns first..last that are listed, by number."""
+    query = """SELECT t.number, t.tokens, t.record_bytes, t.digest, coalesce(p.digest, x'')
+        FROM turns t LEFT JOIN turns p ON p.agent=t.agent AND p.number=t.number-1
+        WHERE t.agent=? AND t.number BETWEEN ? AND ?"""
+    return {row[0]: TurnRow(*row[1:]) for row in db.execute(query, (agent_id, first, last))}
+
+
+def first(db: sqlite3.Connection, agent_id: str) -> int:
+    """The number of the oldest turn that is listed; 1 if there is none."""
+    return number(db, "SELECT coalesce(min(number), 1) FROM turns WHERE agent=?", agent_id)
+
+
+def listed(db: sqlite3.Connection) -> dict[str, range]:
+    """The numbers of the turns that are listed, by agent id."""
+    query = "SELECT id, (SELECT coalesce(min(number), 1) FROM turns WHERE agent=id), turn FROM agents"
+    return {agent: range(first, last + 1) for agent, first, last in db.execute(query)}
+
+
+def timeline(db: sqlite3.Connection, agent_id: str, number: int) -> list[BlockUse]:
+    query = "SELECT key, used FROM timeline WHERE agent=? AND since<=? AND until>? ORDER BY place"
+    return [BlockUse(*row) for row in db.execute(query, (agent_id, number, number))]
+
+
+def drop_before(db: sqlite3.Connection, agent_id: str, last: int) -> tuple[dict[int, int], list[bytes]]:
+    """Drops an agent's turns before `last`: the bytes that each frees, by number, and the keys of unused blocks.
+
+    A block is freed by the last turn that used it.
+    """
+    freed = dict(
+        db.execute(
+            "SELECT number, record_bytes FROM turns WHERE agent=? AND number<? ORDER BY number", (agent_id, last)
+        )
+    )
+    query = "SELECT key, max(until)-1 FROM timeline WHERE agent=? AND until<=? GROUP BY key"
+    users = dict(db.execute(query, (agent_id, last)).fetchall())
+    db.execute("DELETE FROM turns WHERE agent=? AND number<?", (agent_id, last))
+    db.execute("DELETE FROM timeline WHERE agent=? AND until<=?", (agent_id, last))
+    unused = blocks.drop_unused(db, users)
+    for key, size in unused.items():
+        freed[users[key]] += size
+    return freed, list(unused)

@@ -1,0 +1,75 @@
+"""Adding a turn: block files first, then its record, then one catalog transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import TypeVar
+
+from agentmem.store import records
+from agentmem.store.blockfile import Block
+from agentmem.store.blocks import BlockFiles
+from agentmem.store.catalog import blocks as block_rows
+from agentmem.store.catalog import turns
+from agentmem.store.catalog.thread import Catalog
+from agentmem.store.keys import catalog_parent
+from agentmem.store.namespaces import Namespaces
+from agentmem.store.records import TurnRecord
+from agentmem.store.rows import BlockRow, NewTurn
+from agentmem.store.turnfiles import TurnFiles
+from agentmem.types import TurnKind
+
+_T = TypeVar("_T")
+
+
+class TurnWriter:
+    """The caller sees to it that nobody else changes the store meanwhile."""
+
+    def __init__(self, catalog: Catalog, blocks: BlockFiles, turns: TurnFiles, namespaces: Namespaces) -> None:
+        self._catalog = catalog
+        self._blocks = blocks
+        self._turns = turns
+        self._namespaces = namespaces
+
+    def add(
+        self, record: TurnRecord, blocks: list[Block], enter: Callable[[sqlite3.Connection, NewTurn], _T]
+    ) -> tuple[_T, int]:
+        """What the transaction `enter` returns, and the bytes written. blocks: those that may not be there yet.
+
+        Raises OSError if the files cannot be written; then nothing has changed.
+        """
+        new, data = self.encode(record)
+        rows, written = self._write(record, data, blocks)
+        # From here on nothing is cleaned up on failure: a COMMIT that reports an error may still have happened.
+        return self._catalog.write(enter, NewTurn(record, new.record_bytes, new.digest, rows)), written
+
+    def encode(self, record: TurnRecord) -> tuple[NewTurn, bytes]:
+        """A turn that needs no new blocks, and the record's file."""
+        before = self._catalog.read(turns.rows, record.agent_id, record.number - 1, record.number - 1)
+        begins = record.kind is TurnKind.FORK or not before
+        previous = b"" if begins else before[record.number - 1].digest
+        data, digest = records.encode(record, previous, self._secret(record))
+        return NewTurn(record, len(data), digest, {}), data
+
+    def _write(self, record: TurnRecord, data: bytes, blocks: list[Block]) -> tuple[dict[bytes, BlockRow], int]:
+        """The catalog rows of the blocks, and the bytes written. Removes what it wrote if it cannot write all."""
+        secret = self._secret(record)
+        known = self._catalog.read(block_rows.known, [block.key for block in blocks])
+        rows: dict[bytes, BlockRow] = {}
+        written = 0
+        try:
+            for block in blocks:
+                size = known[block.key].size if block.key in known else None
+                size, new = self._blocks.keep_or_write(block, size, secret)
+                rows[block.key] = BlockRow(size, block.tokens, catalog_parent(secret, block.parent, block.state_id))
+                written += new
+            return rows, written + self._turns.write(record.agent_id, record.number, data)
+        except OSError:
+            self._turns.remove_quietly(record.agent_id, record.number)
+            for block in blocks:
+                if block.key not in known:
+                    self._blocks.remove_quietly(block.key)
+            raise
+
+    def _secret(self, record: TurnRecord) -> bytes:
+        return self._namespaces.get(record.namespace).secret

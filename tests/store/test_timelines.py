@@ -1,0 +1,273 @@
+"""Random changes of several agents' timelines, against a plain model of what each turn holds."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from agentmem.store.blockfile import Block
+from agentmem.store.records import BlockUse
+from agentmem.store.rows import AgentRow
+from agentmem.store.store import Store
+from agentmem.types import Message, Share, TurnKind, TurnMessage
+from tests.store.samples import files_below, make_block, make_record
+
+FULL = 4
+"""Positions of a full block here: small, so that timelines have many. The store takes blocks of any size up to 256."""
+STATES = ("state-1", "state-2")
+NAMES = ("a", "b", "c", "d")
+IDS = st.lists(st.integers(0, 2), min_size=1, max_size=9)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What holds at a turn's end."""
+
+    ids: tuple[int, ...] = ()
+    messages: tuple[TurnMessage, ...] = ()
+    state_id: str = ""
+    open: bool = False
+
+
+@dataclass
+class Agent:
+    """turns: those that are listed, by number; number 0 is the empty timeline."""
+
+    last: int = 0
+    turns: dict[int, Turn] = field(default_factory=lambda: {0: Turn()})
+    share: Share = Share.NAMESPACE
+
+    @property
+    def now(self) -> Turn:
+        return self.turns[self.last]
+
+    def add(self, turn: Turn) -> None:
+        self.last += 1
+        self.turns[self.last] = turn
+
+
+def cut(turn: Turn, first: int, secret: bytes) -> list[Block]:
+    """The blocks of a timeline from position `first` on, a multiple of FULL."""
+    blocks: list[Block] = []
+    parent = b""
+    for start in range(0, len(turn.ids), FULL):
+        ids = list(turn.ids[start : start + FULL])
+        blocks.append(make_block(ids, parent=parent, secret=secret, start=start, state_id=turn.state_id))
+        parent = blocks[-1].key
+    return blocks[first // FULL :]
+
+
+class Timelines(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="agentmem-"))
+        self.store = Store.open(self.folder)
+        self.secret = self.store.namespace("default").secret
+        self.agents: dict[str, Agent] = {}
+        self.changed: set[str] = set()
+        self.requests = 0
+
+    def teardown(self) -> None:
+        self.changed |= set(self.agents)
+        self.check()
+        self.store.close()
+        shutil.rmtree(self.folder)
+
+    def row(self, name: str) -> AgentRow:
+        row = self.store.agent("default", name)
+        assert row is not None
+        return row
+
+    def request_id(self) -> str:
+        self.requests += 1
+        return f"request-{self.requests}"
+
+    def someone(self, data: st.DataObject) -> str:
+        return data.draw(st.sampled_from(sorted(self.agents)), "agent")
+
+    def commit(self, name: str, turn: Turn, kind: TurnKind, start: int, messages: tuple[TurnMessage, ...]) -> None:
+        """Makes `turn` the agent's next, as the engine does: all blocks anew from the last block border on."""
+        row = self.row(name)
+        blocks = cut(turn, start, self.secret)
+        record = make_record(
+            row,
+            list(turn.ids[start:]),
+            [BlockUse(block.key, block.tokens) for block in blocks],
+            kind=kind,
+            start=start,
+            end=len(turn.ids),
+            base_blocks=start // FULL,
+            state_id=turn.state_id,
+            messages=messages,
+            open=turn.open,
+        )
+        self.store.commit(record, blocks)
+        self.agents[name].add(turn)
+        self.changed.add(name)
+
+    @precondition(lambda self: len(self.agents) < len(NAMES))
+    @rule(ids=IDS)
+    def create(self, ids: list[int]) -> None:
+        name = next(name for name in NAMES if name not in self.agents)
+        self.store.create_agent("default", name)
+        self.agents[name] = Agent()
+        self.append_to(name, ids, split=0)
+
+    @precondition(lambda self: self.agents)
+    @rule(data=st.data(), ids=IDS, split=st.integers(0, 9))
+    def append(self, data: st.DataObject, ids: list[int], split: int) -> None:
+        self.append_to(self.someone(data), ids, split)
+
+    def append_to(self, name: str, ids: list[int], split: int) -> None:
+        """Adds a turn with two messages, one of which may have no positions."""
+        now = self.agents[name].now
+        start, end = len(now.ids), len(now.ids) + len(ids)
+        middle = min(start + split, end)
+        said = Message("user", (f"{self.agents[name].last}",))
+        messages = (TurnMessage(said, start, middle), TurnMessage(said, middle, end))
+        turn = Turn((*now.ids, *ids), now.messages + messages, now.state_id or STATES[0], split % 2 == 1)
+        self.commit(name, turn, TurnKind.GENERATE, start, messages)
+
+    @precondition(lambda self: any(agent.now.ids for agent in self.agents.values()))
+    @rule(data=st.data())
+    def rebuild(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(name for name, agent in self.agents.items() if agent.now.ids)), "agent")
+        now = self.agents[name].now
+        other = STATES[1 - STATES.index(now.state_id)]
+        self.commit(name, Turn(now.ids, now.messages, other, now.open), TurnKind.REBUILD, 0, ())
+
+    @precondition(lambda self: self.agents and len(self.agents) < len(NAMES))
+    @rule(data=st.data(), repeat=st.booleans())
+    def fork(self, data: st.DataObject, repeat: bool) -> None:
+        source = self.someone(data)
+        name = next(name for name in NAMES if name not in self.agents)
+        agent = self.agents[source]
+        number = data.draw(st.sampled_from(sorted(agent.turns)), "turn")
+        request_id = self.request_id()
+        row = self.store.fork("default", source, name, number, request_id, agent.last)
+        assert not repeat or self.store.fork("default", source, name, number, request_id, agent.last) == row
+        self.agents[name] = Agent(share=agent.share)
+        self.agents[name].add(agent.turns[number])
+        self.changed |= {source, name}
+
+    @precondition(lambda self: self.agents)
+    @rule(data=st.data(), repeat=st.booleans())
+    def rewind(self, data: st.DataObject, repeat: bool) -> None:
+        name = self.someone(data)
+        agent = self.agents[name]
+        number = data.draw(st.sampled_from(sorted(agent.turns)), "turn")
+        request_id = self.request_id()
+        row = self.store.rewind("default", name, number, request_id, agent.last)
+        assert not repeat or self.store.rewind("default", name, number, request_id, agent.last) == row
+        agent.add(agent.turns[number])
+        self.changed.add(name)
+
+    @precondition(lambda self: self.agents)
+    @rule(data=st.data(), pinned=st.booleans())
+    def prune_history(self, data: st.DataObject, pinned: bool) -> None:
+        name = self.someone(data)
+        agent = self.agents[name]
+        self.store.set_agent("default", name, pinned=pinned)
+        before = self.store.total_bytes()
+        planned = self.store.prune_history("default", name, dry_run=True)
+        assert self.store.total_bytes() == before
+        assert self.store.prune_history("default", name) == planned
+        if pinned or len(agent.turns) <= 2:
+            assert planned == []
+            return
+        assert [item.turn for item in planned] == sorted(agent.turns)[1:]
+        now = agent.now
+        agent.turns = {0: Turn()}
+        agent.add(now)
+        (record,) = files_below(self.folder / "turns" / self.row(name).id, "")
+        freed = sum(item.freed_bytes for item in planned)
+        assert self.store.total_bytes() == before - freed + record.stat().st_size
+        self.changed.add(name)
+
+    @precondition(lambda self: self.agents)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        name = self.someone(data)
+        before = self.store.total_bytes()
+        freed = self.store.delete_agent("default", name, self.request_id())
+        assert self.store.total_bytes() == before - freed
+        del self.agents[name]
+        self.changed = set(self.agents)
+
+    @precondition(lambda self: self.agents)
+    @rule(data=st.data(), share=st.sampled_from(Share))
+    def share(self, data: st.DataObject, share: Share) -> None:
+        name = self.someone(data)
+        self.store.set_agent("default", name, share=share)
+        self.agents[name].share = share
+
+    @rule()
+    def reopen(self) -> None:
+        self.store.close()
+        on_disk = self.on_disk()
+        self.store = Store.open(self.folder)
+        assert self.on_disk() == on_disk, "nothing was left behind that an open would have to remove"
+        self.changed = set(self.agents)
+
+    def on_disk(self) -> dict[Path, int]:
+        files = files_below(self.folder / "blocks", "") + files_below(self.folder / "turns", "")
+        return {path: path.stat().st_size for path in files}
+
+    @invariant()
+    def check(self) -> None:
+        """Every listed turn of the agents that changed is as in the model, and so is what lies on the disk."""
+        assert [row.name for row in self.store.agents("default")] == sorted(self.agents)
+        keys: set[bytes] = set()
+        records = set()
+        first: dict[str, set[bytes]] = {state: set() for state in STATES}
+        for name, agent in self.agents.items():
+            row = self.row(name)
+            assert (row.turn, row.tokens, row.state_id) == (agent.last, len(agent.now.ids), agent.now.state_id)
+            for number, turn in agent.turns.items():
+                uses = self.store.timeline(row.id, number)
+                keys |= {use.key for use in uses}
+                if number:
+                    records.add(self.folder / "turns" / row.id / f"{number:08d}.json")
+                if uses and agent.share is Share.NAMESPACE:
+                    first[turn.state_id].add(uses[0].key)
+                if name in self.changed:
+                    self.check_turn(row, number, turn, uses)
+        self.changed = set()
+        on_disk = self.on_disk()
+        assert {bytes.fromhex(path.stem) for path in on_disk if path.suffix == ".safetensors"} == keys
+        assert {path for path in on_disk if path.suffix == ".json"} == records
+        assert len(on_disk) == len(keys) + len(records)
+        assert self.store.total_bytes() == sum(on_disk.values())
+        for state_id, expected in first.items():
+            assert {child.key for child in self.store.children("default", state_id, b"")} == expected
+
+    def check_turn(self, row: AgentRow, number: int, turn: Turn, uses: list[BlockUse]) -> None:
+        ids = self.store.ids(row.id, number)
+        assert ids.dtype == np.int32
+        assert tuple(ids.tolist()) == turn.ids
+        assert self.store.messages(row.id, number) == turn.messages
+        if number:
+            record = self.store.turn(row.id, number)
+            assert (record.state_id, record.open) == (turn.state_id, turn.open)
+        expected = cut(turn, 0, self.secret)
+        assert [use.used for use in uses] == [block.tokens for block in expected]
+        for use, wanted in zip(uses, expected, strict=True):
+            block, _ = self.store.read_block("default", use.key)
+            assert block.prefix(self.secret, use.used) == wanted
+            assert number < row.turn or block.tokens == use.used, "the last timeline uses no block in part"
+
+
+def test_random_timelines() -> None:
+    run_state_machine_as_test(
+        Timelines,
+        settings=settings(
+            max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
