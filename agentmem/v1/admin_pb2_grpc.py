@@ -72,7 +72,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateNamespace(self, request, context):
-        """Makes a namespace with a secret of its own. ALREADY_EXISTS if there is one (unless request_id repeats).
+        """Makes a namespace with a secret of its own, unless there is one of that name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

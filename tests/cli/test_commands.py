@@ -18,7 +18,7 @@ from tests.client.scripted import ScriptedDaemon, delta, fail, opening, say
 
 AGENT_KEYS = [
     "name", "namespace", "id", "turn", "tokens", "residency", "model_matches", "state_id", "create_time",
-    "last_used_time", "disk_bytes", "ram_bytes", "exactness",
+    "last_used_time", "disk_bytes", "ram_bytes", "exactness", "pinned", "expire_time", "share",
 ]  # fmt: skip
 TURN_KEYS = ["number", "kind", "start", "end", "create_time", "finish_reason", "exactness", "request_id"]
 
@@ -96,6 +96,7 @@ def test_show(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     assert ["2", "GENERATE", "290..300", "10", "STOP", "-"] in rows
     assert ["abababababab", "TEXT", "0", "256", "165736"] in rows
     assert ["tokens", "300", "of", "2048", "(15%)"] in rows
+    assert rows[7:10] == [["pinned", "no"], ["expires", "never"], ["shares", "with", "its", "namespace"]]
     assert ["blocks", "2", "(196", "kB)"] in rows
 
 
@@ -135,6 +136,15 @@ def test_rm(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     assert done.code == 1  # the others go all the same
     assert json.loads(done.out) == {"deleted": [{"agent": "bob", "freed_bytes": 5000}]}
     assert "[AGENT_NOT_FOUND]" in done.err
+    assert not any(request.dry_run for request in daemon.seen)
+
+
+def test_rm_can_be_rehearsed(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    daemon.answers["DeleteAgent"] = lambda r, c: agents_pb2.DeleteAgentResponse(freed_bytes=5000)
+    rehearsed, done = agentmem("rm", "bob", "--dry-run", "--json"), agentmem("rm", "bob", "-y", "--json")
+    assert (rehearsed.code, rehearsed.out) == (done.code, done.out) == (0, done.out)
+    assert (rehearsed.err, done.err) == ("Would forget bob (5.0 kB).\n", "Forgot bob (5.0 kB freed).\n")
+    assert [request.dry_run for request in daemon.seen] == [True, False]
 
 
 def appended(request: Any, context: Any) -> generation_pb2.AppendResponse:

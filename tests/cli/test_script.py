@@ -32,7 +32,11 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 
 def test_all_commands_are_offered() -> None:
     result = agentmem("--help")
-    for command in ("serve", "demo", "chat", "append", "ps", "ls", "show", "rm", "version"):
+    commands = (
+        "serve demo chat append ps ls show rm version log fork rewind diff create pin unpin ttl share evict prefetch "
+        "export import prune df verify doctor namespace"
+    )
+    for command in commands.split():
         assert f"  {command} " in result.stdout
 
 
@@ -43,7 +47,10 @@ def test_without_the_extra_the_script_names_the_pip_line() -> None:
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("command", [["ls"], ["ps"], ["show", "bob"], ["chat", "bob", "hi"], ["rm", "-y", "bob"]])
+@pytest.mark.parametrize(
+    "command",
+    [["ls"], ["ps"], ["show", "bob"], ["chat", "bob", "hi"], ["rm", "-y", "bob"], ["df"], ["namespace", "ls"]],
+)
 def test_no_daemon(command: list[str], tmp_path: Path) -> None:
     result = agentmem("--socket", str(tmp_path / "none.sock"), *command)
     assert result.returncode == 3
@@ -65,6 +72,20 @@ def test_no_daemon(command: list[str], tmp_path: Path) -> None:
         ["chat", "bob", "hi", "--top-p", "2"],
         ["serve", "--tcp-port", "70000"],
         ["serve", "--log-level", "LOUD"],
+        ["fork", "bob"],
+        ["fork", "bob", "eve", "--at", "-1"],
+        ["rewind", "bob"],
+        ["rewind", "bob", "--to", "last"],
+        ["ttl", "bob", "7"],
+        ["ttl", "bob", "soon"],
+        ["share", "bob", "everybody"],
+        ["evict", "bob", "--to", "hot"],
+        ["evict", "bob", "--to", "cold"],
+        ["prune", "-y", "--older-than", "none"],
+        ["prune", "-y", "--expired", "--history", "bob"],
+        ["prune"],
+        ["doctor"],
+        ["namespace"],
     ],
 )
 def test_wrong_usage(arguments: list[str]) -> None:

@@ -69,6 +69,7 @@ LONG = "a" * 10_000_000
         ("AGENT_NAME_INVALID", lambda c: c.agent("").chat("x")),
         ("AGENT_NAME_INVALID", lambda c: c.agent("a\nb").chat("x")),
         ("ROLE_INVALID", lambda c: c.agent("new").chat([{"role": "oracle", "content": "x"}])),
+        ("NOT_IMPLEMENTED", lambda c: c.agent("new").chat("x", durability="write_behind")),
     ],
 )
 def test_bad_input_is_a_clear_error(reason: str, call: Callable[[Client], object], client: Client) -> None:
@@ -191,7 +192,7 @@ def test_health_and_reflection(client: Client, shared: Daemon) -> None:
             iter(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([ask]), metadata=token))
         )
         names = {s.name for s in answer.list_services_response.service}
-        assert {f"agentmem.v1.{s}Service" for s in ("Agent", "Generation", "Admin")} <= names
+        assert {f"agentmem.v1.{s}Service" for s in ("Agent", "Generation", "Admin", "Maintenance")} <= names
 
 
 def test_no_prompt_text_in_the_log(checkpoint: Callable[[Spec], Path], daemon_on: Callable[..., Daemon]) -> None:

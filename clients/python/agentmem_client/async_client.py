@@ -106,7 +106,7 @@ class AsyncClient:
         return await self._send(calls.verify(namespace, repair), timeout)
 
     async def create_namespace(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> None:
-        """Makes a namespace with a secret of its own. AlreadyExists if there is one of that name."""
+        """Makes a namespace with a secret of its own, unless there is one of that name."""
         await self._send(calls.create_namespace(name, request_id), timeout)
 
     async def namespaces(self, *, timeout: float | None = None) -> list[Namespace]:

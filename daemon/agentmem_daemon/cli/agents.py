@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentmem_daemon.cli.confirm import confirm
 from agentmem_daemon.cli.connect import connect
 from agentmem_daemon.cli.errors import EXIT_FAILED, report
 from agentmem_daemon.cli.figures import ago, moment, size
-from agentmem_daemon.cli.options import AgentName, Json, Namespace, Socket
-from agentmem_daemon.cli.output import plain, print_json, print_table, say
+from agentmem_daemon.cli.history import print_turns
+from agentmem_daemon.cli.options import AgentName, DryRun, Json, Namespace, Socket, Yes
+from agentmem_daemon.cli.output import facts, print_json, print_table, say, without
 
 if TYPE_CHECKING:
     from agentmem_client import AgentInfo, Turn
@@ -35,7 +36,7 @@ def _list_agents(socket: Socket, namespace: str, as_json: bool, hot_only: bool) 
     with connect(socket) as client:
         agents = list(client.agents(namespace, hot_only=hot_only))
     if as_json:
-        print_json({"agents": [_facts(agent) for agent in agents]})
+        print_json({"agents": [facts(agent) for agent in agents]})
     elif agents:
         print_agents(agents)
     else:
@@ -68,14 +69,20 @@ def show(agent: AgentName, socket: Socket = None, namespace: Namespace = "defaul
         model = client.status().model
     limit = model.context_limit if model else 0
     if as_json:
-        print_json({"agent": info, "turns": turns_as_json(turns), "totals": totals(info, turns, limit)})
+        print_json(
+            {
+                "agent": info,
+                "turns": [without(turn, "messages") for turn in turns],
+                "totals": totals(info, turns, limit),
+            }
+        )
     else:
         print_agent(info, turns, limit)
 
 
 def print_agent(info: AgentInfo, turns: Sequence[Turn], context_limit: int) -> None:
     """Facts, turns, blocks and totals, one table each."""
-    facts = {
+    about = {
         "agent": info.name,
         "namespace": info.namespace,
         "state": _state(info),
@@ -83,23 +90,13 @@ def print_agent(info: AgentInfo, turns: Sequence[Turn], context_limit: int) -> N
         "created": moment(info.create_time),
         "last used": moment(info.last_used_time),
         "computed by": info.state_id or "-",
+        "pinned": "yes" if info.pinned else "no",
+        "expires": moment(info.expire_time) if info.expire_time else "never",
+        "shares with": "nobody" if info.share == "PRIVATE" else "its namespace",
     }
-    print_table(("", ""), list(facts.items()), header=False)
+    print_table(("", ""), list(about.items()), header=False)
     print()
-    print_table(
-        ("TURN>", "KIND", "POSITIONS", "TOKENS>", "FINISH", "WHEN"),
-        [
-            (
-                str(t.number),
-                t.kind,
-                f"{t.start}..{t.end}",
-                str(t.end - t.start),
-                t.finish_reason or "-",
-                moment(t.create_time),
-            )
-            for t in turns
-        ],
-    )
+    print_turns(turns)
     print()
     print_table(
         ("BLOCK", "KIND", "START>", "USED>", "BYTES>"),
@@ -133,13 +130,10 @@ def totals(info: AgentInfo, turns: Sequence[Turn], context_limit: int) -> dict[s
     }
 
 
-def turns_as_json(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    return [_without(turn, "messages") for turn in turns]
-
-
 def rm(
     agents: Annotated[list[str], typer.Argument(metavar="AGENT", help="The agents' names.", show_default=False)],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     socket: Socket = None,
     namespace: Namespace = "default",
     as_json: Json = False,
@@ -147,15 +141,12 @@ def rm(
     """Forget agents for good. Asks first."""
     from agentmem_client import AgentmemError, DaemonNotRunning
 
-    if not yes:
-        if not sys.stdin.isatty():
-            raise typer.BadParameter("Nobody is there to be asked: add --yes.", param_hint="--yes")
-        typer.confirm(f"Forget {', '.join(map(repr, agents))} for good?", abort=True, err=True)
+    confirm(f"Forget {', '.join(map(repr, agents))} for good?", yes or dry_run)
     deleted, failed = [], False
     with connect(socket) as client:
         for name in dict.fromkeys(agents):
             try:
-                freed = client.agent(name, namespace).delete()
+                freed = client.agent(name, namespace).delete(dry_run=dry_run)
             except DaemonNotRunning:
                 raise
             except AgentmemError as error:  # the others can go all the same
@@ -163,7 +154,7 @@ def rm(
                 failed = True
                 continue
             deleted.append({"agent": name, "freed_bytes": freed})
-            say(f"Forgot {name} ({size(freed)} freed).")
+            say(f"Would forget {name} ({size(freed)})." if dry_run else f"Forgot {name} ({size(freed)} freed).")
     if as_json:
         print_json({"deleted": deleted})
     if failed:
@@ -172,12 +163,3 @@ def rm(
 
 def _state(agent: AgentInfo) -> str:
     return agent.residency.lower() if agent.model_matches else "other model"
-
-
-def _facts(agent: AgentInfo) -> dict[str, Any]:
-    return _without(agent, "blocks")
-
-
-def _without(result: Any, key: str) -> dict[str, Any]:
-    """A result as JSON, less what only a closer look has."""
-    return {name: value for name, value in plain(result).items() if name != key}

@@ -7,9 +7,22 @@ from io import TextIOWrapper
 
 import typer
 
-from agentmem_daemon.cli import agents, append, chat, demo, serve, version
+from agentmem_daemon.cli import (
+    agents,
+    append,
+    chat,
+    demo,
+    doctor,
+    history,
+    keep,
+    maintenance,
+    namespaces,
+    serve,
+    transfer,
+    version,
+)
 from agentmem_daemon.cli.errors import report
-from agentmem_daemon.cli.options import Json, Namespace, Socket
+from agentmem_daemon.cli.options import Json, Namespace, Socket, pass_on
 
 app = typer.Typer(
     name="agentmem",
@@ -28,14 +41,31 @@ app.command()(agents.ps)
 app.command()(agents.ls)
 app.command()(agents.show)
 app.command()(agents.rm)
+app.command()(history.log)
+app.command()(history.fork)
+app.command()(history.rewind)
+app.command()(history.diff)
+app.command()(keep.create)
+app.command()(keep.pin)
+app.command()(keep.unpin)
+app.command()(keep.ttl)
+app.command()(keep.share)
+app.command()(keep.evict)
+app.command()(keep.prefetch)
+app.command()(transfer.export)
+app.command("import")(transfer.import_)
+app.command()(maintenance.prune)
+app.command()(maintenance.df)
+app.command()(maintenance.verify)
+app.command()(doctor.doctor)
+app.add_typer(namespaces.app, name="namespace")
 app.command()(version.version)
 
 
 @app.callback()
 def options(ctx: typer.Context, socket: Socket = None, namespace: Namespace = "", as_json: Json = False) -> None:
     """These options may stand before the command or behind it; behind it wins."""
-    given = {"socket": socket, "namespace": namespace, "as_json": as_json}
-    ctx.default_map = {str(ctx.invoked_subcommand): {name: value for name, value in given.items() if value}}
+    pass_on(ctx, socket=socket, namespace=namespace, as_json=as_json)
 
 
 def run() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,13 @@ Namespace = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document with stable keys.")]
 AgentName = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")]
 Rebuild = Annotated[
     bool, typer.Option("--rebuild", help="If another model computed the agent's memory, recompute it from the record.")
 ]
+
+
+def pass_on(ctx: typer.Context, **given: Any) -> None:
+    """Options that stood before the command become its defaults: behind it wins."""
+    ctx.default_map = {str(ctx.invoked_subcommand): {name: value for name, value in given.items() if value}}

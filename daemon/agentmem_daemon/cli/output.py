@@ -7,9 +7,12 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from agentmem_daemon.cli.harmless import harmless
+
+if TYPE_CHECKING:
+    from agentmem_client import AgentInfo
 
 PIPED_WIDTH = 100_000
 """Columns of a table that no terminal shows: whoever reads it gets whole values."""
@@ -43,6 +46,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def without(result: Any, key: str) -> dict[str, Any]:
+    """A result as JSON, less what only a closer look has."""
+    return {name: value for name, value in plain(result).items() if name != key}
+
+
+def facts(agent: AgentInfo) -> dict[str, Any]:
+    """An agent as JSON, less its blocks."""
+    return without(agent, "blocks")
 
 
 def print_table(

@@ -8,7 +8,6 @@ from typing import TypeAlias
 
 import grpc
 
-from agentmem.types import Share
 from agentmem.v1 import agents_pb2, agents_pb2_grpc
 from agentmem_daemon import paging, requests, responses
 from agentmem_daemon.readiness import Readiness
@@ -25,7 +24,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         self, request: agents_pb2.CreateAgentRequest, context: Context
     ) -> agents_pb2.CreateAgentResponse:
         ref, request_id = requests.agent_ref(request.agent), requests.request_id(request.request_id)
-        share, ttl_s = requests.share(request.share) or Share.NAMESPACE, requests.ttl(request)
+        share, ttl_s = requests.share(request.share), requests.ttl(request)
         create = self._readiness.engine.create_agent
         view = await asyncio.to_thread(create, ref, request_id, share=share, ttl_s=ttl_s, pinned=request.pinned)
         return agents_pb2.CreateAgentResponse(agent=responses.agent(view))

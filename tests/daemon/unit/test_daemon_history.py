@@ -46,7 +46,7 @@ CALLS: list[tuple[str, Any, Any, tuple[Any, ...], dict[str, Any]]] = [
         agents_pb2.CreateAgentRequest(agent=ALICE),
         VIEW,
         (REF, ""),
-        {"share": Share.NAMESPACE, "ttl_s": None, "pinned": False},
+        {"share": None, "ttl_s": None, "pinned": False},
     ),
     ("DeleteAgent", agents_pb2.DeleteAgentRequest(agent=ALICE, dry_run=True), 5, (REF, "", None, True), {}),
     (
