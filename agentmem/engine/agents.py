@@ -212,12 +212,13 @@ class AgentOperations:
         ref = AgentRef(row.namespace, row.name)
         ram = self._context.memory.hot_bytes.get(ref, 0)
         matches = self._matches(row)
+        warm = matches and not self._context.store.gave_up(row.id)
         return AgentView(
             ref=ref,
             id=row.id,
             turn=row.turn,
             tokens=row.tokens,
-            residency=Residency.HOT if ram else Residency.WARM if matches else Residency.COLD,
+            residency=Residency.HOT if ram else Residency.WARM if warm else Residency.COLD,
             model_matches=matches,
             state_id=row.state_id,
             created=row.created,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from agentmem.engine.agents import AgentOperations, readable
+from agentmem.engine.request import AgentView
 from agentmem.engine.views import NamespaceView, Pruned
+from agentmem.errors import AgentmemError, Reason
+from agentmem.store.records import TurnRecord
 from agentmem.store.rows import DiskUsage
 from agentmem.types import AgentRef
 
@@ -54,6 +59,42 @@ class Maintenance(AgentOperations):
             return [Pruned(one.kind.value, one.agent, one.turn, one.freed_bytes) for one in gone]
 
         return self._in_order(AgentRef(namespace, ""), prune)  # nothing else runs meanwhile
+
+    def export_agent(self, ref: AgentRef) -> Iterator[bytes]:
+        """The agent as it stands, in one file: chunks of about a block."""
+        with readable():
+            yield from self._context.store.export_agent(ref.namespace, ref.name)
+
+    def import_agent(
+        self,
+        chunks: Iterable[bytes],
+        namespace: str,
+        name: str | None = None,
+        text_only: bool = False,
+        request_id: str = "",
+    ) -> AgentView:
+        """A new agent from an export. text_only: takes what was said, and computes its state with the served model.
+
+        Raises IMPORT_INVALID, AGENT_EXISTS, MODEL_MISMATCH, TOKENIZER_MISMATCH.
+        """
+        model = self._context.model
+
+        def check(record: TurnRecord) -> str | None:
+            if text_only and record.tokenizer_id != model.tokenizer_id:
+                raise AgentmemError(
+                    Reason.TOKENIZER_MISMATCH,
+                    "the exported tokens were made by another tokenizer, so they mean nothing to this model",
+                )
+            if not text_only and record.end and record.state_id != model.state_id:
+                raise AgentmemError(
+                    Reason.MODEL_MISMATCH,
+                    "the exported state was computed by another model; serve that one, or import the text only",
+                    agent_state_id=record.state_id,
+                    served_state_id=model.state_id,
+                )
+            return model.state_id if text_only else None
+
+        return self._view(self._context.store.import_agent(chunks, namespace, name, request_id, check))
 
     def disk_usage(self) -> DiskUsage:
         return self._context.store.disk_usage()

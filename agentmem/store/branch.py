@@ -10,20 +10,24 @@ import secrets
 import sqlite3
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
+from agentmem.store import transfer
 from agentmem.store.blockfile import Block
 from agentmem.store.blocks import BlockFiles
 from agentmem.store.catalog import agents, requests, turns
 from agentmem.store.catalog import blocks as block_rows
 from agentmem.store.catalog.thread import Catalog
 from agentmem.store.history import History
+from agentmem.store.keys import catalog_parent
 from agentmem.store.namespaces import Namespaces
 from agentmem.store.records import BlockUse, TurnRecord
-from agentmem.store.rows import AgentRow, NewTurn
+from agentmem.store.rows import AgentRow, BlockRow, NewTurn
+from agentmem.store.transfer import ExportFile
 from agentmem.store.writer import TurnWriter
 from agentmem.types import Exactness, Timings, TurnKind, TurnMessage, Usage
 
@@ -101,6 +105,38 @@ class Branches:
         record = end.record(TurnKind.FORK, agent, request_id)
         return self._writer.add(record, list(end.blocks), partial(_add_agent, agent))[0]
 
+    def export(self, agent: AgentRow) -> Iterator[bytes]:
+        """The agent as it stands, in one file. Raises BlockUnreadable while it is read."""
+        end = self.end_of(agent, agent.turn)
+        secret = self._namespaces.get(agent.namespace).secret
+        rows = self._catalog.read(block_rows.known, [use.key for use in end.uses])
+        blocks = (self._blocks.read(use.key, rows[use.key].size, secret) for use in end.uses)
+        return transfer.export(end.record(TurnKind.FORK, agent, ""), blocks)
+
+    def take_in(self, file: ExportFile, namespace: str, name: str, request_id: str, state_id: str | None) -> AgentRow:
+        """A new agent from an export, with its blocks; or without, all to be computed by the model of `state_id`.
+
+        Raises AGENT_EXISTS, REQUEST_ID_REUSED, IMPORT_INVALID.
+        """
+        self._catalog.read(requests.check_new, namespace, request_id)
+        if self._catalog.read(agents.find, namespace, name):
+            raise agents.exists(name)
+        secret = self._namespaces.get(namespace).secret
+        now = time.time()
+        agent = AgentRow(secrets.token_hex(16), namespace, name, now, now, 0, 0, "", Exactness.EXACT)
+        record = transfer.as_agents(file.record, agent.id, namespace, name, request_id)
+        keys = transfer.timeline_keys(record, secret, state_id or record.state_id)
+        uses = tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True))
+        if state_id is None:
+            record = replace(record, blocks=uses)
+            return self._writer.add(record, file.blocks(secret), partial(_add_agent, agent))[0]
+        record = replace(record, blocks=uses, state_id=state_id)
+        parents = [catalog_parent(secret, parent, state_id) for parent in (b"", *keys[:-1])]
+        missing = {
+            use.key: BlockRow(0, use.used, parent) for use, parent in zip(uses, parents[: len(uses)], strict=True)
+        }
+        return self._writer.add(record, [], partial(_add_agent, agent, missing=missing))[0]
+
     def rewind(self, agent: AgentRow, number: int, request_id: str) -> AgentRow:
         """Sets the agent back to the end of an earlier turn, by a new one. Raises REQUEST_ID_REUSED."""
         self._catalog.read(requests.check_new, agent.namespace, request_id)
@@ -160,8 +196,13 @@ def _common_blocks(a: TurnEnd, b: TurnEnd, positions: int) -> int:
     return count
 
 
-def _add_agent(agent: AgentRow, db: sqlite3.Connection, new: NewTurn) -> AgentRow:
+def _add_agent(
+    agent: AgentRow, db: sqlite3.Connection, new: NewTurn, missing: Mapping[bytes, BlockRow] | None = None
+) -> AgentRow:
+    """missing: blocks that are to be computed, unless they are there by chance."""
     agents.insert(db, agent)
+    there = block_rows.known(db, missing or ())
+    block_rows.put(db, {key: row for key, row in (missing or {}).items() if key not in there})
     return _add_turn(db, new)
 
 

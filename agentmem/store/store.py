@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from agentmem.store import commit as rules
 from agentmem.store import folder as state
+from agentmem.store import transfer
 from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
 from agentmem.store.blocks import BlockFiles
 from agentmem.store.branch import Branches
@@ -219,6 +220,32 @@ class Store:
             rules.check_expected(agent, expect_turn)
             return self._branches.rewind(agent, to_turn, request_id)
 
+    def export_agent(self, namespace: str, name: str) -> Iterator[bytes]:
+        """The agent as it stands, in one file. Raises AGENT_NOT_FOUND, RecordUnreadable; BlockUnreadable on the way."""
+        return self._branches.export(self._catalog.read(agents.get, namespace, name))
+
+    def import_agent(
+        self,
+        chunks: Iterable[bytes],
+        namespace: str,
+        name: str | None,
+        request_id: str,
+        check: Callable[[TurnRecord], str | None],
+    ) -> AgentRow:
+        """A new agent from an export, under the name it had if none is given.
+
+        check: is shown the record; returns the state id of the model that is to compute the blocks anew, None to take
+        the file's, or raises. A repeat of a non-empty request_id returns the agent it made.
+        Raises AGENT_EXISTS, REQUEST_ID_REUSED, IMPORT_INVALID; nothing is imported then.
+        """
+        with unwritable(self._folder.root), transfer.spooled(chunks, self._folder.root) as file:
+            name = name or file.record.agent_name
+            state_id = check(file.record)
+            with self._changing:
+                if self._repeated(namespace, request_id, TurnKind.FORK, name):
+                    return self._catalog.read(agents.get, namespace, name)
+                return self._branches.take_in(file, namespace, name, request_id, state_id)
+
     def _repeated(self, namespace: str, request_id: str, kind: TurnKind, agent_name: str) -> bool:
         return self._catalog.read(requests.repeated, namespace, request_id, kind.value, agent_name) is not None
 
@@ -293,6 +320,10 @@ class Store:
         """
         with self._change():
             return self._pruner.blocks(self._catalog.read(agents.by_id, agent_id), dry_run)
+
+    def gave_up(self, agent_id: str) -> bool:
+        """Whether something of the agent's timeline was dropped, and must be computed again."""
+        return self._catalog.read(block_rows.given_up, agent_id)
 
     # Blocks and bytes
 

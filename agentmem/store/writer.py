@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from agentmem.errors import AgentmemError
 from agentmem.store import records
 from agentmem.store.blockfile import Block
 from agentmem.store.blocks import BlockFiles
@@ -32,7 +33,7 @@ class TurnWriter:
         self._namespaces = namespaces
 
     def add(
-        self, record: TurnRecord, blocks: list[Block], enter: Callable[[sqlite3.Connection, NewTurn], _T]
+        self, record: TurnRecord, blocks: Iterable[Block], enter: Callable[[sqlite3.Connection, NewTurn], _T]
     ) -> tuple[_T, int]:
         """What the transaction `enter` returns, and the bytes written. blocks: those that may not be there yet.
 
@@ -51,24 +52,25 @@ class TurnWriter:
         data, digest = records.encode(record, previous, self._secret(record))
         return NewTurn(record, len(data), digest, {}), data
 
-    def _write(self, record: TurnRecord, data: bytes, blocks: list[Block]) -> tuple[dict[bytes, BlockRow], int]:
+    def _write(self, record: TurnRecord, data: bytes, blocks: Iterable[Block]) -> tuple[dict[bytes, BlockRow], int]:
         """The catalog rows of the blocks, and the bytes written. Removes what it wrote if it cannot write all."""
         secret = self._secret(record)
-        known = self._catalog.read(block_rows.known, [block.key for block in blocks])
         rows: dict[bytes, BlockRow] = {}
+        fresh: list[bytes] = []
         written = 0
         try:
             for block in blocks:
-                size = known[block.key].size if block.key in known else None
-                size, new = self._blocks.keep_or_write(block, size, secret)
+                known = self._catalog.read(block_rows.known, [block.key]).get(block.key)
+                if known is None:
+                    fresh.append(block.key)
+                size, new = self._blocks.keep_or_write(block, known.size if known else None, secret)
                 rows[block.key] = BlockRow(size, block.tokens, catalog_parent(secret, block.parent, block.state_id))
                 written += new
             return rows, written + self._turns.write(record.agent_id, record.number, data)
-        except OSError:
+        except (OSError, AgentmemError):  # the latter from blocks that are read as they are written
             self._turns.remove_quietly(record.agent_id, record.number)
-            for block in blocks:
-                if block.key not in known:
-                    self._blocks.remove_quietly(block.key)
+            for key in fresh:
+                self._blocks.remove_quietly(key)
             raise
 
     def _secret(self, record: TurnRecord) -> bytes:

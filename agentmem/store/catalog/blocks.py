@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping
 
+from agentmem.store.catalog.schema import FOREVER
 from agentmem.store.rows import BlockRow, Child
 from agentmem.types import Share
 
@@ -55,6 +56,13 @@ def only_of(db: sqlite3.Connection, agent_id: str) -> dict[bytes, int]:
         AND key IN (SELECT key FROM timeline WHERE agent=?1)
         AND key NOT IN (SELECT key FROM timeline WHERE agent<>?1)"""
     return dict(db.execute(query, (agent_id,)))
+
+
+def given_up(db: sqlite3.Connection, agent_id: str) -> bool:
+    """Whether a block of the agent's last timeline has no file any more."""
+    query = """SELECT 1 FROM timeline t JOIN blocks b ON b.key=t.key
+        WHERE t.agent=? AND t.until=? AND b.bytes=0 LIMIT 1"""
+    return db.execute(query, (agent_id, FOREVER)).fetchone() is not None
 
 
 def empty(db: sqlite3.Connection, keys: Iterable[bytes]) -> None:
