@@ -82,9 +82,12 @@ class PrefixMatch:
                 found.keys.append(key)
                 parent = key
                 continue
-            candidates = self._store.children(namespace, state_id, parent, MAX_CANDIDATES)
             own = max(0, agent.tokens - start)
-            yield from self._match_part(agent, parent, start, run, own, [c.key for c in candidates], found)
+            if len(run) >= own + MIN_PART:
+                children = self._store.children(namespace, state_id, parent, MAX_CANDIDATES + 1)
+                mine = {use.key for use in agent.blocks}
+                others = [child.key for child in children if child.key not in mine]
+                yield from self._match_part(agent, parent, start, run, own, others[:MAX_CANDIDATES], found)
             return
 
     def _match_part(
