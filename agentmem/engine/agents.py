@@ -104,10 +104,11 @@ class AgentOperations:
         expect_turn: int | None = None,
     ) -> tuple[AgentView, int]:
         """A new agent that begins where a turn of this one ended, and the tokens that it must compute again."""
-        store = self._context.store
+        store, memory = self._context.store, self._context.memory
 
         def fork() -> AgentRow:
             with readable():
+                memory.settle(ref)
                 return store.fork(ref.namespace, ref.name, new_name, at_turn, request_id, expect_turn)
 
         return self._branched(self._in_order(ref, fork))
@@ -120,6 +121,7 @@ class AgentOperations:
 
         def rewind() -> AgentRow:
             with readable():
+                memory.settle(ref)
                 row = store.rewind(ref.namespace, ref.name, to_turn, request_id, expect_turn)
                 memory.reload(ref)
                 return row

@@ -19,6 +19,7 @@ from agentmem.engine.views import ModelInfo
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.memory import Memory
 from agentmem.model import loader, numerics
+from agentmem.store.files import Files
 from agentmem.store.store import AgentRow, Store
 from agentmem.types import AgentRef, FinishReason
 
@@ -63,10 +64,18 @@ class Engine(Maintenance):
         self._executor = executor
 
     @classmethod
-    def open(cls, settings: EngineSettings, on_progress: Progress = lambda fraction, message: None) -> Engine:
-        """Opens the state folder and loads the model. Raises AgentmemError (STORE_*, MODEL_*)."""
+    def open(
+        cls,
+        settings: EngineSettings,
+        on_progress: Progress = lambda fraction, message: None,
+        files: Files | None = None,
+    ) -> Engine:
+        """Opens the state folder and loads the model. files: the store's way to the disk.
+
+        Raises AgentmemError (STORE_*, MODEL_*).
+        """
         on_progress(0.0, "opening the state folder")
-        store = Store.open(settings.state_dir)
+        store = Store.open(settings.state_dir, files)
         scheduler = Scheduler(settings.max_queue)
         executor = Executor(scheduler)
         on_progress(0.1, f"loading the model {settings.model or 'that ships with agentmem'}")
@@ -78,6 +87,7 @@ class Engine(Maintenance):
         on_progress(1.0, f"ready: {model.name} ({model.architecture}, {model.numerics} numerics)")
         budget = settings.ram_budget
         memory = Memory(store, model, max(0, numerics.working_set() - model.bytes) if budget is None else budget)
+        executor.on_stop = memory.close
         return cls(Context(model, store, memory), scheduler, executor)
 
     def submit(self, request: Request, sink: Sink) -> Ticket:

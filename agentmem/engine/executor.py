@@ -25,6 +25,8 @@ class Executor:
         self._thread = threading.Thread(target=self._main, name="agentmem-executor", daemon=True)
         self._setup: Callable[[], Any] = lambda: None
         self._ready: Future[Any] = Future()
+        self.on_stop: Callable[[], None] = lambda: None
+        """Called last on the thread."""
 
     def start(self, setup: Callable[[], T]) -> T:
         """Runs `setup` on the thread (models must be loaded where they run) and waits for it."""
@@ -44,6 +46,7 @@ class Executor:
             return
         while (job := self._scheduler.take()) is not None:
             self._run(job)
+        self.on_stop()
 
     @staticmethod
     def _run(job: Job) -> None:

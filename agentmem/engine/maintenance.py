@@ -41,6 +41,7 @@ class Maintenance(AgentOperations):
 
         def prune() -> list[Pruned]:
             with readable():
+                memory.settle(ref)
                 gone = store.prune_history(ref.namespace, ref.name, dry_run=dry_run)
                 if gone and not dry_run:
                     memory.reload(ref)

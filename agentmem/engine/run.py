@@ -29,6 +29,7 @@ from agentmem.memory.memory import Memory
 from agentmem.model.forward import LAST, last_logits, prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.model.text import Encoded
+from agentmem.store.records import TurnRecord
 from agentmem.store.store import Store
 from agentmem.types import FinishReason, TurnKind, TurnMessage
 
@@ -254,20 +255,29 @@ class Run:
         draft.timings.decode_s = time.monotonic() - began
 
     def _repeat(self) -> bool:
-        """Answers from the record if this request_id has committed already."""
-        request = self._request
-        row = self._context.store.find_request(self.ref.namespace, request.request_id) if request.request_id else None
+        """Answers from the record if this request_id has made a turn already."""
+        request, memory = self._request, self._context.memory
+        if not request.request_id:
+            return False
+        waiting = memory.unsaved_record(self.ref, request.request_id)
+        if waiting is not None and waiting.kind is self._draft.kind:
+            self._answer_again(waiting, durable=False)
+            return True
+        row = self._context.store.find_request(self.ref.namespace, request.request_id)
         if row is None:
             return False
         if (row.operation, row.agent_name) != (self._draft.kind.value, self.ref.name):
             raise AgentmemError(
                 Reason.REQUEST_ID_REUSED, "this request_id belongs to another call; draw a new one for each call"
             )
-        agent = self._context.memory.find(self.ref)
+        agent = memory.find(self.ref)
         if agent is None:
-            raise self._context.memory.not_found(self.ref)
-        record = self._context.memory.record(agent.id, row.turn)
-        self._send(Started(record.number, 0, ReusePlan(), request.request_id))
+            raise memory.not_found(self.ref)
+        self._answer_again(memory.record(agent.id, row.turn), durable=True)
+        return True
+
+    def _answer_again(self, record: TurnRecord, durable: bool) -> None:
+        self._send(Started(record.number, 0, ReusePlan(), record.request_id))
         if record.kind is TurnKind.GENERATE:
             said = record.messages[-1]
             self._send(Delta(said.message.text, tuple(record.ids[said.start - record.start :].tolist())))
@@ -277,17 +287,18 @@ class Run:
             stop_sequence=record.stop_sequence,
             usage=record.usage,
             timings=record.timings,
-            durable=True,
+            durable=durable,
             warnings=record.warnings,
             seed=record.seed,
             repeated_result=True,
         )
         self._send(finished)
-        return True
 
     def _finished(self, turn: int) -> Finished:
         d = self._draft
-        return Finished(turn, d.finish_reason, d.stop_sequence, d.usage, d.timings, True, tuple(d.warnings), d.seed)
+        return Finished(
+            turn, d.finish_reason, d.stop_sequence, d.usage, d.timings, d.durable, tuple(d.warnings), d.seed
+        )
 
     def _until_cancelled(self, steps: Iterator[object]) -> Iterator[None]:
         for _ in steps:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agentmem.kv.state import AgentState
-from agentmem.store.records import BlockUse
+from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.types import (
     BLOCK_TOKENS,
     AgentRef,
@@ -43,6 +43,15 @@ class TurnDraft:
     warnings: list[Warning] = field(default_factory=list)
     taken: set[bytes] = field(default_factory=set)
     """Keys of blocks that were there already and were taken over whole: they need not be written."""
+    durable: bool = True
+
+
+@dataclass(frozen=True)
+class Unsaved:
+    """A turn that is in RAM only."""
+
+    record: TurnRecord
+    draft: TurnDraft
 
 
 @dataclass
@@ -60,6 +69,8 @@ class Agent:
     pinned: bool = False
     private: bool = False
     state: AgentState | None = None
+    unsaved: list[Unsaved] = field(default_factory=list)
+    """Turns that the disk does not have yet, oldest first. `turn`, `ids` and `blocks` include them."""
     rebuilt: TurnDraft | None = None
     """Set while `state` holds the timeline as recomputed under another model, not committed yet."""
 

@@ -17,13 +17,12 @@ from agentmem.types import BLOCK_TOKENS, BlockKind
 _DTYPES = {mx.uint32: "U32", mx.float32: "F32", mx.float16: "F16", mx.bfloat16: "BF16"}
 
 
-def keys_of(ids: np.ndarray, first: int, parent: bytes, secret: bytes, state_id: str) -> Iterator[tuple[bytes, bytes]]:
-    """(key, parent) of the blocks of positions [first, len(ids)), `first` on a block border. ids: int32."""
+def keys_of(ids: np.ndarray, first: int, parent: bytes, secret: bytes, state_id: str) -> Iterator[bytes]:
+    """The keys of the blocks of positions [first, len(ids)), `first` on a block border. ids: int32."""
     for start in range(first, len(ids), BLOCK_TOKENS):
         payload = id_bytes(ids[start : start + BLOCK_TOKENS])
-        key = block_key(secret, parent, state_id, BlockKind.TEXT, payload)
-        yield key, parent
-        parent = key
+        parent = block_key(secret, parent, state_id, BlockKind.TEXT, payload)
+        yield parent
 
 
 def cut(state: AgentState, ids: np.ndarray, start: int, key: bytes, parent: bytes, model: LoadedModel) -> Block:

@@ -30,7 +30,7 @@ class RamBudget:
         for other in others:
             if self._pool.nbytes + need <= self.limit:
                 return
-            if other is not agent and not other.pinned and other.state is not None:
+            if other is not agent and not other.pinned and other.state is not None and not other.unsaved:
                 freed = evict(other)
                 log.info("agent %r left RAM (%d bytes) to make room", other.ref.name, freed)
         free = max(0, self.limit - self._pool.nbytes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
@@ -15,13 +15,16 @@ from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.prefix import PrefixMatch
+from agentmem.memory.saving import TurnSaver
 from agentmem.model.forward import prefill
 from agentmem.model.loader import LoadedModel
-from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
+from agentmem.store.blockfile import BlockUnreadable, Unreadable
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, AgentRef, PrefixMiss, Share, TurnKind, Warning
+
+log = logging.getLogger(__name__)
 
 
 class Memory:
@@ -33,6 +36,7 @@ class Memory:
         self._agents: OrderedDict[AgentRef, Agent] = OrderedDict()  # least recently used first
         self.pool = BlockPool()
         self._budget = RamBudget(ram_budget, self.pool, model.layout)
+        self._saver = TurnSaver(store, model)
         self._prefix = PrefixMatch(store, self.pool, model)
         self.hot_bytes: dict[AgentRef, int] = {}
         self.quarantined = 0
@@ -191,73 +195,54 @@ class Memory:
         draft.usage.misses.append(PrefixMiss(0, tokens, "REBUILD"))
 
     def commit(self, agent: Agent, draft: TurnDraft) -> None:
-        """Makes the draft durable as the agent's next turn. The state must already hold the draft's ids.
+        """Makes the draft the agent's next turn, durable if the disk takes it: `draft.durable` says so.
 
-        If it fails, RAM forgets the agent: a commit that reports an error may still have happened, and the disk knows.
+        The state must already hold the draft's ids. If anything else fails, RAM forgets the agent: the disk knows.
         """
         try:
             if agent.rebuilt is not None:
-                self._commit(agent, agent.rebuilt)
+                self._saver.add(agent, agent.rebuilt)
                 agent.rebuilt = None
-            self._commit(agent, draft)
+            self._saver.add(agent, draft)
+            draft.durable = self._saver.save(agent)
         except BaseException:
             self.forget(agent.ref)
             raise
-
-    def _commit(self, agent: Agent, draft: TurnDraft) -> None:
-        assert agent.state is not None
-        fresh = draft.kind is TurnKind.REBUILD
-        start = 0 if fresh else agent.tokens
-        base = start // BLOCK_TOKENS
-        new = np.asarray(draft.ids, np.int32)
-        ids = new if fresh else np.concatenate([agent.ids, new])
-        parent = b"" if fresh else agent.parent_of(base)
-        uses: list[BlockUse] = []
-        cut: list[Block] = []
-        for at, (key, before) in enumerate(self._keys(agent, ids, base * BLOCK_TOKENS, parent), base):
-            position = at * BLOCK_TOKENS
-            uses.append(BlockUse(key, min(BLOCK_TOKENS, len(ids) - position)))
-            if key not in draft.taken:
-                cut.append(block_cutter.cut(agent.state, ids, position, key, before, self._model))
-        record = self._record(agent, draft, start, base, tuple(uses), new)
-        draft.usage.bytes_written += self._store.commit(record, cut)
-        agent.turn, agent.ids, agent.blocks = record.number, ids, [*agent.blocks[:base], *uses]
-        agent.state_id, agent.tokenizer_id = self._model.state_id, self._model.tokenizer_id
-        agent.unclosed = draft.unclosed
+        if draft.durable:
+            self._save_others()
+        else:
+            log.warning("turn %d of agent %r is in RAM only: the disk takes nothing", agent.turn, agent.ref.name)
+            draft.warnings.append(Warning("NOT_DURABLE", "the disk takes nothing now: this turn is in RAM only"))
         self._note_hot(agent)
 
-    def _record(
-        self, agent: Agent, draft: TurnDraft, start: int, base: int, uses: tuple[BlockUse, ...], ids: np.ndarray
-    ) -> TurnRecord:
-        return TurnRecord(
-            agent_id=agent.id,
-            namespace=agent.ref.namespace,
-            agent_name=agent.ref.name,
-            number=agent.turn + 1,
-            kind=draft.kind,
-            start=start,
-            end=start + len(ids),
-            state_id=self._model.state_id,
-            tokenizer_id=self._model.tokenizer_id,
-            base_blocks=base,
-            blocks=uses,
-            ids=ids,
-            messages=tuple(draft.messages),
-            open=draft.unclosed,
-            finish_reason=draft.finish_reason,
-            stop_sequence=draft.stop_sequence,
-            exactness=draft.exactness,
-            request_id=draft.request_id,
-            created=time.time(),
-            usage=draft.usage,
-            timings=draft.timings,
-            seed=draft.seed,
-            warnings=tuple(draft.warnings),
-        )
+    def unsaved_record(self, ref: AgentRef, request_id: str) -> TurnRecord | None:
+        """The turn that a request made and that is in RAM only."""
+        agent = self._agents.get(ref)
+        if agent is None or not agent.unsaved or self._saver.save(agent):
+            return None
+        return next((one.record for one in agent.unsaved if one.record.request_id == request_id), None)
 
-    def _keys(self, agent: Agent, ids: np.ndarray, first: int, parent: bytes) -> Iterator[tuple[bytes, bytes]]:
-        secret = self._store.namespace(agent.ref.namespace).secret
-        return block_cutter.keys_of(ids, first, parent, secret, self._model.state_id)
+    def settle(self, ref: AgentRef) -> None:
+        """Saves what is in RAM only. Raises STORE_UNWRITABLE if the disk does not take it."""
+        agent = self._agents.get(ref)
+        if agent is not None and not self._saver.save(agent):
+            raise AgentmemError(
+                Reason.STORE_UNWRITABLE,
+                f"{len(agent.unsaved)} turns of this agent are in RAM only, and the disk takes nothing now: make room "
+                "on it, and repeat",
+            )
+
+    def _save_others(self) -> None:
+        """The disk takes something again: what waited in RAM goes first."""
+        for agent in [a for a in self._agents.values() if a.unsaved]:
+            if not self._saver.save(agent):
+                return
+
+    def close(self) -> None:
+        """Saves what it can, and says whose turns are lost."""
+        for agent in [a for a in self._agents.values() if a.unsaved]:
+            if not self._saver.save(agent):
+                log.error("%d turns of agent %r are lost: the disk took nothing", len(agent.unsaved), agent.ref.name)
 
     def rollback(self, agent: Agent) -> None:
         """Takes the state back to the last committed turn; what cannot be trimmed is restored from disk later."""
@@ -299,7 +284,8 @@ class Memory:
         return self.pool.exclusive_bytes(agent.state) if agent.state is not None else 0
 
     def evict(self, agent: Agent) -> int:
-        """Makes a hot agent warm; the bytes of RAM that came free. The timeline is on disk already."""
+        """Makes a hot agent warm; the bytes of RAM that came free. Raises STORE_UNWRITABLE, as `settle` does."""
+        self.settle(agent.ref)
         freed = self.exclusive_bytes(agent)
         self._drop(agent)
         return freed

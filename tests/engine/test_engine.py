@@ -85,14 +85,14 @@ def test_a_commit_that_fails_leaves_the_agent_as_the_disk_has_it(
     engine.delete_agent(A)
     assert _said(_events(engine, _request(5, 6))) == wanted[0]
 
-    def full(*_: object) -> int:
-        raise AgentmemError(Reason.STORE_UNWRITABLE, "The disk is full.")
+    def damaged(*_: object) -> int:
+        raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog is damaged.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine._context.store, "commit", full)
+        patch.setattr(engine._context.store, "commit", damaged)
         failed = _events(engine, _request(9, 9))[-1]
         assert isinstance(failed, Failed)
-        assert failed.error.reason is Reason.STORE_UNWRITABLE
+        assert failed.error.reason is Reason.STORE_UNREADABLE
     assert engine.get_agent(A).turn == 1
     assert _said(_events(engine, _request(7, 8))) == wanted[1]
 
@@ -106,7 +106,9 @@ def test_a_commit_that_happened_though_it_reports_an_error(engine: Engine, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(engine._context.store, "commit", happens_and_fails)
-        assert isinstance(_events(engine, _request(5, 6))[-1], Failed)
+        first = _events(engine, _request(5, 6))[-1]
+        assert isinstance(first, Finished)
+        assert (first.turn, first.durable) == (1, True)
     finished = _events(engine, _request(7, 8))[-1]
     assert isinstance(finished, Finished)
     assert finished.turn == 2

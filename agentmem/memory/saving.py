@@ -1,0 +1,103 @@
+"""Turns on their way to the disk: part of the timeline at once, durable as soon as the disk takes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.memory import blocks as block_cutter
+from agentmem.memory.agent import Agent, TurnDraft, Unsaved
+from agentmem.model.loader import LoadedModel
+from agentmem.store.blockfile import Block
+from agentmem.store.records import BlockUse, TurnRecord
+from agentmem.store.store import Store
+from agentmem.types import BLOCK_TOKENS, TurnKind
+
+
+class TurnSaver:
+    """An agent whose disk is full or read-only goes on in RAM; its turns are saved, in order, when that has changed."""
+
+    def __init__(self, store: Store, model: LoadedModel) -> None:
+        self._store, self._model = store, model
+
+    def add(self, agent: Agent, draft: TurnDraft) -> None:
+        """Makes the draft the agent's last turn, in RAM. The state must already hold its ids."""
+        fresh = draft.kind is TurnKind.REBUILD
+        start = 0 if fresh else agent.tokens
+        base = start // BLOCK_TOKENS
+        new = np.asarray(draft.ids, np.int32)
+        ids = new if fresh else np.concatenate([agent.ids, new])
+        parent = b"" if fresh else agent.parent_of(base)
+        secret = self._store.namespace(agent.ref.namespace).secret
+        keys = block_cutter.keys_of(ids, base * BLOCK_TOKENS, parent, secret, self._model.state_id)
+        uses = tuple(
+            BlockUse(key, min(BLOCK_TOKENS, len(ids) - place * BLOCK_TOKENS)) for place, key in enumerate(keys, base)
+        )
+        record = self._record(agent, draft, start, base, uses, new)
+        agent.unsaved.append(Unsaved(record, draft))
+        agent.turn, agent.ids, agent.blocks = record.number, ids, [*agent.blocks[:base], *uses]
+        agent.state_id, agent.tokenizer_id = self._model.state_id, self._model.tokenizer_id
+        agent.unclosed = draft.unclosed
+
+    def save(self, agent: Agent) -> bool:
+        """True once all turns are durable, False if the disk does not take them now. Raises AgentmemError otherwise."""
+        while agent.unsaved:
+            one = agent.unsaved[0]
+            try:
+                one.draft.usage.bytes_written += self._store.commit(one.record, list(self._blocks(agent, one)))
+            except AgentmemError as error:
+                if error.reason is not Reason.STORE_UNWRITABLE:
+                    raise
+                if not self._happened(one.record):
+                    return False
+            agent.unsaved.pop(0)
+        return True
+
+    def _happened(self, record: TurnRecord) -> bool:
+        """Whether a commit that reported an error is there all the same."""
+        row = self._store.agent(record.namespace, record.agent_name)
+        return row is not None and row.id == record.agent_id and row.turn >= record.number
+
+    def _blocks(self, agent: Agent, one: Unsaved) -> Iterator[Block]:
+        """The record's blocks as the state holds them, but for those that were there before."""
+        assert agent.state is not None
+        base = one.record.base_blocks
+        parent = agent.parent_of(base)
+        for place, use in enumerate(one.record.blocks, base):
+            if use.key not in one.draft.taken:
+                start = place * BLOCK_TOKENS
+                ids = agent.ids[: start + use.used]
+                yield block_cutter.cut(agent.state, ids, start, use.key, parent, self._model)
+            parent = use.key
+
+    def _record(
+        self, agent: Agent, draft: TurnDraft, start: int, base: int, uses: tuple[BlockUse, ...], ids: np.ndarray
+    ) -> TurnRecord:
+        return TurnRecord(
+            agent_id=agent.id,
+            namespace=agent.ref.namespace,
+            agent_name=agent.ref.name,
+            number=agent.turn + 1,
+            kind=draft.kind,
+            start=start,
+            end=start + len(ids),
+            state_id=self._model.state_id,
+            tokenizer_id=self._model.tokenizer_id,
+            base_blocks=base,
+            blocks=uses,
+            ids=ids,
+            messages=tuple(draft.messages),
+            open=draft.unclosed,
+            finish_reason=draft.finish_reason,
+            stop_sequence=draft.stop_sequence,
+            exactness=draft.exactness,
+            request_id=draft.request_id,
+            created=time.time(),
+            usage=draft.usage,
+            timings=draft.timings,
+            seed=draft.seed,
+            warnings=tuple(draft.warnings),
+        )

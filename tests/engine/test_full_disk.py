@@ -1,0 +1,112 @@
+"""A disk that takes nothing: agents go on in RAM, say so, lose nothing that was stored, and are saved afterwards."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agentmem.engine.engine import Engine, EngineSettings
+from agentmem.engine.request import Request, Sampling, TokenInput
+from agentmem.errors import AgentmemError, Reason
+from agentmem.store.files import Files
+from agentmem.types import AgentRef
+from tests.engine.runs import finished, run, said
+from tests.helpers.checkpoints import Spec, write
+
+A, B = AgentRef("default", "a"), AgentRef("default", "b")
+GREEDY = Sampling(max_tokens=5)
+
+
+class FullDisk(Files):
+    """Real files, until `full` is set: then no new one fits."""
+
+    full = False
+
+    def create(self, path: Path, data: bytes) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().create(path, data)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("ck"), Spec(layers=1))
+
+
+@pytest.fixture
+def disk() -> FullDisk:
+    return FullDisk()
+
+
+@pytest.fixture
+def engine(checkpoint: Path, tmp_path: Path, disk: FullDisk) -> Iterator[Engine]:
+    engine = Engine.open(EngineSettings(tmp_path / "state", str(checkpoint)), files=disk)
+    yield engine
+    engine.close()
+
+
+def ask(engine: Engine, ref: AgentRef, *ids: int, request_id: str = "") -> tuple[list[int], bool]:
+    events = run(engine, Request(ref, TokenInput(ids), GREEDY, create=True, request_id=request_id))
+    return said(events), finished(events).durable
+
+
+def test_agents_go_on_in_ram_and_are_saved_once_there_is_room(
+    engine: Engine, disk: FullDisk, checkpoint: Path, tmp_path: Path
+) -> None:
+    wanted = [ask(engine, B, *range(5 + i, 305 + i))[0] for i in range(4)]
+    engine.delete_agent(B)
+    first, durable = ask(engine, A, *range(5, 305))
+    assert durable
+    disk.full = True
+    events = run(engine, Request(A, TokenInput(tuple(range(6, 306))), GREEDY))
+    assert not finished(events).durable
+    assert [w.reason for w in finished(events).warnings] == ["NOT_DURABLE"]
+    third, durable = ask(engine, A, *range(7, 307), request_id="third")
+    assert not durable
+    assert [first, said(events), third] == wanted[:3]
+    assert ask(engine, A, *range(7, 307), request_id="third") == (third, False)  # a repeat, not a turn
+    assert engine.get_agent(A).turn == 1  # what the disk has
+    for change in (lambda: engine.evict_agent(A), lambda: engine.rewind_agent(A, 1), lambda: engine.fork_agent(A, "c")):
+        with pytest.raises(AgentmemError) as caught:
+            change()
+        assert caught.value.reason is Reason.STORE_UNWRITABLE
+    disk.full = False
+    fourth, durable = ask(engine, A, *range(8, 308))
+    assert durable
+    assert fourth == wanted[3]
+    assert [turn.number for turn in engine.list_turns(A)] == [1, 2, 3, 4]
+    assert ask(engine, A, *range(7, 307), request_id="third") == (third, True)
+    engine.close()
+
+    again = Engine.open(EngineSettings(tmp_path / "state", str(checkpoint)))
+    try:
+        usage = finished(run(again, Request(A, TokenInput((9,)), GREEDY))).usage
+        assert (usage.recomputed_tokens, usage.reused_warm_tokens) == (0, 4 * 305)
+    finally:
+        again.close()
+
+
+def test_a_lost_turn_leaves_what_was_durable(engine: Engine, disk: FullDisk, checkpoint: Path, tmp_path: Path) -> None:
+    ask(engine, A, *range(5, 305))
+    disk.full = True
+    assert not ask(engine, A, 7)[1]
+    engine.close()  # cannot save either
+    again = Engine.open(EngineSettings(tmp_path / "state", str(checkpoint)))
+    try:
+        assert again.get_agent(A).turn == 1
+        assert finished(run(again, Request(A, TokenInput((9,)), GREEDY))).usage.recomputed_tokens == 0
+    finally:
+        again.close()
+
+
+def test_room_for_one_saves_what_waits_for_others(engine: Engine, disk: FullDisk) -> None:
+    ask(engine, A, 5, 6)
+    ask(engine, B, 7, 8)
+    disk.full = True
+    assert not ask(engine, A, 9)[1]
+    disk.full = False
+    assert ask(engine, B, 9)[1]
+    assert engine.get_agent(A).turn == 2
