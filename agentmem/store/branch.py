@@ -6,7 +6,6 @@ so that nothing said later lives on in a fork, or in the last timeline of an age
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 import time
 from collections import Counter
@@ -80,34 +79,30 @@ class Branches:
     Methods raise TURN_NOT_FOUND; RecordUnreadable or BlockUnreadable if what the turn needs cannot be read.
     """
 
-    def __init__(
-        self, catalog: Catalog, blocks: BlockFiles, namespaces: Namespaces, history: History, writer: TurnWriter
-    ) -> None:
+    def __init__(self, catalog: Catalog, blocks: BlockFiles, namespaces: Namespaces, writer: TurnWriter) -> None:
         self._catalog = catalog
         self._blocks = blocks
         self._namespaces = namespaces
-        self._history = history
         self._writer = writer
 
-    def fork(self, source: AgentRow, new_name: str, number: int, request_id: str) -> AgentRow:
+    def fork(self, source: History, new_name: str, number: int, request_id: str) -> AgentRow:
         """A new agent that begins at the end of the source's turn, and is as private as the source.
 
         Raises AGENT_EXISTS, REQUEST_ID_REUSED.
         """
-        self._catalog.read(requests.check_new, source.namespace, request_id)
-        if self._catalog.read(agents.find, source.namespace, new_name):
+        namespace, share = source.agent.namespace, source.agent.share
+        self._catalog.read(requests.check_new, namespace, request_id)
+        if self._catalog.read(agents.find, namespace, new_name):
             raise agents.exists(new_name)
-        now = time.time()
-        agent = AgentRow(
-            secrets.token_hex(16), source.namespace, new_name, now, now, 0, 0, "", Exactness.EXACT, source.share
-        )
+        agent = replace(AgentRow.new(namespace, new_name), share=share)
         end = self.end_of(source, number)
         record = end.record(TurnKind.FORK, agent, request_id)
         return self._writer.add(record, list(end.blocks), partial(_add_agent, agent))[0]
 
-    def export(self, agent: AgentRow) -> Iterator[bytes]:
+    def export(self, history: History) -> Iterator[bytes]:
         """The agent as it stands, in one file. Raises BlockUnreadable while it is read."""
-        end = self.end_of(agent, agent.turn)
+        agent = history.agent
+        end = self.end_of(history, agent.turn)
         secret = self._namespaces.get(agent.namespace).secret
         rows = self._catalog.read(block_rows.known, [use.key for use in end.uses])
         blocks = (self._blocks.read(use.key, rows[use.key].size, secret) for use in end.uses)
@@ -122,8 +117,7 @@ class Branches:
         if self._catalog.read(agents.find, namespace, name):
             raise agents.exists(name)
         secret = self._namespaces.get(namespace).secret
-        now = time.time()
-        agent = AgentRow(secrets.token_hex(16), namespace, name, now, now, 0, 0, "", Exactness.EXACT)
+        agent = AgentRow.new(namespace, name)
         record = transfer.as_agents(file.record, agent.id, namespace, name, request_id)
         keys = transfer.timeline_keys(record, secret, state_id or record.state_id)
         uses = tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True))
@@ -137,26 +131,27 @@ class Branches:
         }
         return self._writer.add(record, [], partial(_add_agent, agent, missing=missing))[0]
 
-    def rewind(self, agent: AgentRow, number: int, request_id: str) -> AgentRow:
+    def rewind(self, history: History, number: int, request_id: str) -> AgentRow:
         """Sets the agent back to the end of an earlier turn, by a new one. Raises REQUEST_ID_REUSED."""
+        agent = history.agent
         self._catalog.read(requests.check_new, agent.namespace, request_id)
-        old, new = self.end_of(agent, agent.turn), self.end_of(agent, number)
+        old, new = self.end_of(history, agent.turn), self.end_of(history, number)
         start = _common_positions(old, new)
         record = new.record(TurnKind.REWIND, agent, request_id, start, _common_blocks(old, new, start))
         return self._writer.add(record, list(new.blocks), _add_turn)[0]
 
-    def end_of(self, agent: AgentRow, number: int) -> TurnEnd:
+    def end_of(self, history: History, number: int) -> TurnEnd:
         """The end of a turn, no block used in part. Turn 0 is the empty timeline."""
         if number == 0:
             return TurnEnd()
-        record = self._history.record(agent, number)
-        uses = self._history.timeline(agent, number)
-        cut = self._cut(agent, uses)
+        record = history.record(number)
+        uses = history.timeline(number)
+        cut = self._cut(history.agent, uses)
         return TurnEnd(
             uses=tuple(BlockUse(cut[use].key, use.used) if use in cut else use for use in uses),
             blocks=tuple(cut.values()),
-            ids=self._history.ids(agent, number),
-            messages=self._history.messages(agent, number),
+            ids=history.ids(number),
+            messages=history.messages(number),
             state_id=record.state_id,
             tokenizer_id=record.tokenizer_id,
             open=record.open,

@@ -9,6 +9,7 @@ from agentmem.store.blocks import BlockFiles
 from agentmem.store.branch import Branches
 from agentmem.store.catalog import agents, blocks, requests, turns
 from agentmem.store.catalog.thread import Catalog
+from agentmem.store.history import History
 from agentmem.store.keys import keyed_digest
 from agentmem.store.namespaces import Namespaces
 from agentmem.store.rows import DELETE, AgentRow, Deleted, NewTurn, Pruned, PrunedKind, RequestRow
@@ -77,15 +78,16 @@ class Pruner:
             for one in deleted
         ]
 
-    def history(self, agent: AgentRow, dry_run: bool) -> list[Pruned]:
+    def history(self, history: History, dry_run: bool) -> list[Pruned]:
         """Drops all turns of an agent but one, unless it is pinned. Raises as `Branches` does.
 
         The last record may build on those before it. So one that stands on its own, with the same timeline, is added as
         the next turn, and all before it go.
         """
-        if agent.pinned or self._catalog.read(turns.first, agent.id) >= agent.turn:
+        agent = history.agent
+        if agent.pinned or len(history.listed) <= 1:
             return []
-        record = self._branches.end_of(agent, agent.turn).record(TurnKind.FORK, agent, "")
+        record = self._branches.end_of(history, agent.turn).record(TurnKind.FORK, agent, "")
         if dry_run:
             freed, _ = self._catalog.rehearse(_begin_anew, self._writer.encode(record)[0])
         else:

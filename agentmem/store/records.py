@@ -16,13 +16,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from agentmem.store.blockfile import id_bytes
-from agentmem.store.keys import record_digest
+from agentmem.store.keys import KEY_BYTES, record_digest
 from agentmem.store.layout import parse_json
 from agentmem.types import (
     Exactness,
@@ -38,6 +38,7 @@ from agentmem.types import (
 )
 
 FORMAT = 1
+_BEGIN, _MIDDLE, _END = b'{"body":', b',"digest":"', b'"}'
 
 
 class RecordUnreadable(Exception):
@@ -101,25 +102,33 @@ class TurnRecord:
         return hash((self.agent_id, self.number))
 
 
+_SAID = [item.name for item in fields(TurnRecord) if item.name not in ("previous", "digest")]
+
+
 def encode(record: TurnRecord, previous: bytes, secret: bytes) -> tuple[bytes, bytes]:
     """The record's file and its digest. previous: the digest of the agent's turn before, b"" if it is the first."""
-    body = _body(record) | {"previous": previous.hex()}
-    digest = record_digest(secret, previous, _canonical(body))
-    return _canonical({"body": body, "digest": digest.hex()}), digest
+    body = _canonical(_body(record) | {"previous": previous.hex()})
+    digest = record_digest(secret, previous, body)
+    return _file(body, digest), digest
 
 
 def decode(data: bytes, secret: bytes) -> TurnRecord:
     """The record in a file. Raises RecordUnreadable unless it is, byte for byte, what `encode` wrote."""
+    body = data[len(_BEGIN) : -len(_MIDDLE) - 2 * KEY_BYTES - len(_END)]
     try:
-        body = parse_json(data)["body"]
-        record = _record(body)
-        previous = bytes.fromhex(body["previous"])
-        again, digest = encode(record, previous, secret)
+        values = parse_json(body)
+        previous = bytes.fromhex(values["previous"])
+        digest = record_digest(secret, previous, body)
+        record = _record(values, previous, digest)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise RecordUnreadable(f"not a turn record ({type(error).__name__})") from None
-    if again != data:
+    if _file(body, digest) != data:
         raise RecordUnreadable("the digest or the form is not that of a record of this namespace")
-    return replace(record, previous=previous, digest=digest)
+    return record
+
+
+def _file(body: bytes, digest: bytes) -> bytes:
+    return _BEGIN + body + _MIDDLE + digest.hex().encode() + _END
 
 
 def _canonical(value: Mapping[str, Any]) -> bytes:
@@ -128,7 +137,7 @@ def _canonical(value: Mapping[str, Any]) -> bytes:
 
 
 def _body(record: TurnRecord) -> dict[str, Any]:
-    body = {item.name: getattr(record, item.name) for item in fields(record) if item.name not in ("previous", "digest")}
+    body = {name: getattr(record, name) for name in _SAID}
     return body | {
         "format": FORMAT,
         "ids": base64.b64encode(id_bytes(record.ids)).decode(),
@@ -140,11 +149,11 @@ def _body(record: TurnRecord) -> dict[str, Any]:
     }
 
 
-def _record(body: dict[str, Any]) -> TurnRecord:
-    """The reverse of `_body`. Lax about types: what was read wrong does not encode to the same bytes again."""
+def _record(body: dict[str, Any], previous: bytes, digest: bytes) -> TurnRecord:
+    """The reverse of `_body`. Lax about types: the digest vouches for what was written."""
     if body["format"] != FORMAT:
         raise ValueError("unknown record format")
-    values = {item.name: body[item.name] for item in fields(TurnRecord) if item.name not in ("previous", "digest")}
+    values = {name: body[name] for name in _SAID}
     return TurnRecord(
         **values
         | {
@@ -157,6 +166,8 @@ def _record(body: dict[str, Any]) -> TurnRecord:
             "usage": _usage(body["usage"]),
             "timings": Timings(**body["timings"]),
             "warnings": tuple(Warning(**item) for item in body["warnings"]),
+            "previous": previous,
+            "digest": digest,
         }
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from dataclasses import dataclass
 from enum import Enum
 
@@ -38,6 +40,12 @@ class AgentRow:
     pinned: bool = False
     expires: float | None = None
 
+    @classmethod
+    def new(cls, namespace: str, name: str) -> AgentRow:
+        """An agent that is made now, and has no turn."""
+        now = time.time()
+        return cls(secrets.token_hex(16), namespace, name, now, now, 0, 0, "", Exactness.EXACT)
+
 
 @dataclass(frozen=True)
 class BlockRow:
@@ -60,7 +68,6 @@ class Child:
 class TurnRow:
     """What a turn's record must be. previous: the digest of the turn before, b"" if none is listed."""
 
-    tokens: int
     record_bytes: int
     digest: bytes
     previous: bytes

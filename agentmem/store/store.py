@@ -7,9 +7,7 @@ interrupted after a transaction that drops something. The next open removes them
 
 from __future__ import annotations
 
-import secrets
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -40,7 +38,7 @@ from agentmem.store.sweep import InUse, prune_orphans, sweep
 from agentmem.store.turnfiles import TurnFiles
 from agentmem.store.usage import disk_usage
 from agentmem.store.writer import TurnWriter
-from agentmem.types import Exactness, Share, TurnKind, TurnMessage
+from agentmem.types import Share, TurnKind, TurnMessage
 
 
 class Store:
@@ -52,12 +50,11 @@ class Store:
         self._lock = lock
         self._catalog = catalog
         self._blocks = BlockFiles(files, folder)
-        records = TurnFiles(files, folder)
+        self._records = TurnFiles(files, folder)
         self._namespaces = Namespaces(files, folder.namespaces, catalog)
-        self._history = History(catalog, records, self._namespaces)
-        self._writer = TurnWriter(catalog, self._blocks, records, self._namespaces)
-        self._branches = Branches(catalog, self._blocks, self._namespaces, self._history, self._writer)
-        self._pruner = Pruner(catalog, self._blocks, records, self._namespaces, self._branches, self._writer)
+        self._writer = TurnWriter(catalog, self._blocks, self._records, self._namespaces)
+        self._branches = Branches(catalog, self._blocks, self._namespaces, self._writer)
+        self._pruner = Pruner(catalog, self._blocks, self._records, self._namespaces, self._branches, self._writer)
         # Held while files and catalog change together, so that no file is removed while a commit comes to rely on it.
         self._changing = threading.Lock()
         self._closed = False
@@ -113,9 +110,7 @@ class Store:
         """Makes an empty agent. Raises AGENT_EXISTS, unless the same non-empty request made the one that is there."""
         with self._change():
             self._namespaces.get(namespace)
-            now = time.time()
-            row = AgentRow(secrets.token_hex(16), namespace, name, now, now, 0, 0, "", Exactness.EXACT)
-            return self._catalog.write(agents.create, row, request_id)
+            return self._catalog.write(agents.create, AgentRow.new(namespace, name), request_id)
 
     def agent(self, namespace: str, name: str) -> AgentRow | None:
         return self._catalog.read(agents.find, namespace, name)
@@ -169,7 +164,7 @@ class Store:
         with self._change():
             agent = self._catalog.read(agents.by_id, record.agent_id)
             secret = self._namespaces.get(agent.namespace).secret
-            timeline = self._history.timeline(agent, agent.turn)
+            timeline = self._history(agent).timeline()
             kept, dropped = timeline[: record.base_blocks], timeline[record.base_blocks :]
             known = self._catalog.read(block_rows.known, {use.key for use in (*record.blocks, *dropped)})
             tokens = {key: row.tokens for key, row in known.items()} | {block.key: block.tokens for block in blocks}
@@ -203,7 +198,8 @@ class Store:
                 return self._catalog.read(agents.get, namespace, new_name)
             agent = self._catalog.read(agents.get, namespace, source)
             rules.check_expected(agent, expect_turn)
-            return self._branches.fork(agent, new_name, agent.turn if at_turn is None else at_turn, request_id)
+            number = agent.turn if at_turn is None else at_turn
+            return self._branches.fork(self._history(agent), new_name, number, request_id)
 
     def rewind(
         self, namespace: str, name: str, to_turn: int, request_id: str = "", expect_turn: int | None = None
@@ -218,11 +214,11 @@ class Store:
             if self._repeated(namespace, request_id, TurnKind.REWIND, name):
                 return agent
             rules.check_expected(agent, expect_turn)
-            return self._branches.rewind(agent, to_turn, request_id)
+            return self._branches.rewind(self._history(agent), to_turn, request_id)
 
     def export_agent(self, namespace: str, name: str) -> Iterator[bytes]:
         """The agent as it stands, in one file. Raises AGENT_NOT_FOUND, RecordUnreadable; BlockUnreadable on the way."""
-        return self._branches.export(self._catalog.read(agents.get, namespace, name))
+        return self._branches.export(self._history(self._catalog.read(agents.get, namespace, name)))
 
     def import_agent(
         self,
@@ -254,34 +250,36 @@ class Store:
 
         Raises AGENT_NOT_FOUND, TURN_NOT_FOUND if it isn't listed (yet, or any more), RecordUnreadable.
         """
-        return self._history.record(self._catalog.read(agents.by_id, agent_id), number)
+        return self._history_of(agent_id).record(number)
 
     def turns(self, agent_id: str, after: int = 0, limit: int = 100) -> list[TurnRecord]:
         """Turns after `after`, oldest first. Raises AGENT_NOT_FOUND, RecordUnreadable."""
-        return self._history.page(self._catalog.read(agents.by_id, agent_id), after, limit)
+        return self._history_of(agent_id).page(after, limit)
 
     def timeline(self, agent_id: str, number: int | None = None) -> list[BlockUse]:
         """The blocks of a turn's timeline, of the last turn's if no number is given; turn 0 has none.
 
         Raises AGENT_NOT_FOUND, TURN_NOT_FOUND.
         """
-        return self._history.timeline(*self._at(agent_id, number))
+        return self._history_of(agent_id).timeline(number)
 
     def ids(self, agent_id: str, number: int | None = None) -> np.ndarray:
         """The token ids of a turn's timeline, int32 [tokens], from the records. Raises as `turn` does."""
-        return self._history.ids(*self._at(agent_id, number))
+        return self._history_of(agent_id).ids(number)
 
     def turn_at(self, agent_id: str, position: int) -> int:
         """The number of the turn that holds a position of the last timeline. Raises as `turn` does."""
-        return self._history.turn_at(self._catalog.read(agents.by_id, agent_id), position)
+        return self._history_of(agent_id).turn_at(position)
 
     def messages(self, agent_id: str, number: int | None = None) -> tuple[TurnMessage, ...]:
         """The messages of a turn's timeline, oldest first, from the records. Raises as `turn` does."""
-        return self._history.messages(*self._at(agent_id, number))
+        return self._history_of(agent_id).messages(number)
 
-    def _at(self, agent_id: str, number: int | None) -> tuple[AgentRow, int]:
-        agent = self._catalog.read(agents.by_id, agent_id)
-        return agent, agent.turn if number is None else number
+    def _history_of(self, agent_id: str) -> History:
+        return self._history(self._catalog.read(agents.by_id, agent_id))
+
+    def _history(self, agent: AgentRow) -> History:
+        return History(agent, self._catalog, self._records, self._namespaces.get(agent.namespace).secret)
 
     def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
         """What a request id did in the last 24 hours."""
@@ -296,7 +294,7 @@ class Store:
         or has one turn only. Raises AGENT_NOT_FOUND, RecordUnreadable.
         """
         with self._change():
-            return self._pruner.history(self._catalog.read(agents.get, namespace, name), dry_run)
+            return self._pruner.history(self._history(self._catalog.read(agents.get, namespace, name)), dry_run)
 
     def prune(
         self, namespace: str, *, older_than_s: float | None = None, expired: bool = False, dry_run: bool = False

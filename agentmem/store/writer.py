@@ -46,9 +46,8 @@ class TurnWriter:
 
     def encode(self, record: TurnRecord) -> tuple[NewTurn, bytes]:
         """A turn that needs no new blocks, and the record's file."""
-        before = self._catalog.read(turns.rows, record.agent_id, record.number - 1, record.number - 1)
-        begins = record.kind is TurnKind.FORK or not before
-        previous = b"" if begins else before[record.number - 1].digest
+        begins = record.kind is TurnKind.FORK
+        previous = b"" if begins else self._catalog.read(turns.digest, record.agent_id, record.number - 1)
         data, digest = records.encode(record, previous, self._secret(record))
         return NewTurn(record, len(data), digest, {}), data
 

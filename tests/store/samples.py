@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import xxhash
 
+from agentmem.errors import AgentmemError, Reason
 from agentmem.store.blockfile import Block, id_bytes
 from agentmem.store.files import Files
 from agentmem.store.keys import block_key
@@ -93,6 +97,14 @@ def reseal(data: bytes, header: bytes) -> bytes:
     return (
         length + (header if found is None else header[: found.start(1)] + digest + header[found.end(1) :]) + data[end:]
     )
+
+
+@contextmanager
+def expect(reason: Reason) -> Iterator[None]:
+    """The work inside is refused for this reason."""
+    with pytest.raises(AgentmemError) as caught:
+        yield
+    assert caught.value.reason is reason
 
 
 def files_below(folder: Path, *suffixes: str) -> list[Path]:

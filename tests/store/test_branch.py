@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from agentmem.errors import AgentmemError, Reason
+from agentmem.errors import Reason
 from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.records import BlockUse, RecordUnreadable
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
 from agentmem.types import Exactness, Message, Share, TurnKind, TurnMessage
-from tests.store.samples import add_turn, files_below, make_block, make_record
-
-
-@contextmanager
-def expect(reason: Reason) -> Iterator[None]:
-    with pytest.raises(AgentmemError) as caught:
-        yield
-    assert caught.value.reason is reason
+from tests.store.samples import add_turn, expect, files_below, make_block, make_record
 
 
 def said(text: str, start: int, end: int) -> TurnMessage:

@@ -5,24 +5,15 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from agentmem.errors import AgentmemError, Reason
+from agentmem.errors import Reason
 from agentmem.store.rows import AgentRow, PrunedKind
 from agentmem.store.store import Store
 from agentmem.types import AgentRef, Message, TurnKind, TurnMessage
-from tests.store.samples import add_turn, files_below
-
-
-@contextmanager
-def expect(reason: Reason) -> Iterator[None]:
-    with pytest.raises(AgentmemError) as caught:
-        yield
-    assert caught.value.reason is reason
+from tests.store.samples import add_turn, expect, files_below
 
 
 @pytest.fixture

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from agentmem.errors import AgentmemError, Reason
+from agentmem.errors import Reason
 from agentmem.store.records import BlockUse
 from agentmem.store.rows import AgentRow, AgentUsage, Child
 from agentmem.store.store import Store
 from agentmem.types import Share
-from tests.store.samples import STATE_ID, add_turn, files_below, make_block, make_record
-
-
-@contextmanager
-def expect(reason: Reason) -> Iterator[None]:
-    with pytest.raises(AgentmemError) as caught:
-        yield
-    assert caught.value.reason is reason
+from tests.store.samples import STATE_ID, add_turn, expect, files_below, make_block, make_record
 
 
 def test_set_agent_changes_what_it_is_told_to(folder: Path) -> None:

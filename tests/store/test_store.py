@@ -6,21 +6,19 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from agentmem.errors import AgentmemError, Reason
+from agentmem.errors import Reason
 from agentmem.store.blockfile import BlockUnreadable, Unreadable
 from agentmem.store.records import BlockUse, RecordUnreadable
 from agentmem.store.store import Store
 from agentmem.types import Exactness, TurnKind
-from tests.store.samples import add_turn, files_below, make_block, make_record
+from tests.store.samples import add_turn, expect, files_below, make_block, make_record
 
 UNUSUAL = [
     "Bob",
@@ -36,13 +34,6 @@ UNUSUAL = [
     "x" * 256,
     "%s'\";--",
 ]
-
-
-@contextmanager
-def expect(reason: Reason) -> Iterator[None]:
-    with pytest.raises(AgentmemError) as caught:
-        yield
-    assert caught.value.reason is reason
 
 
 def test_agents_are_created_found_and_listed_by_exact_name(store: Store, folder: Path) -> None:

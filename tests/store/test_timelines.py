@@ -268,6 +268,6 @@ def test_random_timelines() -> None:
     run_state_machine_as_test(
         Timelines,
         settings=settings(
-            max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

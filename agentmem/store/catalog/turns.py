@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 import time
 
+from agentmem.errors import AgentmemError, Reason
 from agentmem.store.catalog import blocks, requests
-from agentmem.store.catalog.scalar import number
 from agentmem.store.catalog.schema import FOREVER
 from agentmem.store.records import BlockUse
 from agentmem.store.rows import NewTurn, RequestRow, TurnRow
@@ -49,17 +49,17 @@ def add(db: sqlite3.Connection, new: NewTurn, superseded: dict[bytes, bytes]) ->
     return list(blocks.drop_unused(db, superseded))
 
 
-def rows(db: sqlite3.Connection, agent_id: str, first: int, last: int) -> dict[int, TurnRow]:
-    """The turns first..last that are listed, by number."""
-    query = """SELECT t.number, t.tokens, t.record_bytes, t.digest, coalesce(p.digest, x'')
-        FROM turns t LEFT JOIN turns p ON p.agent=t.agent AND p.number=t.number-1
-        WHERE t.agent=? AND t.number BETWEEN ? AND ?"""
-    return {row[0]: TurnRow(*row[1:]) for row in db.execute(query, (agent_id, first, last))}
+def rows(db: sqlite3.Connection, agent_id: str) -> dict[int, TurnRow]:
+    """The turns that are listed, by number, oldest first."""
+    query = """SELECT number, record_bytes, digest, lag(digest, 1, x'') OVER (ORDER BY number)
+        FROM turns WHERE agent=? ORDER BY number"""
+    return {number: TurnRow(*row) for number, *row in db.execute(query, (agent_id,))}
 
 
-def first(db: sqlite3.Connection, agent_id: str) -> int:
-    """The number of the oldest turn that is listed; 1 if there is none."""
-    return number(db, "SELECT coalesce(min(number), 1) FROM turns WHERE agent=?", agent_id)
+def digest(db: sqlite3.Connection, agent_id: str, number: int) -> bytes:
+    """Of a turn's record; b"" if the turn is not listed."""
+    row = db.execute("SELECT digest FROM turns WHERE agent=? AND number=?", (agent_id, number)).fetchone()
+    return row[0] if row else b""
 
 
 def listed(db: sqlite3.Connection) -> dict[str, range]:
@@ -68,9 +68,16 @@ def listed(db: sqlite3.Connection) -> dict[str, range]:
     return {agent: range(first, last + 1) for agent, first, last in db.execute(query)}
 
 
-def timeline(db: sqlite3.Connection, agent_id: str, number: int) -> list[BlockUse]:
+def timeline(db: sqlite3.Connection, agent_id: str, number: int) -> list[BlockUse] | None:
+    """The blocks of a turn's timeline; None if the turn is not listed. Raises STORE_UNREADABLE if they are not all."""
+    turn = db.execute("SELECT tokens FROM turns WHERE agent=? AND number=?", (agent_id, number)).fetchone()
+    if turn is None:
+        return None
     query = "SELECT key, used FROM timeline WHERE agent=? AND since<=? AND until>? ORDER BY place"
-    return [BlockUse(*row) for row in db.execute(query, (agent_id, number, number))]
+    uses = [BlockUse(*row) for row in db.execute(query, (agent_id, number, number))]
+    if sum(use.used for use in uses) != turn[0]:
+        raise AgentmemError(Reason.STORE_UNREADABLE, f"The catalog contradicts itself about turn {number}.")
+    return uses
 
 
 def drop_before(db: sqlite3.Connection, agent_id: str, last: int) -> tuple[dict[int, int], list[bytes]]:
