@@ -24,9 +24,10 @@ async def pieces(export: Callable[[AgentRef], Iterator[bytes]], ref: AgentRef) -
 
 
 class Incoming:
-    """The chunks of an ImportAgent stream as a plain iterator, for a thread other than the loop's.
+    """The messages of an ImportAgent stream. Used as a context manager, on the loop's thread.
 
-    Used as a context manager on the loop: when the call ends early, the iterator raises REQUEST_CANCELLED.
+    When the call ends early, the iterator of chunks raises REQUEST_CANCELLED. When it ends with an error, the rest of
+    the stream is read all the same: a client whose messages are still on their way reports INTERNAL instead of ours.
     """
 
     def __init__(self, messages: AsyncIterator[agents_pb2.ImportAgentRequest | None]) -> None:
@@ -34,15 +35,23 @@ class Incoming:
         self._loop = asyncio.get_running_loop()
         self._ended = False
 
-    def __enter__(self) -> Iterator[bytes]:
-        return self._chunks()
+    async def __aenter__(self) -> Incoming:
+        return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
     ) -> None:
         self._ended = True
+        if isinstance(error, Exception):
+            async for _ in self._messages:
+                pass
 
-    def _chunks(self) -> Iterator[bytes]:
+    async def first(self) -> agents_pb2.ImportAgentRequest | None:
+        """None if there is none that can be read."""
+        return await anext(self._messages, None)
+
+    def chunks(self) -> Iterator[bytes]:
+        """All further messages, for a thread other than the loop's."""
         while True:
             chunk = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
             if self._ended:

@@ -242,8 +242,10 @@ def test_an_agent_without_history_goes_on_but_not_back(client: Client, space: st
     would_go = client.prune(space, history_of="a", dry_run=True)
     assert [t.number for t in agent.turns()] == [1, 2, 3]
     assert client.prune(space, history_of="a") == would_go
-    assert [(p.kind, p.agent, p.turn) for p in would_go if p.kind == "TURN"] == [("TURN", "a", n) for n in (1, 2, 3)]
-    assert [t.number for t in agent.turns()] == [4]  # one that stands on its own
+    assert [(p.kind, p.agent, p.turn) for p in would_go if p.kind == "TURN"] == [
+        ("TURN", "a", 1), ("TURN", "a", 2), ("TURN", "a", 3),
+    ]  # fmt: skip
+    assert [(t.number, t.kind, t.end) for t in agent.turns()] == [(4, "FORK", 410)]  # one stands for all
     with pytest.raises(AgentmemError) as caught:
         agent.rewind(1)
     assert caught.value.reason == "TURN_NOT_FOUND"

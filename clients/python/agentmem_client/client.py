@@ -97,7 +97,7 @@ class Client:
     ) -> list[Pruned]:
         """Deletes agents not used for so long, or expired ones, or the history of one; and files that no agent uses.
 
-        Never a pinned agent. An agent without history cannot be rewound, or forked at a turn before its last.
+        Never a pinned agent. An agent whose history is gone goes on as before, but cannot be rewound behind this point.
         dry_run gives the same list, and deletes nothing.
         """
         return self._send(calls.prune(namespace, older_than, expired, history_of, dry_run), timeout)

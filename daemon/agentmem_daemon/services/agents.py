@@ -121,8 +121,8 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
     async def ImportAgent(
         self, stream: AsyncIterator[agents_pb2.ImportAgentRequest | None], context: Context
     ) -> agents_pb2.ImportAgentResponse:
-        engine = self._readiness.engine
-        header = requests.import_header(await anext(stream, None))
-        with Incoming(stream) as chunks:
-            view = await asyncio.to_thread(engine.import_agent, chunks, *header)
+        async with Incoming(stream) as incoming:
+            import_agent = self._readiness.engine.import_agent
+            header = requests.import_header(await incoming.first())
+            view = await asyncio.to_thread(import_agent, incoming.chunks(), *header)
         return agents_pb2.ImportAgentResponse(agent=responses.agent(view))
