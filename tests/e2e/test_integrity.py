@@ -17,7 +17,7 @@ from tests.helpers.daemon import Daemon
 pytestmark = pytest.mark.reference
 
 IDS = [5 + i % 470 for i in range(600)]
-OTHER_IDS = [7 + i % 333 for i in range(600)]
+OTHER_IDS = [7 + i % 333 for i in range(602)]
 
 
 def _flip_one_bit(file: Path, _: Path) -> None:
@@ -38,6 +38,7 @@ def _swap_dtype(file: Path, _: Path) -> None:
 
 
 def _replace_by_other_agents(file: Path, other: Path) -> None:
+    assert other.stat().st_size == file.stat().st_size, "its size alone must not give it away"
     shutil.copy(other, file)
 
 

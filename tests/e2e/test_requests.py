@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,6 +91,16 @@ def test_any_name_is_a_name(name: str, client: Client, shared: Daemon) -> None:
     assert not [p for p in shared.state.rglob("*") if len(name) > 2 and name in p.name]
     client.agent(name).delete()
     assert name not in [a.name for a in client.agents()]
+
+
+def test_bob_is_not_bob(client: Client) -> None:
+    client.agent("Bob").append(token_ids=[4, 5])
+    client.agent("bob").append(token_ids=[6])
+    client.agent("bob").append(token_ids=[7])
+    assert [client.agent(name).info().tokens for name in ("Bob", "bob")] == [2, 2]
+    assert [client.agent(name).info().turn for name in ("Bob", "bob")] == [1, 2]
+    client.agent("Bob").delete()
+    assert client.agent("bob").info().turn == 2
 
 
 def test_malformed_bytes_and_wrong_tokens_leave_the_daemon_alive(client: Client, shared: Daemon) -> None:
@@ -208,10 +219,17 @@ def test_no_prompt_text_in_the_log(checkpoint: Callable[[Spec], Path], daemon_on
     stream = client.agent("a").generate(f"{MARKER} again", max_tokens=2000, stream=True, stop=[MARKER])
     next(iter(stream))
     stream.cancel()
+    ids = [301, 302, 303, 304, 305]
+    reply = client.agent("b").generate(token_ids=ids, max_tokens=100, include_token_ids=True)
+    assert "<unused" in reply.text  # no word of ours: whoever logs replies, whole or in pieces, logs this
     assert daemon.terminate() == 0
     text = daemon.log.read_text()
     assert text
     assert MARKER not in text
+    assert "<unused" not in text
+    numbers = [int(n) for n in re.findall(r"\d+", text)]
+    for said in (ids, list(reply.token_ids[:5])):
+        assert not any(numbers[i : i + 5] == said for i in range(len(numbers)))
 
 
 def test_sigterm_finishes_or_commits_what_runs_and_exits_0(

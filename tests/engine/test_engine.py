@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,8 +13,20 @@ from pathlib import Path
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
-from agentmem.engine.request import Delta, Event, Failed, Finished, Request, Sampling, Started, TokenInput
+from agentmem.engine.request import (
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    OnCancel,
+    Request,
+    Sampling,
+    Started,
+    TextInput,
+    TokenInput,
+)
 from agentmem.errors import AgentmemError, Reason
+from agentmem.model import forward
 from agentmem.types import AgentRef, FinishReason
 from tests.helpers.checkpoints import Spec, with_other_weights, write
 
@@ -52,6 +67,28 @@ def _events(engine: Engine, request: Request) -> list[Event]:
 def _said(events: list[Event]) -> list[int]:
     assert isinstance(events[-1], Finished), events[-1]
     return [t for e in events if isinstance(e, Delta) for t in e.token_ids]
+
+
+def _recorded(engine: Engine, ref: AgentRef = A) -> list[int]:
+    return engine._context.store.ids(engine.get_agent(ref).id).tolist()
+
+
+def _cut_short(engine: Engine, request: Request, after: int) -> list[Event]:
+    """The request's events, if it is cancelled while its delta number `after` is sent."""
+    events, submitted, done = [], threading.Event(), threading.Event()
+
+    def sink(event: Event) -> None:
+        events.append(event)
+        if sum(isinstance(e, Delta) for e in events) == after:
+            submitted.wait(30)
+            ticket.cancel()
+        if isinstance(event, Finished | Failed):
+            done.set()
+
+    ticket = engine.submit(request, sink)
+    submitted.set()
+    assert done.wait(30)
+    return events
 
 
 def test_first_event_is_started_and_last_is_finished(engine: Engine) -> None:
@@ -192,3 +229,207 @@ def test_stats_may_be_asked_for_while_requests_come_and_go(engine: Engine) -> No
     stop.set()
     watcher.join()
     assert not faults
+
+
+@pytest.mark.parametrize("ending", ["LENGTH", "STOP", "STOP_SEQUENCE", "CANCELLED"])
+def test_however_a_reply_ends_all_of_it_is_recorded(ending: str, checkpoint: Path, tmp_path: Path) -> None:
+    """Every token sent was fed and is in the record, the one that ended the reply included."""
+    given = list(range(5, 45))
+    engine = Engine.open(EngineSettings(tmp_path / "free", str(checkpoint)))
+    free = _said(_events(engine, _request(*given, tokens=12)))
+    text = engine.list_turns(A)[0].messages[-1].message.text
+    engine.close()
+    last = next(n for n in range(3, 12) if free[n] not in free[:n])
+    model = checkpoint
+    if ending == "STOP":
+        model = shutil.copytree(checkpoint, tmp_path / "model")
+        config = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps({**config, "eos_token_id": free[last]}))
+    sampling = Sampling(max_tokens=12, stop=(text[len(text) // 2 :][:3],) if ending == "STOP_SEQUENCE" else ())
+    request = replace(_request(*given), sampling=sampling)
+
+    engine = Engine.open(EngineSettings(tmp_path / "state", str(model)))
+    try:
+        events = _cut_short(engine, request, 3) if ending == "CANCELLED" else _events(engine, request)
+        finished, said = events[-1], _said(events)
+        assert isinstance(finished, Finished)
+        assert finished.finish_reason is FinishReason(ending)
+        assert said == free[: len(said)]
+        assert len(said) < 12 or ending == "LENGTH"
+        assert _recorded(engine) == given + said
+        (turn,) = engine.list_turns(A)
+        assert (turn.end, turn.messages[-1].start, turn.messages[-1].end) == (40 + len(said), 40, 40 + len(said))
+        assert finished.usage.generated_tokens == len(said)
+        again = _said(_events(engine, _request(9)))
+        cold = _said(_events(engine, _request(*given, *said, 9, agent=AgentRef("default", "cold"))))
+        assert again == cold
+    finally:
+        engine.close()
+
+
+def test_a_cancelled_reply_ends_within_one_step(engine: Engine) -> None:
+    for on_cancel in OnCancel:
+        events = _cut_short(engine, _request(5, 6, tokens=200, on_cancel=on_cancel), 3)
+        assert 3 <= sum(isinstance(e, Delta) for e in events) <= 4
+
+
+def test_a_cancelled_prefill_ends_within_one_step(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes, begun, go = [], threading.Event(), threading.Event()
+    real = forward._network
+
+    def network(model: object, ids: list[int], state: object) -> object:
+        passes.append(len(ids))
+        begun.set()
+        go.wait(30)
+        return real(model, ids, state)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(forward, "_network", network)
+    last, done = [], threading.Event()
+
+    def sink(event: Event) -> None:
+        last.append(event)
+        if isinstance(event, Finished | Failed):
+            done.set()
+
+    ticket = engine.submit(_request(*[7] * 3000), sink)
+    assert begun.wait(30)
+    ticket.cancel()
+    go.set()
+    assert done.wait(30)
+    assert isinstance(last[-1], Failed)
+    assert last[-1].error.reason is Reason.REQUEST_CANCELLED
+    assert len(passes) <= 2
+
+
+@pytest.mark.reference
+def test_raw_text_gets_its_leading_token_once(checkpoint: Path, tmp_path: Path) -> None:
+    """Also after a restart, when the timeline is not empty but not in RAM."""
+    for _ in range(3):
+        engine = Engine.open(EngineSettings(tmp_path / "state", str(checkpoint)))
+        assert isinstance(_events(engine, _request(input=TextInput("the quick fox "), tokens=None))[-1], Finished)
+        ids = _recorded(engine)
+        engine.close()
+    assert ids[0] == 0
+    assert ids.count(0) == 1
+
+
+def _passed(counts: list[int], events: list[Event]) -> tuple[int, int]:
+    """Positions that ran through the network since the last call, and those that the reply owns up to."""
+    finished = events[-1]
+    assert isinstance(finished, Finished), finished
+    ran, usage = sum(counts), finished.usage
+    counts.clear()
+    return ran, usage.prefill_tokens + usage.generated_tokens + usage.recomputed_tokens
+
+
+def test_every_position_that_is_computed_is_reported(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cold, hot, restored, mended, rebuilt: what the usage says is what the network did."""
+    counts: list[int] = []
+    real = forward._network
+
+    def network(model: object, ids: list[int], state: object) -> object:
+        counts.append(len(ids))
+        return real(model, ids, state)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(forward, "_network", network)
+    state = tmp_path / "state"
+    other = with_other_weights(checkpoint, tmp_path / "other", SPEC)
+    engine = Engine.open(EngineSettings(state, str(checkpoint)))
+    assert _passed(counts, _events(engine, _request(*range(5, 405)))) == (404, 404)
+    assert _passed(counts, _events(engine, _request(7, 8))) == (6, 6)
+    engine.close()
+    engine = Engine.open(EngineSettings(state, str(checkpoint)))
+    assert _passed(counts, _events(engine, _request(9, tokens=None))) == (1, 1)
+    first = engine.get_agent(A).blocks[0].key
+    engine.close()
+    next(state.glob(f"blocks/**/{first}.safetensors")).unlink()
+    engine = Engine.open(EngineSettings(state, str(checkpoint)))
+    assert _passed(counts, _events(engine, _request(9, tokens=None))) == (257, 257)
+    engine.close()
+    engine = Engine.open(EngineSettings(state, str(other)))
+    assert _passed(counts, _events(engine, _request(9, tokens=None, rebuild=True))) == (413, 413)
+    engine.close()
+
+
+@pytest.mark.reference
+def test_several_damaged_blocks_are_each_computed_again(checkpoint: Path, tmp_path: Path) -> None:
+    state, ids = tmp_path / "state", [5 + i % 400 for i in range(800)]
+    engine = Engine.open(EngineSettings(state, str(checkpoint)))
+    _events(engine, _request(*ids, tokens=None))
+    wanted = _said(_events(engine, _request(*ids, 3, agent=AgentRef("default", "cold"))))
+    keys = [block.key for block in engine.get_agent(A).blocks]
+    engine.close()
+    for key in (keys[0], keys[2], keys[3]):
+        file = next(state.glob(f"blocks/**/{key}.safetensors"))
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    engine = Engine.open(EngineSettings(state, str(checkpoint)))
+    events = _events(engine, _request(3))
+    finished = events[-1]
+    engine.close()
+    assert _said(events) == wanted
+    assert isinstance(finished, Finished)
+    assert finished.usage.recomputed_tokens == 256 + 256 + 32
+    assert [(m.position, m.tokens) for m in finished.usage.misses] == [(0, 256), (512, 256), (768, 32)]
+    assert [w.reason for w in finished.warnings] == ["BLOCK_CORRUPT"] * 3
+
+
+def test_ids_of_another_tokenizer_are_not_rebuilt(checkpoint: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    engine = Engine.open(EngineSettings(state, str(checkpoint)))
+    _events(engine, _request(5, 6, tokens=None))
+    engine.close()
+    other = with_other_weights(checkpoint, tmp_path / "other", SPEC)
+    file = other / "tokenizer.json"
+    file.write_text(file.read_text().replace("<unused3>", "<other3>"))
+    engine = Engine.open(EngineSettings(state, str(other)))
+    try:
+        for rebuild, reason in ((False, Reason.MODEL_MISMATCH), (True, Reason.TOKENIZER_MISMATCH)):
+            failed = _events(engine, _request(7, rebuild=rebuild))[-1]
+            assert isinstance(failed, Failed)
+            assert failed.error.reason is reason
+        assert engine.get_agent(A).turn == 1
+    finally:
+        engine.close()
+
+
+def test_the_context_window_holds_for_the_whole_timeline(tmp_path: Path) -> None:
+    model = write(tmp_path / "model", replace(SPEC, context=64))
+    engine = Engine.open(EngineSettings(tmp_path / "state", str(model)))
+    try:
+        _events(engine, _request(*[5] * 40, tokens=None))
+        for ids, tokens in ((25, None), (24, 1)):
+            failed = _events(engine, _request(*[6] * ids, tokens=tokens))[-1]
+            assert isinstance(failed, Failed)
+            assert failed.error.reason is Reason.CONTEXT_OVERFLOW
+        finished = _events(engine, replace(_request(*[6] * 20), sampling=Sampling()))[-1]
+        assert isinstance(finished, Finished)
+        assert finished.finish_reason is FinishReason.LENGTH
+        assert engine.get_agent(A).tokens == 64
+    finally:
+        engine.close()
+
+
+def test_what_goes_wrong_inside_is_logged_without_what_was_said(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> int:
+        raise ValueError("MARKER was said")
+
+    with caplog.at_level(logging.DEBUG):
+        done = threading.Event()
+
+        def broken_sink(event: Event) -> None:
+            if isinstance(event, Finished | Failed):
+                done.set()
+            raise ValueError("MARKER was said")
+
+        engine.submit(_request(5, tokens=50), broken_sink)
+        assert done.wait(30)
+        monkeypatch.setattr("agentmem.engine.reply.sample", broken)
+        failed = _events(engine, _request(5))[-1]
+    assert isinstance(failed, Failed)
+    assert "ValueError" in caplog.text
+    assert "a sink failed" in caplog.text
+    assert "MARKER" not in caplog.text + failed.error.message

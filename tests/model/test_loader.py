@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.model import loader
+from agentmem.model import identity, loader
 from tests.helpers.checkpoints import ALL, Spec, with_other_weights, write
 
 
@@ -44,6 +44,21 @@ def test_state_id_changes_with_what_changes_numbers(plain: Path, tmp_path: Path)
     assert theta.state_id != base.state_id
     longer = loader.load(str(_with_config(plain, tmp_path / "l", max_position_embeddings=8192)))
     assert longer.state_id != base.state_id  # longrope scales by it
+
+
+def test_every_bit_of_every_weight_file_counts(tmp_path: Path) -> None:
+    files = [tmp_path / f"model-{n}.safetensors" for n in (1, 2)]
+    for file in files:
+        file.write_bytes(bytes(300_000))
+    ids = {identity.state_id(files, {}, "float32", "layout")}
+    for file in files:
+        for at in (0, 150_000, -1):
+            data = bytearray(300_000)
+            data[at] ^= 1
+            file.write_bytes(data)
+            ids.add(identity.state_id(files, {}, "float32", "layout"))
+        file.write_bytes(bytes(300_000))
+    assert len(ids) == 1 + 2 * 3
 
 
 def test_chat_template_is_in_neither_id(plain: Path, tmp_path: Path) -> None:

@@ -155,3 +155,44 @@ class FailingFiles(Files):
     def remove_folder(self, path: Path) -> None:
         self._step()
         super().remove_folder(path)
+
+
+class PowerLoss(FailingFiles):
+    """Knows what the drive has for certain: contents of synced files, and entries of synced folders."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        super().__init__(error)
+        self._contents: set[int] = set()
+        self._entries: set[tuple[Path, int]] = set()
+
+    def trust(self, root: Path) -> None:
+        """All that is there now is on the drive."""
+        for path in (root, *root.rglob("*")):
+            self._entries.add((path, path.lstat().st_ino))
+            self._contents.add(path.lstat().st_ino)
+
+    def create(self, path: Path, data: bytes) -> None:
+        try:
+            super().create(path, data)
+        finally:
+            self._contents.discard(path.lstat().st_ino)
+
+    def sync(self, path: Path) -> None:
+        super().sync(path)
+        if path.is_dir():
+            self._entries |= {(child, child.lstat().st_ino) for child in path.iterdir()}
+        else:
+            self._contents.add(path.lstat().st_ino)
+
+    def left(self, root: Path, to: Path) -> None:
+        """Copies what is left of a folder once the power is back. SQLite's own files are left out of the game."""
+        to.mkdir(mode=0o700)
+        for path in root.iterdir():
+            sqlite = path.name.startswith("catalog.sqlite")
+            if not sqlite and (path, path.lstat().st_ino) not in self._entries:
+                continue
+            if path.is_dir():
+                self.left(path, to / path.name)
+            elif not path.name.endswith("-shm"):
+                data = path.read_bytes()
+                (to / path.name).write_bytes(data if sqlite or path.lstat().st_ino in self._contents else b"")

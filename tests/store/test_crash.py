@@ -11,7 +11,7 @@ import pytest
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.records import BlockUse
 from agentmem.store.store import Store
-from tests.store.samples import Crash, FailingFiles, add_turn, files_below, make_block, make_record
+from tests.store.samples import Crash, FailingFiles, PowerLoss, add_turn, files_below, make_block, make_record
 
 Change = Callable[[Store], object]
 
@@ -160,6 +160,41 @@ def test_a_crash_at_any_operation(base: Path, tmp_path: Path, change: Change) ->
         seen.append(check(folder, blocks_may_be_missing=change is quarantine_and_replace))
         assert seen[-1] in allowed(change)
     assert seen[0] == allowed(change)[0] or change in (delete, prune)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_power_loss_at_any_operation(base: Path, tmp_path: Path, change: Change) -> None:
+    """What was written but not synced is gone: before the catalog knows of a turn, all of it must be on the drive."""
+    count = operations(base, tmp_path / "count", change)
+    for step in range(1, count + 2):
+        folder, left = tmp_path / str(step), tmp_path / f"{step}-left"
+        shutil.copytree(base, folder)
+        files = PowerLoss(Crash())
+        files.trust(folder)
+        store = Store.open(folder, files)
+        files.fail_at = files.count + step
+        done = step > count
+        if done:
+            change(store)
+        else:
+            with pytest.raises(Crash):
+                change(store)
+        files.left(folder, left)
+        store.close()
+        ids = check(left, blocks_may_be_missing=change is quarantine_and_replace)
+        assert ids in allowed(change)
+        assert not done or ids == allowed(change)[-1]
+
+
+def test_power_loss_after_the_first_turn_of_all(tmp_path: Path) -> None:
+    files, home = PowerLoss(), tmp_path / "home"
+    home.mkdir()
+    files.trust(home)
+    store = Store.open(home / "new" / "state", files)
+    add_turn(store, store.create_agent("default", "alice"), [1, 2])
+    files.left(home, tmp_path / "left")
+    store.close()
+    assert check(tmp_path / "left" / "new" / "state") == {"alice": [1, 2]}
 
 
 def attempt(change: Change, store: Store) -> AgentmemError | None:

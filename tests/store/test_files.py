@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from agentmem.store import files as files_module
 from agentmem.store.files import Files, read_file, write_durably
 from agentmem.store.store import Store
 from tests.store.samples import FailingFiles, add_turn
+
+_flush = files_module._flush  # as it is, before the fixture of this folder makes it do nothing
 
 
 class LoggedFiles(Files):
@@ -56,6 +60,20 @@ def test_sync_reaches_the_drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(files_module, "_flush", flushed.append)
     write_durably(Files(), tmp_path / "file", b"data")
     assert len(flushed) == 2
+
+
+def test_a_flush_is_the_strongest_that_the_system_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[tuple[int, ...]] = []
+    if sys.platform == "darwin":
+        monkeypatch.setattr(files_module.fcntl, "fcntl", lambda *given: flushed.append(given))
+        wanted: tuple[int, ...] = (files_module.fcntl.F_FULLFSYNC,)
+    else:
+        monkeypatch.setattr(os, "fsync", lambda *given: flushed.append(given))
+        wanted = ()
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    _flush(descriptor)
+    os.close(descriptor)
+    assert flushed == [(descriptor, *wanted)]
 
 
 def test_a_commit_writes_blocks_before_the_record(folder: Path) -> None:

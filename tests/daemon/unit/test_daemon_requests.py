@@ -85,7 +85,7 @@ def test_token_ids() -> None:
     assert requests.turn_input(given) == TokenInput((0, 2**32 - 1))
 
 
-@pytest.mark.parametrize("name", ["a", "a" * 256, "é" * 128, "a/b", "..", "🙂", "Bob", "a\u2028b"])
+@pytest.mark.parametrize("name", ["a", "a" * 256, "é" * 128, "a/b", "..", "🙂", "Bob", "a\u2028b", "e\u0301", "ﬁ"])
 def test_names_that_do(name: str) -> None:
     assert requests.agent_name(name) == name
 
