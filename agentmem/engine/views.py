@@ -108,7 +108,7 @@ class Prefetched:
 class Pruned:
     """Something that is gone, or would be. kind: AGENT, TURN, or ORPHAN (files that no agent uses; agent None).
 
-    turn: 0 unless it is one. freed_bytes: those of all entries add up to what the disk gains.
+    turn: of an agent its last one, of orphans 0. freed_bytes: those of all entries add up to what the disk gains.
     """
 
     kind: str

@@ -55,8 +55,8 @@ class MaintenanceServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Prune(self, request, context):
-        """Deletes what is no longer wanted: an agent's history, agents long unused, or expired ones. Never a pinned agent.
-        Files that no agent uses go with every prune. A repeat deletes what is left.
+        """Deletes what is no longer wanted: an agent's history, agents long unused, expired ones, or files that no agent
+        uses. Never anything of a pinned agent. A repeat deletes what is left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -18,7 +18,7 @@ from tests.client.scripted import ScriptedDaemon, fail
 
 BOB = types_pb2.AgentRef(namespace="default", name="bob")
 PRUNED = [
-    maintenance_pb2.Pruned(kind="AGENT", agent=BOB, freed_bytes=5000),
+    maintenance_pb2.Pruned(kind="AGENT", agent=BOB, turn=3, freed_bytes=5000),
     maintenance_pb2.Pruned(kind="ORPHAN", freed_bytes=200),
 ]
 
@@ -38,7 +38,7 @@ def test_prune_prints_the_same_list_dry_and_real(daemon: ScriptedDaemon, agentme
     document = json.loads(done.out)
     assert list(document) == ["pruned", "freed_bytes"]
     assert document["pruned"][0] == {
-        "kind": "AGENT", "agent": "bob", "namespace": "default", "turn": 0, "freed_bytes": 5000,
+        "kind": "AGENT", "agent": "bob", "namespace": "default", "turn": 3, "freed_bytes": 5000,
     }  # fmt: skip
     rows = [line.split() for line in agentmem("prune", "-y").out.splitlines()]
     assert rows == [

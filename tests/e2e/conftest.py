@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from agentmem_client import Client
 
-from tests.helpers.checkpoints import Spec, write
+from tests.helpers.checkpoints import ALL, Spec, write
 from tests.helpers.daemon import Daemon
 
 
@@ -37,3 +38,27 @@ def daemon_on(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     yield make
     for daemon in made:
         daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One running daemon for all tests of a module that kill nothing; each uses agents or a `space` of its own."""
+    folder = tmp_path_factory.mktemp("shared")
+    daemon = Daemon(folder, write(folder / "model", ALL[0]))
+    daemon.start()
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def client(shared: Daemon) -> Iterator[Client]:
+    """A client of the shared daemon, which is still there afterwards."""
+    with shared.client() as client:
+        yield client
+        assert shared.alive
+
+
+@pytest.fixture
+def space(request: pytest.FixtureRequest) -> str:
+    """A namespace that no other test uses."""
+    return request.node.name

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from agentmem_client import AgentmemError, Client, Reply
 
-from tests.helpers.checkpoints import ALL, Spec, write
+from tests.helpers.checkpoints import ALL, Spec
 from tests.helpers.daemon import Daemon
 
 pytestmark = pytest.mark.reference
 
 IDS = [5 + i % 470 for i in range(900)]
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for the tests that kill nothing; each uses a namespace of its own."""
-    folder = tmp_path_factory.mktemp("history")
-    daemon = Daemon(folder, write(folder / "model", ALL[0]))
-    daemon.start()
-    yield daemon
-    daemon.stop()
-
-
-@pytest.fixture
-def client(shared: Daemon) -> Iterator[Client]:
-    with shared.client() as client:
-        yield client
-        assert shared.alive
-
-
-@pytest.fixture
-def space(request: pytest.FixtureRequest) -> str:
-    """A namespace that no other test uses."""
-    return request.node.name
 
 
 def said(client: Client, name: str, ids: list[int], space: str = "default", new: int = 8) -> Reply:

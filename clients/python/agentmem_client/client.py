@@ -95,10 +95,10 @@ class Client:
         dry_run: bool = False,
         timeout: float | None = None,
     ) -> list[Pruned]:
-        """Deletes agents not used for so long, or expired ones, or the history of one; and files that no agent uses.
+        """Deletes agents not used for so long, or expired ones, or the history of one; else files that no agent uses.
 
-        Never a pinned agent. An agent whose history is gone goes on as before, but cannot be rewound behind this point.
-        dry_run gives the same list, and deletes nothing.
+        Never anything of a pinned agent. An agent whose history is gone goes on as before, but not back behind this
+        point. dry_run gives the same list, and deletes nothing.
         """
         return self._send(calls.prune(namespace, older_than, expired, history_of, dry_run), timeout)
 

@@ -83,7 +83,7 @@ class Namespace:
 class Pruned:
     """Something that is gone, or would be. kind: AGENT, TURN, or ORPHAN (files that no agent uses; agent is "").
 
-    turn: 0 unless it is one. freed_bytes: those of all entries add up to what the disk gains.
+    turn: of an agent its last one. freed_bytes: those of all entries add up to what the disk gains.
     """
 
     kind: str
@@ -115,7 +115,7 @@ class NamespaceDiskUsage:
 
 @dataclass(frozen=True)
 class DiskUsage:
-    """orphaned_bytes: files that no agent uses; any `prune` removes them. quarantined_bytes: damaged blocks."""
+    """orphaned_bytes: files that no agent uses; `prune` removes them. quarantined_bytes: damaged blocks."""
 
     namespaces: tuple[NamespaceDiskUsage, ...]
     orphaned_bytes: int

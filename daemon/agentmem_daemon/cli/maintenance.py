@@ -39,7 +39,7 @@ def prune(
     namespace: Namespace = "default",
     as_json: Json = False,
 ) -> None:
-    """Delete what is no longer wanted, and files that no agent uses. Never a pinned agent. Asks first."""
+    """Delete what is no longer wanted; without options, files that no agent uses. Never a pinned agent. Asks first."""
     if (older_than is not None) + expired + (history is not None) > 1:
         raise typer.BadParameter("Give one of --older-than, --expired and --history at most.")
     require_answerer(dry_run or yes)
@@ -60,7 +60,9 @@ def prune(
 
 
 def _print_pruned(pruned: Sequence[Pruned], stream: TextIO) -> None:
-    rows = [(p.kind.lower(), p.agent or "-", str(p.turn or "-"), size(p.freed_bytes)) for p in pruned]
+    rows = [
+        (p.kind.lower(), p.agent or "-", str(p.turn) if p.kind == "TURN" else "-", size(p.freed_bytes)) for p in pruned
+    ]
     print_table(("WHAT", "AGENT", "TURN>", "FREED>"), rows, stream=stream)
 
 
