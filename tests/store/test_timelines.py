@@ -279,7 +279,7 @@ def test_random_timelines() -> None:
     run_state_machine_as_test(
         Timelines,
         settings=settings(
-            max_examples=15,
+            max_examples=12,
             stateful_step_count=40,
             deadline=None,
             phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking files and databases takes minutes
