@@ -163,6 +163,18 @@ def test_rewinding_to_a_later_turn_undoes_a_rewind(store: Store, alice: AgentRow
     assert texts(store, row) == ["one", "two"]
 
 
+def test_the_same_ids_with_other_messages_are_another_timeline(store: Store) -> None:
+    agent = store.create_agent("default", "alice")
+    agent, _ = add_turn(store, agent, [1, 2, 3], messages=(said("one", 0, 1), said("two", 1, 3)))
+    agent = store.rewind("default", "alice", 0)
+    agent, _ = add_turn(store, agent, [1, 2, 3], messages=(said("one", 0, 1), said("too", 1, 3)))
+    assert store.timeline(agent.id, 1) == store.timeline(agent.id)
+    store.rewind("default", "alice", 1)
+    record = store.turn(agent.id, 4)
+    assert (record.start, record.base_blocks, len(record.blocks)) == (1, 0, 1), "the block reaches beyond the start"
+    assert texts(store, agent) == ["one", "two"]
+
+
 def test_rewind_to_nothing_and_back(store: Store, alice: AgentRow) -> None:
     row = store.rewind("default", "alice", 0)
     assert (row.turn, row.tokens, row.state_id) == (4, 0, "")

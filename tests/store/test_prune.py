@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agentmem.errors import Reason
+from agentmem.store.catalog import agents
 from agentmem.store.rows import AgentRow, PrunedKind
 from agentmem.store.store import Store
 from agentmem.types import AgentRef, Message, TurnKind, TurnMessage
@@ -138,8 +141,12 @@ def test_old_and_expired_agents_go_but_pinned_ones_stay(
 
 def found(folder: Path, *words: str) -> set[str]:
     """Which of the words stand anywhere in the folder's files."""
-    data = b"\0".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    data = contents(folder)
     return {word for word in words if word.encode() in data}
+
+
+def contents(folder: Path) -> bytes:
+    return b"\0".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 def test_nothing_of_a_deleted_agent_stays(store: Store, folder: Path) -> None:
@@ -168,19 +175,24 @@ def test_nothing_of_a_deleted_agent_stays(store: Store, folder: Path) -> None:
     store.close()
 
 
-def test_nothing_of_many_deleted_agents_stays(store: Store) -> None:
+def test_nothing_of_many_deleted_agents_stays(store: Store, folder: Path) -> None:
     """Rows that moved between pages leave copies, which PRAGMA secure_delete alone does not clear."""
-    folder = store._folder.root
     rng = random.Random(1)
-    names = [f"X{number:06d}" + "x" * rng.randrange(200) for number in range(600)]
-    rng.shuffle(names)
-    for name in names:
-        store.create_agent("default", name)
-    doomed, kept = names[:-20], names[-20:]
-    for name in kept:
-        store.set_agent("default", name, pinned=True)
-    assert len(store.prune("default", older_than_s=-1)) == len(doomed)
-    assert found(folder, *(name[:7] for name in names)) == {name[:7] for name in kept}
+    names = [f"X{number:06d}" + "x" * rng.randrange(200) for number in range(3000)]
+    kept: list[str] = []
+
+    def come_and_go(db: sqlite3.Connection) -> None:
+        for name in names:
+            if kept and rng.random() < 0.3:
+                agents.delete(db, agents.get(db, "default", kept.pop(rng.randrange(len(kept)))))
+            agents.insert(db, replace(AgentRow.new("default", name), id=rng.randbytes(16).hex()))
+            kept.append(name)
+
+    store.namespace("default")
+    store._catalog.write(come_and_go)
+    (last, *kept) = kept
+    store.delete_agent("default", last)
+    assert {match.decode() for match in re.findall(rb"X[0-9]{6}", contents(folder))} == {name[:7] for name in kept}
 
 
 def test_a_deletion_says_when_something_stays(store: Store, folder: Path) -> None:

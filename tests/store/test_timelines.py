@@ -8,9 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from agentmem.store.blockfile import Block
 from agentmem.store.records import BlockUse
@@ -22,7 +29,8 @@ from tests.store.samples import files_below, make_block, make_record
 FULL = 4
 """Positions of a full block here: small, so that timelines have many. The store takes blocks of any size up to 256."""
 STATES = ("state-1", "state-2")
-NAMES = ("a", "b", "c", "d")
+SAID = Message("user", ("the same everywhere, so that other turns may have messages in common",))
+NAMES = ("a", "b", "c", "d", "e")
 IDS = st.lists(st.integers(0, 2), min_size=1, max_size=9)
 
 
@@ -72,7 +80,8 @@ class Timelines(RuleBasedStateMachine):
         self.secret = self.store.namespace("default").secret
         self.agents: dict[str, Agent] = {}
         self.changed: set[str] = set()
-        self.requests = 0
+        self.seen: dict[str, dict[int, list[BlockUse]]] = {}
+        self.requests = self.opened_at = 0
 
     def teardown(self) -> None:
         self.changed |= set(self.agents)
@@ -112,6 +121,11 @@ class Timelines(RuleBasedStateMachine):
         self.agents[name].add(turn)
         self.changed.add(name)
 
+    @initialize(ids=IDS, more=IDS)
+    def begin(self, ids: list[int], more: list[int]) -> None:
+        self.create(ids)
+        self.append_to(NAMES[0], more, split=0)
+
     @precondition(lambda self: len(self.agents) < len(NAMES))
     @rule(ids=IDS)
     def create(self, ids: list[int]) -> None:
@@ -120,7 +134,6 @@ class Timelines(RuleBasedStateMachine):
         self.agents[name] = Agent()
         self.append_to(name, ids, split=0)
 
-    @precondition(lambda self: self.agents)
     @rule(data=st.data(), ids=IDS, split=st.integers(0, 9))
     def append(self, data: st.DataObject, ids: list[int], split: int) -> None:
         self.append_to(self.someone(data), ids, split)
@@ -130,8 +143,7 @@ class Timelines(RuleBasedStateMachine):
         now = self.agents[name].now
         start, end = len(now.ids), len(now.ids) + len(ids)
         middle = min(start + split, end)
-        said = Message("user", (f"{self.agents[name].last}",))
-        messages = (TurnMessage(said, start, middle), TurnMessage(said, middle, end))
+        messages = (TurnMessage(SAID, start, middle), TurnMessage(SAID, middle, end))
         turn = Turn((*now.ids, *ids), now.messages + messages, now.state_id or STATES[0], split % 2 == 1)
         self.commit(name, turn, TurnKind.GENERATE, start, messages)
 
@@ -143,7 +155,7 @@ class Timelines(RuleBasedStateMachine):
         other = STATES[1 - STATES.index(now.state_id)]
         self.commit(name, Turn(now.ids, now.messages, other, now.open), TurnKind.REBUILD, 0, ())
 
-    @precondition(lambda self: self.agents and len(self.agents) < len(NAMES))
+    @precondition(lambda self: len(self.agents) < len(NAMES))
     @rule(data=st.data(), repeat=st.booleans())
     def fork(self, data: st.DataObject, repeat: bool) -> None:
         source = self.someone(data)
@@ -157,7 +169,6 @@ class Timelines(RuleBasedStateMachine):
         self.agents[name].add(agent.turns[number])
         self.changed |= {source, name}
 
-    @precondition(lambda self: self.agents)
     @rule(data=st.data(), repeat=st.booleans())
     def rewind(self, data: st.DataObject, repeat: bool) -> None:
         name = self.someone(data)
@@ -169,7 +180,6 @@ class Timelines(RuleBasedStateMachine):
         agent.add(agent.turns[number])
         self.changed.add(name)
 
-    @precondition(lambda self: self.agents)
     @rule(data=st.data(), pinned=st.booleans())
     def prune_history(self, data: st.DataObject, pinned: bool) -> None:
         name = self.someone(data)
@@ -191,7 +201,7 @@ class Timelines(RuleBasedStateMachine):
         assert self.store.total_bytes() == before - freed + record.stat().st_size
         self.changed.add(name)
 
-    @precondition(lambda self: self.agents)
+    @precondition(lambda self: len(self.agents) > 1)
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
         name = self.someone(data)
@@ -201,15 +211,16 @@ class Timelines(RuleBasedStateMachine):
         del self.agents[name]
         self.changed = set(self.agents)
 
-    @precondition(lambda self: self.agents)
     @rule(data=st.data(), share=st.sampled_from(Share))
     def share(self, data: st.DataObject, share: Share) -> None:
         name = self.someone(data)
         self.store.set_agent("default", name, share=share)
         self.agents[name].share = share
 
+    @precondition(lambda self: self.requests > self.opened_at)
     @rule()
     def reopen(self) -> None:
+        self.opened_at = self.requests
         self.store.close()
         on_disk = self.on_disk()
         self.store = Store.open(self.folder)
@@ -224,22 +235,22 @@ class Timelines(RuleBasedStateMachine):
     def check(self) -> None:
         """Every listed turn of the agents that changed is as in the model, and so is what lies on the disk."""
         assert [row.name for row in self.store.agents("default")] == sorted(self.agents)
+        for name in self.changed & set(self.agents):
+            row, agent = self.row(name), self.agents[name]
+            assert (row.turn, row.tokens, row.state_id) == (agent.last, len(agent.now.ids), agent.now.state_id)
+            self.seen[name] = {number: self.store.timeline(row.id, number) for number in agent.turns}
+            for number, turn in agent.turns.items():
+                self.check_turn(row, number, turn, self.seen[name][number])
+        self.changed = set()
         keys: set[bytes] = set()
         records = set()
         first: dict[str, set[bytes]] = {state: set() for state in STATES}
         for name, agent in self.agents.items():
-            row = self.row(name)
-            assert (row.turn, row.tokens, row.state_id) == (agent.last, len(agent.now.ids), agent.now.state_id)
-            for number, turn in agent.turns.items():
-                uses = self.store.timeline(row.id, number)
+            records |= {self.folder / "turns" / self.row(name).id / f"{n:08d}.json" for n in agent.turns if n}
+            for number, uses in self.seen[name].items():
                 keys |= {use.key for use in uses}
-                if number:
-                    records.add(self.folder / "turns" / row.id / f"{number:08d}.json")
                 if uses and agent.share is Share.NAMESPACE:
-                    first[turn.state_id].add(uses[0].key)
-                if name in self.changed:
-                    self.check_turn(row, number, turn, uses)
-        self.changed = set()
+                    first[agent.turns[number].state_id].add(uses[0].key)
         on_disk = self.on_disk()
         assert {bytes.fromhex(path.stem) for path in on_disk if path.suffix == ".safetensors"} == keys
         assert {path for path in on_disk if path.suffix == ".json"} == records
@@ -268,6 +279,10 @@ def test_random_timelines() -> None:
     run_state_machine_as_test(
         Timelines,
         settings=settings(
-            max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=12,
+            stateful_step_count=40,
+            deadline=None,
+            phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking files and databases takes minutes
+            suppress_health_check=list(HealthCheck),
         ),
     )
