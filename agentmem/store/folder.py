@@ -28,6 +28,10 @@ class StateFolder:
         return self.root / "catalog.sqlite"
 
     @property
+    def marker(self) -> Path:
+        return self.root / "format.json"
+
+    @property
     def blocks(self) -> Path:
         return self.root / "blocks"
 
@@ -58,6 +62,17 @@ class StateFolder:
     def record(self, agent_id: str, number: int) -> Path:
         return self.records(agent_id) / f"{number:08d}.json"
 
+    def record_aside(self, agent_id: str, number: int) -> Path:
+        """Where a record goes that the catalog or the chain doesn't vouch for."""
+        return self.records_aside(agent_id) / f"{number:08d}.json"
+
+    def records_aside(self, agent_id: str) -> Path:
+        return self.quarantine / agent_id
+
+    def forgotten(self, agent_id: str) -> Path:
+        """A marker among an agent's records: they are being removed."""
+        return self.records(agent_id) / "forgotten"
+
     def has_records(self) -> bool:
         return any(self.turns.glob("*/*.json"))
 
@@ -78,7 +93,7 @@ def lock(folder: StateFolder) -> FileLock:
 
 def prepare(files: Files, folder: StateFolder) -> None:
     """Checks the format marker, or sets up a new folder. Raises STORE_TOO_NEW, STORE_UNREADABLE, or OSError."""
-    marker = folder.root / "format.json"
+    marker = folder.marker
     if marker.exists():
         _check_format(marker)
     for path in (folder.blocks, folder.turns, folder.namespaces, folder.quarantine):

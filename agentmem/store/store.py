@@ -114,6 +114,7 @@ class Store:
             row = self.agent(namespace, name)
             if row is None:
                 raise AgentmemError(Reason.AGENT_NOT_FOUND, f"There is no agent named {name!r}.", agent=name)
+            self._turns.mark_forgotten(row.id)
             deleted = self._catalog.delete_agent(row, request_id)
             for key in deleted.keys:
                 self._blocks.remove(key)

@@ -17,7 +17,10 @@ class TurnFiles:
 
     def write(self, agent_id: str, number: int, data: bytes) -> int:
         """Writes or replaces a record; bytes written. Raises OSError."""
-        return write_durably(self._files, self._folder.record(agent_id, number), data)
+        remove_quietly(self._files, self._folder.forgotten(agent_id))  # of a deletion that failed
+        written = write_durably(self._files, self._folder.record(agent_id, number), data)
+        remove_quietly(self._files, self._folder.record_aside(agent_id, number))
+        return written
 
     def read(self, agent_id: str, number: int, row: TurnRow | None, secret: bytes) -> TurnRecord:
         """The record that `row` describes. Raises RecordUnreadable if it isn't there or is another."""
@@ -35,10 +38,24 @@ class TurnFiles:
     def remove_quietly(self, agent_id: str, number: int) -> None:
         remove_quietly(self._files, self._folder.record(agent_id, number))
 
+    def mark_forgotten(self, agent_id: str) -> None:
+        """Says, durably, that an agent's records are about to be removed. Raises OSError.
+
+        Without the mark, records of an agent that the catalog doesn't know prove that the catalog lost it.
+        """
+        mark = self._folder.forgotten(agent_id)
+        if mark.parent.is_dir() and not mark.exists():
+            self._files.create(mark, b"")
+            self._files.sync(mark.parent)
+
     def remove_all(self, agent_id: str) -> None:
-        """Removes an agent's records. Raises OSError."""
-        folder = self._folder.records(agent_id)
-        if folder.is_dir():
-            for path in folder.iterdir():
-                self._files.unlink(path)
-            self._files.remove_folder(folder)
+        """Removes an agent's records, the mark last, and those set aside. Raises OSError."""
+        mark = self._folder.forgotten(agent_id)
+        for folder in (self._folder.records_aside(agent_id), self._folder.records(agent_id)):
+            if folder.is_dir():
+                for path in folder.iterdir():
+                    if path != mark:
+                        self._files.unlink(path)
+                self._files.sync(folder)
+                self._files.unlink(folder / mark.name)
+                self._files.remove_folder(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,37 @@ def reseal(data: bytes, header: bytes) -> bytes:
 
 def files_below(folder: Path, *suffixes: str) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name.endswith(suffixes))
+
+
+def read_all(
+    folder: Path, namespaces: Iterable[str], *, blocks_may_be_missing: bool = False
+) -> dict[tuple[str, str], list[int]]:
+    """Opens the store and reads all of it as the engine would: ids by namespace and agent.
+
+    Each block must be the one its timeline leads to, and no file may be there that isn't in use.
+    """
+    store = Store.open(folder)
+    agents = [agent for namespace in namespaces for agent in store.agents(namespace, limit=1000)]
+    keys = set()
+    ids = {agent.id: store.ids(agent.id) for agent in agents}
+    for agent in agents:
+        assert [turn.number for turn in store.turns(agent.id)] == list(range(1, agent.turn + 1))
+        for number in range(1, agent.turn + 1):
+            keys |= {use.key for use in store.timeline(agent.id, number)}
+        for index, use in enumerate(store.timeline(agent.id)):
+            if not blocks_may_be_missing:
+                block, _ = store.read_block(agent.namespace, use.key)
+                expected = ids[agent.id][block.start :][: use.used]
+                assert block.start == index * 256
+                assert block.ids[: use.used].tolist() == expected.tolist()
+    records = {folder / "turns" / agent.id / f"{n:08d}.json" for agent in agents for n in range(1, agent.turn + 1)}
+    assert set(files_below(folder / "turns", "")) == records
+    on_disk = {bytes.fromhex(path.stem) for path in files_below(folder / "blocks", "")}
+    assert on_disk <= keys
+    assert blocks_may_be_missing or on_disk == keys
+    assert files_below(folder, ".tmp") == []
+    store.close()
+    return {(agent.namespace, agent.name): ids[agent.id].tolist() for agent in agents}
 
 
 class Crash(BaseException):

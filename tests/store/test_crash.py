@@ -11,7 +11,7 @@ import pytest
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.records import BlockUse
 from agentmem.store.store import Store
-from tests.store.samples import Crash, FailingFiles, add_turn, files_below, make_block, make_record
+from tests.store.samples import Crash, FailingFiles, add_turn, files_below, make_block, make_record, read_all
 
 Change = Callable[[Store], object]
 
@@ -70,27 +70,9 @@ def operations(base: Path, folder: Path, change: Change) -> int:
 
 
 def check(folder: Path, *, blocks_may_be_missing: bool = False) -> dict[str, list[int]]:
-    """Opens the store and reads all of it; no file may be there that isn't in use. Ids by agent name."""
-    store = Store.open(folder)
-    agents = [agent for namespace in ("default", "another") for agent in store.agents(namespace)]
-    keys = set()
-    for agent in agents:
-        assert [turn.number for turn in store.turns(agent.id)] == list(range(1, agent.turn + 1))
-        for number in range(1, agent.turn + 1):
-            keys |= {use.key for use in store.timeline(agent.id, number)}
-        for use in store.timeline(agent.id):
-            if not blocks_may_be_missing:
-                block, _ = store.read_block(agent.namespace, use.key)
-                assert block.tokens >= use.used
-    records = {folder / "turns" / agent.id / f"{n:08d}.json" for agent in agents for n in range(1, agent.turn + 1)}
-    assert set(files_below(folder / "turns", "")) == records
-    on_disk = {bytes.fromhex(path.stem) for path in files_below(folder / "blocks", "")}
-    assert on_disk <= keys
-    assert blocks_may_be_missing or on_disk == keys
-    assert files_below(folder, ".tmp") == []
-    ids = {agent.name: store.ids(agent.id).tolist() for agent in agents}
-    store.close()
-    return ids
+    """Ids by agent name."""
+    found = read_all(folder, ("default", "another"), blocks_may_be_missing=blocks_may_be_missing)
+    return {name: ids for (_, name), ids in found.items()}
 
 
 def allowed(change: Change) -> list[dict[str, list[int]]]:
