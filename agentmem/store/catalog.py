@@ -19,6 +19,9 @@ from agentmem.types import Exactness, TurnKind
 REQUEST_SECONDS = 24 * 3600.0
 
 _AGENT = "id, namespace, name, created, last_used, turn, tokens, state_id, exactness"
+_DISAGREEING = """SELECT count(*) FROM agents a
+    WHERE a.turn IS NOT coalesce((SELECT max(number) FROM turns WHERE agent=a.id), 0)
+    OR a.tokens IS NOT coalesce((SELECT tokens FROM turns WHERE agent=a.id AND number=a.turn), 0)"""
 _T = TypeVar("_T")
 
 
@@ -100,8 +103,14 @@ class Catalog:
         return self._read(lambda db: _number(db, "SELECT count(*) FROM agents"))
 
     def agent_turns(self) -> dict[str, int]:
-        """The number of the last turn, by agent id."""
-        return self._read(lambda db: dict(db.execute("SELECT id, turn FROM agents")))
+        """The number of the last turn, by agent id. Raises STORE_UNREADABLE if agents and turns disagree about it."""
+
+        def work(db: sqlite3.Connection) -> dict[str, int]:
+            if _number(db, _DISAGREEING):
+                raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog contradicts itself about agents' last turns.")
+            return dict(db.execute("SELECT id, turn FROM agents"))
+
+        return self._read(work)
 
     def touch(self, agent_id: str) -> None:
         self._write(lambda db: db.execute("UPDATE agents SET last_used=? WHERE id=?", (time.time(), agent_id)))
@@ -234,7 +243,10 @@ def _number(db: sqlite3.Connection, query: str, *values: object) -> int:
 
 
 def _agent(row: tuple) -> AgentRow:
-    return replace(AgentRow(*row), exactness=Exactness(row[-1]))
+    try:
+        return replace(AgentRow(*row), exactness=Exactness(row[-1]))
+    except ValueError as error:
+        raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog is damaged: an agent's label is none.") from error
 
 
 def _find_agent(db: sqlite3.Connection, where: str, *values: str) -> AgentRow | None:

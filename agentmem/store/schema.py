@@ -18,12 +18,13 @@ FOREVER = (1 << 63) - 1
 # Names are TEXT, compared as the bytes of their UTF-8. A row of `timeline` says that the block at `place` belongs to
 # the timelines of the turns since..until-1; so any turn's timeline is one range query, and a turn adds only the rows
 # that it changes. A block's reference count is the number of rows that name it: counted, not kept, it cannot drift.
+# STRICT lets the check at each start find damaged values by their types.
 _TABLES = """
 CREATE TABLE namespaces (
   name TEXT PRIMARY KEY,
   folder TEXT NOT NULL UNIQUE,
   created REAL NOT NULL
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE agents (
   id TEXT PRIMARY KEY,
   namespace TEXT NOT NULL REFERENCES namespaces(name),
@@ -36,7 +37,7 @@ CREATE TABLE agents (
   state_id TEXT NOT NULL,
   exactness TEXT NOT NULL,
   UNIQUE (namespace, name)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE turns (
   agent TEXT NOT NULL REFERENCES agents(id) ON DELETE CASCADE,
   number INTEGER NOT NULL,
@@ -44,12 +45,12 @@ CREATE TABLE turns (
   record_bytes INTEGER NOT NULL,
   digest BLOB NOT NULL,
   PRIMARY KEY (agent, number)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE blocks (
   key BLOB PRIMARY KEY,
   bytes INTEGER NOT NULL,
   tokens INTEGER NOT NULL
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE timeline (
   agent TEXT NOT NULL REFERENCES agents(id) ON DELETE CASCADE,
   since INTEGER NOT NULL,
@@ -58,7 +59,7 @@ CREATE TABLE timeline (
   key BLOB NOT NULL REFERENCES blocks(key),
   used INTEGER NOT NULL,
   PRIMARY KEY (agent, since, place)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX timeline_until ON timeline (agent, until, place);
 CREATE INDEX timeline_key ON timeline (key);
 CREATE TABLE requests (
@@ -70,7 +71,7 @@ CREATE TABLE requests (
   freed_bytes INTEGER NOT NULL,
   created REAL NOT NULL,
   PRIMARY KEY (namespace, request_id)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX requests_created ON requests (created);
 """
 _NAMES = set(re.findall(r"CREATE (?:TABLE|INDEX) (\w+)", _TABLES))
@@ -79,7 +80,10 @@ _UNWRITABLE = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY,
 }  # fmt: skip
-_UNREADABLE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_NOTADB}
+_UNREADABLE = {
+    sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_NOTADB,
+}  # fmt: skip
 _UNREADABLE_IO = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ}
 
 

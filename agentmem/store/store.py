@@ -194,7 +194,11 @@ class Store:
 
     def _record(self, agent: AgentRow, number: int) -> TurnRecord:
         secret = self._namespaces.get(agent.namespace).secret
-        return self._turns.read(agent.id, number, self._catalog.turn(agent.id, number), secret)
+        record = self._turns.read(agent.id, number, self._catalog.turn(agent.id, number), secret)
+        # The record is authentic; a damaged catalog must not hand it to another agent.
+        if (record.agent_id, record.namespace, record.agent_name) != (agent.id, agent.namespace, agent.name):
+            raise AgentmemError(Reason.STORE_UNREADABLE, f"The catalog contradicts the record of turn {number}.")
+        return record
 
     def timeline(self, agent_id: str, number: int | None = None) -> list[BlockUse]:
         """The blocks of a turn's timeline, of the last turn's if no number is given. Raises AGENT_NOT_FOUND."""

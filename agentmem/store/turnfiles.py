@@ -31,7 +31,7 @@ class TurnFiles:
         except (OSError, ValueError) as error:
             raise RecordUnreadable(f"the file of turn {number} cannot be read ({type(error).__name__})") from None
         record = decode(data, secret)
-        if (record.digest, record.previous) != (row.digest, row.previous):
+        if (record.digest, record.previous, record.end) != (row.digest, row.previous, row.tokens):
             raise RecordUnreadable(f"the file of turn {number} is not the one that was committed")
         return record
 

@@ -127,6 +127,7 @@ def losses(history: History, states: list[State], folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(900)
 def test_nothing_acknowledged_is_lost_in_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = RecordingFiles(tmp_path / "state")
     history = run(tmp_path / "state", files, monkeypatch)
