@@ -86,7 +86,15 @@ class History:
         """Reads the turns first..last."""
         secret = self._namespaces.get(agent.namespace).secret
         rows = self._catalog.read(turns.rows, agent.id, first, last)
-        return lambda number: self._files.read(agent.id, number, rows.get(number), secret)
+
+        def read(number: int) -> TurnRecord:
+            record = self._files.read(agent.id, number, rows.get(number), secret)
+            # The record is authentic; a damaged catalog must not hand it to another agent.
+            if (record.agent_id, record.namespace, record.agent_name) != (agent.id, agent.namespace, agent.name):
+                raise AgentmemError(Reason.STORE_UNREADABLE, f"The catalog contradicts the record of turn {number}.")
+            return record
+
+        return read
 
     def _first(self, agent: AgentRow) -> int:
         return self._catalog.read(turns.first, agent.id)

@@ -143,7 +143,7 @@ class NamespaceUsage:
 class DiskUsage:
     """Bytes of all files that may grow. orphaned: of those that nobody refers to, removed at the next open.
 
-    quarantined: of unsound blocks set aside. catalog: of the database and its log.
+    quarantined: of unsound blocks and unproven records set aside. catalog: of the database, its log, and old ones.
     """
 
     namespaces: tuple[NamespaceUsage, ...]

@@ -52,12 +52,14 @@ class Store:
         self._lock = lock
         self._catalog = catalog
         self._blocks = BlockFiles(files, folder)
-        records = TurnFiles(files, folder)
+        self._records = records = TurnFiles(files, folder)
         self._namespaces = Namespaces(files, folder.namespaces, catalog)
         self._history = History(catalog, records, self._namespaces)
         self._writer = TurnWriter(catalog, self._blocks, records, self._namespaces)
         self._branches = Branches(catalog, self._blocks, self._namespaces, self._history, self._writer)
-        self._pruner = Pruner(catalog, self._blocks, records, self._namespaces, self._branches, self._writer)
+        self._pruner = Pruner(
+            files, folder, catalog, self._blocks, records, self._namespaces, self._branches, self._writer
+        )
         # Held while files and catalog change together, so that no file is removed while a commit comes to rely on it.
         self._changing = threading.Lock()
         self._closed = False
@@ -79,6 +81,7 @@ class Store:
             try:
                 catalog.write(requests.purge)
                 sweep(files, _in_use(paths, catalog))
+                catalog.write(agents.make_private, paths.marked_private())
                 return cls(files, paths, lock, catalog)
             except BaseException:
                 catalog.close()
@@ -130,7 +133,7 @@ class Store:
 
     def touch(self, agent_id: str) -> None:
         """Notes that the agent was used now."""
-        self._catalog.write(agents.touch, agent_id)
+        self._catalog.write(agents.touch, agent_id, time.time())
 
     def set_agent(
         self,
@@ -145,7 +148,15 @@ class Store:
 
         Raises AGENT_NOT_FOUND.
         """
-        return self._catalog.write(agents.update, namespace, name, pinned, expires, share)
+        with self._change():
+            agent = self._catalog.read(agents.get, namespace, name)
+            # Whatever happens in between, the agent is private then: the mark decides when the store is opened.
+            if share is Share.PRIVATE:
+                self._records.set_private(agent.id, True)
+            row = self._catalog.write(agents.update, namespace, name, pinned, expires, share)
+            if share is Share.NAMESPACE:
+                self._records.set_private(agent.id, False)
+            return row
 
     def delete_agent(self, namespace: str, name: str, request_id: str = "", dry_run: bool = False) -> int:
         """Forgets an agent; its records and the blocks nobody else uses are gone from the disk. Bytes freed.

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from agentmem.store.blockfile import Block
+from agentmem.store.rebuild import rebuild
 from agentmem.store.records import BlockUse
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
 from agentmem.types import Message, Share, TurnKind, TurnMessage
-from tests.store.samples import files_below, make_block, make_record
+from tests.store.samples import dump, files_below, make_block, make_record
 
 FULL = 4
 """Positions of a full block here: small, so that timelines have many. The store takes blocks of any size up to 256."""
@@ -186,7 +187,7 @@ class Timelines(RuleBasedStateMachine):
         now = agent.now
         agent.turns = {0: Turn()}
         agent.add(now)
-        (record,) = files_below(self.folder / "turns" / self.row(name).id, "")
+        (record,) = files_below(self.folder / "turns" / self.row(name).id, ".json")
         freed = sum(item.freed_bytes for item in planned)
         assert self.store.total_bytes() == before - freed + record.stat().st_size
         self.changed.add(name)
@@ -216,6 +217,18 @@ class Timelines(RuleBasedStateMachine):
         assert self.on_disk() == on_disk, "nothing was left behind that an open would have to remove"
         self.changed = set(self.agents)
 
+    @rule()
+    def rebuild_catalog(self) -> None:
+        """All comes back but the requests that no turn tells of: deletions, and those of pruned turns."""
+        before = self.on_disk(), dump(self.folder)
+        self.store.close()
+        assert rebuild(self.folder).problems == ()
+        after = self.on_disk(), dump(self.folder)
+        assert set(after[1].pop("requests")) <= set(before[1].pop("requests"))
+        assert after == before
+        self.store = Store.open(self.folder)
+        self.changed = set(self.agents)
+
     def on_disk(self) -> dict[Path, int]:
         files = files_below(self.folder / "blocks", "") + files_below(self.folder / "turns", "")
         return {path: path.stat().st_size for path in files}
@@ -230,6 +243,8 @@ class Timelines(RuleBasedStateMachine):
         for name, agent in self.agents.items():
             row = self.row(name)
             assert (row.turn, row.tokens, row.state_id) == (agent.last, len(agent.now.ids), agent.now.state_id)
+            if agent.share is Share.PRIVATE:
+                records.add(self.folder / "turns" / row.id / "private")
             for number, turn in agent.turns.items():
                 uses = self.store.timeline(row.id, number)
                 keys |= {use.key for use in uses}
@@ -242,7 +257,7 @@ class Timelines(RuleBasedStateMachine):
         self.changed = set()
         on_disk = self.on_disk()
         assert {bytes.fromhex(path.stem) for path in on_disk if path.suffix == ".safetensors"} == keys
-        assert {path for path in on_disk if path.suffix == ".json"} == records
+        assert {path for path in on_disk if path.suffix != ".safetensors"} == records
         assert len(on_disk) == len(keys) + len(records)
         assert self.store.total_bytes() == sum(on_disk.values())
         for state_id, expected in first.items():
