@@ -10,6 +10,7 @@ from agentmem.engine.views import NamespaceView, Pruned
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import DiskUsage
+from agentmem.store.verify import Verified, verify
 from agentmem.types import AgentRef
 
 
@@ -96,6 +97,10 @@ class Maintenance(AgentOperations):
             return model.state_id if text_only else None
 
         return self._view(self._context.store.import_agent(chunks, namespace, name, request_id, check))
+
+    def verify(self, namespace: str | None = None, repair: bool = False) -> Verified:
+        """Reads all that agents remember and says what is damaged; repair sets it aside, to be computed again."""
+        return verify(self._context.store, namespace, repair)
 
     def disk_usage(self) -> DiskUsage:
         return self._context.store.disk_usage()

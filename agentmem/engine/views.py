@@ -118,31 +118,6 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Something that is not as it was written. kind: NAMESPACE, RECORD, BLOCK, CATALOG or ORPHAN.
-
-    reason: UPPER_SNAKE_CASE. namespace, agent: "" where nobody can tell. turn: the first affected, 0 if none is.
-    """
-
-    kind: str
-    reason: str
-    namespace: str = ""
-    agent: str = ""
-    turn: int = 0
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """What was read and what was found. repaired: how many of the problems are no more."""
-
-    blocks: int
-    records: int
-    bytes: int
-    problems: tuple[Problem, ...]
-    repaired: int
-
-
-@dataclass(frozen=True)
 class NamespaceView:
     """agents: how many it has."""
 

@@ -8,7 +8,7 @@ import time
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable, decode, encode
-from agentmem.store.files import Files, is_damage, is_missing, make_folders, read_file, remove_quietly, write_durably
+from agentmem.store.files import Files, is_damage, is_missing, move_durably, read_file, remove_quietly, write_durably
 from agentmem.store.folder import StateFolder
 
 
@@ -57,12 +57,9 @@ class BlockFiles:
         target, note = self._folder.quarantined(key)
         if not os.path.lexists(source):
             return
-        make_folders(self._files, target.parent)
         text = json.dumps({"key": key.hex(), "reason": reason, "time": time.time()})
         write_durably(self._files, note, text.encode())
-        self._files.rename(source, target)
-        self._files.sync(source.parent)
-        self._files.sync(target.parent)
+        move_durably(self._files, source, target)
 
     def remove(self, key: bytes) -> None:
         """Removes a block that nobody uses, and what of it is in quarantine. Raises OSError."""

@@ -97,7 +97,7 @@ class Branches:
         agent = replace(AgentRow.new(namespace, new_name), share=share)
         end = self.end_of(source, number)
         record = end.record(TurnKind.FORK, agent, request_id)
-        return self._writer.add(record, list(end.blocks), partial(_add_agent, agent))[0]
+        return self._writer.add(record, list(end.blocks), partial(_add_agent, agent), agent)[0]
 
     def export(self, history: History) -> Iterator[bytes]:
         """The agent as it stands, in one file. Raises BlockUnreadable while it is read."""
@@ -123,13 +123,13 @@ class Branches:
         uses = tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True))
         if state_id is None:
             record = replace(record, blocks=uses)
-            return self._writer.add(record, file.blocks(secret), partial(_add_agent, agent))[0]
+            return self._writer.add(record, file.blocks(secret), partial(_add_agent, agent), agent)[0]
         record = replace(record, blocks=uses, state_id=state_id)
         parents = [catalog_parent(secret, parent, state_id) for parent in (b"", *keys[:-1])]
         missing = {
             use.key: BlockRow(0, use.used, parent) for use, parent in zip(uses, parents[: len(uses)], strict=True)
         }
-        return self._writer.add(record, [], partial(_add_agent, agent, missing=missing))[0]
+        return self._writer.add(record, [], partial(_add_agent, agent, missing=missing), agent)[0]
 
     def rewind(self, history: History, number: int, request_id: str) -> AgentRow:
         """Sets the agent back to the end of an earlier turn, by a new one. Raises REQUEST_ID_REUSED."""

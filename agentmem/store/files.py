@@ -11,7 +11,7 @@ import secrets
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agentmem.errors import AgentmemError, Reason
@@ -74,7 +74,13 @@ def make_folders(files: Files, path: Path) -> None:
         return
     make_folders(files, path.parent)
     files.make_folder(path)
-    files.sync(path.parent)
+    try:
+        files.sync(path.parent)
+    except OSError:
+        # Or a later call would take it for durable.
+        with suppress(OSError):
+            files.remove_folder(path)
+        raise
 
 
 def write_durably(files: Files, path: Path, data: bytes) -> int:
@@ -90,6 +96,14 @@ def write_durably(files: Files, path: Path, data: bytes) -> int:
         raise
     files.sync(path.parent)
     return len(data)
+
+
+def move_durably(files: Files, source: Path, target: Path) -> None:
+    """Moves a file to a folder made if need be. After a crash it is in either place, or both. Raises OSError."""
+    make_folders(files, target.parent)
+    files.rename(source, target)
+    files.sync(target.parent)
+    files.sync(source.parent)
 
 
 def remove_quietly(files: Files, path: Path) -> None:

@@ -26,10 +26,19 @@ class StateFolder:
     """Paths in the state folder. No name of a file or folder is derived from what a user wrote."""
 
     root: Path
+    catalog_name: str = "catalog.sqlite"
 
     @property
     def catalog(self) -> Path:
-        return self.root / "catalog.sqlite"
+        return self.root / self.catalog_name
+
+    def old_catalogs(self) -> list[Path]:
+        """Files of catalogs that a rebuild set aside, or did not finish."""
+        return [path for path in self.root.glob("catalog.*") if not path.name.startswith(self.catalog_name)]
+
+    @property
+    def marker(self) -> Path:
+        return self.root / "format.json"
 
     @property
     def blocks(self) -> Path:
@@ -62,6 +71,25 @@ class StateFolder:
     def record(self, agent_id: str, number: int) -> Path:
         return self.records(agent_id) / f"{number:08d}.json"
 
+    def record_aside(self, agent_id: str, number: int) -> Path:
+        """Where a record goes that the catalog or the chain doesn't vouch for."""
+        return self.records_aside(agent_id) / f"{number:08d}.json"
+
+    def records_aside(self, agent_id: str) -> Path:
+        return self.quarantine / agent_id
+
+    def forgotten(self, agent_id: str) -> Path:
+        """A marker among an agent's records: they are being removed."""
+        return self.records(agent_id) / "forgotten"
+
+    def private(self, agent_id: str) -> Path:
+        """A marker among an agent's records: its blocks are for nobody else. The catalog follows the marker."""
+        return self.records(agent_id) / "private"
+
+    def marked_private(self) -> list[str]:
+        """Ids of the agents that have such a marker."""
+        return [path.parent.name for path in self.turns.glob("*/private")]
+
     def has_records(self) -> bool:
         return any(self.turns.glob("*/*.json"))
 
@@ -82,7 +110,7 @@ def lock(folder: StateFolder) -> FileLock:
 
 def prepare(files: Files, folder: StateFolder) -> None:
     """Checks the format marker, or sets up a new folder. Raises STORE_TOO_NEW, STORE_UNREADABLE, or OSError."""
-    marker = folder.root / "format.json"
+    marker = folder.marker
     found = _read_format(marker) if marker.exists() else None
     for path in (folder.blocks, folder.turns, folder.namespaces, folder.quarantine):
         make_folders(files, path)

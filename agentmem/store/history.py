@@ -86,7 +86,12 @@ class History:
     def _read(self, number: int) -> TurnRecord:
         if number not in self._records:
             row = self._rows.get(number)
-            self._records[number] = self._files.read(self.agent.id, number, row, self._secret)
+            record = self._files.read(self.agent.id, number, row, self._secret)
+            # The record is authentic; a damaged catalog must not hand it to another agent.
+            agent = self.agent
+            if (record.agent_id, record.namespace, record.agent_name) != (agent.id, agent.namespace, agent.name):
+                raise AgentmemError(Reason.STORE_UNREADABLE, f"The catalog contradicts the record of turn {number}.")
+            self._records[number] = record
         return self._records[number]
 
     def _not_listed(self, number: int) -> AgentmemError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,18 +76,40 @@ class Namespaces:
             try:
                 name = _read(folder).name
             except (OSError, ValueError):
-                # Without its name, written last, a namespace was never used.
-                remove_quietly(self._files, folder / SECRET)
+                # Without its name, written last, a namespace was never used. A damaged name is another matter.
+                if not os.path.lexists(folder / NAME):
+                    remove_quietly(self._files, folder / SECRET)
                 continue
             if name not in self._folders:
                 self._catalog.write(rows.add, name, folder.name)
                 self._folders[name] = folder.name
 
 
+def read_secrets(folder: Path) -> dict[str, Namespace]:
+    """The namespaces by their folders' names, from the files alone; name "" where it cannot be read."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        with suppress(OSError, ValueError):
+            secret = _read_secret(path)
+            found[path.name] = Namespace("", secret)
+            found[path.name] = Namespace(_read_name(path), secret)
+    return found
+
+
 def _read(folder: Path) -> Namespace:
     """Raises OSError or ValueError."""
+    return Namespace(_read_name(folder), _read_secret(folder))
+
+
+def _read_name(folder: Path) -> str:
     entry = parse_json(read_small_file(folder / NAME))
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise ValueError("not a namespace's name")
+    return entry["name"]
+
+
+def _read_secret(folder: Path) -> bytes:
     secret = read_small_file(folder / SECRET)
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or len(secret) != SECRET_BYTES:
-        raise ValueError("not a namespace")
-    return Namespace(entry["name"], secret)
+    if len(secret) != SECRET_BYTES:
+        raise ValueError("not a secret")
+    return secret

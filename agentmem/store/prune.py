@@ -9,6 +9,8 @@ from agentmem.store.blocks import BlockFiles
 from agentmem.store.branch import Branches
 from agentmem.store.catalog import agents, blocks, requests, turns
 from agentmem.store.catalog.thread import Catalog
+from agentmem.store.files import Files
+from agentmem.store.folder import StateFolder
 from agentmem.store.history import History
 from agentmem.store.keys import keyed_digest
 from agentmem.store.namespaces import Namespaces
@@ -23,6 +25,8 @@ class Pruner:
 
     def __init__(
         self,
+        files: Files,
+        folder: StateFolder,
         catalog: Catalog,
         block_files: BlockFiles,
         turn_files: TurnFiles,
@@ -30,6 +34,8 @@ class Pruner:
         branches: Branches,
         writer: TurnWriter,
     ) -> None:
+        self._files = files
+        self._folder = folder
         self._catalog = catalog
         self._blocks = block_files
         self._turns = turn_files
@@ -49,10 +55,11 @@ class Pruner:
             freed = made.freed_bytes
         else:
             agent = self._catalog.read(agents.get, namespace, name)
+            self._turns.mark_forgotten(agent.id)
             deleted = self._catalog.write(_delete, agent, request_id, digest)
             self._remove([deleted])
             freed = deleted.freed_bytes
-        self._catalog.scrub()
+        self._scrub()
         return freed
 
     def blocks(self, agent: AgentRow, dry_run: bool) -> int:
@@ -68,11 +75,15 @@ class Pruner:
         """Forgets agents not used for so many seconds, and those that have expired, but none that is pinned."""
         unused_since = None if older_than_s is None else time.time() - older_than_s
         expired_at = time.time() if expired else None
-        run = self._catalog.rehearse if dry_run else self._catalog.write
-        deleted = run(_delete_all, namespace, unused_since, expired_at)
-        if deleted and not dry_run:
+        chosen = self._catalog.read(agents.prunable, namespace, unused_since, expired_at)
+        if dry_run or not chosen:
+            deleted = self._catalog.rehearse(_delete_all, chosen)
+        else:
+            for agent in chosen:
+                self._turns.mark_forgotten(agent.id)
+            deleted = self._catalog.write(_delete_all, chosen)
             self._remove(deleted)
-            self._catalog.scrub()
+            self._scrub()
         return [
             Pruned(PrunedKind.AGENT, AgentRef(namespace, one.agent.name), one.agent.turn, one.freed_bytes)
             for one in deleted
@@ -92,8 +103,7 @@ class Pruner:
             freed, _ = self._catalog.rehearse(_begin_anew, self._writer.encode(record)[0])
         else:
             (freed, keys), _ = self._writer.add(record, [], _begin_anew)
-            for number in freed:
-                self._turns.remove(agent.id, number)
+            self._turns.remove(agent.id, freed)
             for key in keys:
                 self._blocks.remove(key)
         ref = AgentRef(agent.namespace, agent.name)
@@ -105,6 +115,12 @@ class Pruner:
                 self._blocks.remove(key)
             self._turns.remove_all(one.agent.id)
 
+    def _scrub(self) -> None:
+        """Leaves no name of an agent that was forgotten, not in catalogs that a rebuild set aside either."""
+        for path in self._folder.old_catalogs():
+            self._files.unlink(path)
+        self._catalog.scrub()
+
 
 def _delete(db: sqlite3.Connection, agent: AgentRow, request_id: str, digest: str) -> Deleted:
     deleted = agents.delete(db, agent)
@@ -113,10 +129,7 @@ def _delete(db: sqlite3.Connection, agent: AgentRow, request_id: str, digest: st
     return deleted
 
 
-def _delete_all(
-    db: sqlite3.Connection, namespace: str, unused_since: float | None, expired_at: float | None
-) -> list[Deleted]:
-    chosen = agents.prunable(db, namespace, unused_since, expired_at)
+def _delete_all(db: sqlite3.Connection, chosen: list[AgentRow]) -> list[Deleted]:
     return [agents.delete(db, agent) for agent in chosen]
 
 

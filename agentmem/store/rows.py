@@ -66,8 +66,9 @@ class Child:
 
 @dataclass(frozen=True)
 class TurnRow:
-    """What a turn's record must be. previous: the digest of the turn before, b"" if none is listed."""
+    """What a turn's record must be. tokens: at its end. previous: the digest of the turn before, or b""."""
 
+    tokens: int
     record_bytes: int
     digest: bytes
     previous: bytes
@@ -150,7 +151,7 @@ class NamespaceUsage:
 class DiskUsage:
     """Bytes of all files that may grow. orphaned: of those that nobody refers to, removed at the next open.
 
-    quarantined: of unsound blocks set aside. catalog: of the database and its log.
+    quarantined: of unsound blocks and unproven records set aside. catalog: of the database, its log, and old ones.
     """
 
     namespaces: tuple[NamespaceUsage, ...]

@@ -8,6 +8,7 @@ interrupted after a transaction that drops something. The next open removes them
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -54,7 +55,9 @@ class Store:
         self._namespaces = Namespaces(files, folder.namespaces, catalog)
         self._writer = TurnWriter(catalog, self._blocks, self._records, self._namespaces)
         self._branches = Branches(catalog, self._blocks, self._namespaces, self._writer)
-        self._pruner = Pruner(catalog, self._blocks, self._records, self._namespaces, self._branches, self._writer)
+        self._pruner = Pruner(
+            files, folder, catalog, self._blocks, self._records, self._namespaces, self._branches, self._writer
+        )
         # Held while files and catalog change together, so that no file is removed while a commit comes to rely on it.
         self._changing = threading.Lock()
         self._closed = False
@@ -76,6 +79,7 @@ class Store:
             try:
                 catalog.write(requests.purge)
                 sweep(files, _in_use(paths, catalog))
+                catalog.write(agents.make_private, paths.marked_private())
                 return cls(files, paths, lock, catalog)
             except BaseException:
                 catalog.close()
@@ -125,7 +129,7 @@ class Store:
 
     def touch(self, agent_id: str) -> None:
         """Notes that the agent was used now."""
-        self._catalog.write(agents.touch, agent_id)
+        self._catalog.write(agents.touch, agent_id, time.time())
 
     def set_agent(
         self,
@@ -140,7 +144,15 @@ class Store:
 
         Raises AGENT_NOT_FOUND.
         """
-        return self._catalog.write(agents.update, namespace, name, pinned, expires, share)
+        with self._change():
+            agent = self._catalog.read(agents.get, namespace, name)
+            # Whatever happens in between, the agent is private then: the mark decides when the store is opened.
+            if share is Share.PRIVATE:
+                self._records.set_private(agent.id, True)
+            row = self._catalog.write(agents.update, namespace, name, pinned, expires, share)
+            if share is Share.NAMESPACE:
+                self._records.set_private(agent.id, False)
+            return row
 
     def delete_agent(self, namespace: str, name: str, request_id: str = "", dry_run: bool = False) -> int:
         """Forgets an agent; its records and the blocks nobody else uses are gone from the disk. Bytes freed.
@@ -357,6 +369,12 @@ class Store:
         """Sets an unsound block's file aside, with a note of why; its users keep referring to it."""
         with self._change():
             self._blocks.quarantine(key, reason)
+
+    def give_up(self, key: bytes, reason: str) -> None:
+        """Sets an unsound block's file aside and notes that the block is to be computed again."""
+        with self._change():
+            self._blocks.quarantine(key, reason)
+            self._catalog.write(block_rows.empty, [key])
 
     def replace_block(self, namespace: str, block: Block) -> int:
         """Writes a recomputed block in place of one that was lost; bytes written, 0 if nobody uses it any more."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from agentmem.store.files import Files, read_file, remove_quietly, write_durably
+from collections.abc import Iterable
+from pathlib import Path
+
+from agentmem.store.files import Files, make_folders, read_file, remove_quietly, write_durably
 from agentmem.store.folder import StateFolder
 from agentmem.store.records import RecordUnreadable, TurnRecord, decode
 from agentmem.store.rows import TurnRow
@@ -17,7 +20,9 @@ class TurnFiles:
 
     def write(self, agent_id: str, number: int, data: bytes) -> int:
         """Writes or replaces a record; bytes written. Raises OSError."""
-        return write_durably(self._files, self._folder.record(agent_id, number), data)
+        written = write_durably(self._files, self._folder.record(agent_id, number), data)
+        remove_quietly(self._files, self._folder.record_aside(agent_id, number))
+        return written
 
     def read(self, agent_id: str, number: int, row: TurnRow | None, secret: bytes) -> TurnRecord:
         """The record that `row` describes. Raises RecordUnreadable if it isn't there or is another."""
@@ -28,21 +33,64 @@ class TurnFiles:
         except (OSError, ValueError) as error:
             raise RecordUnreadable(f"the file of turn {number} cannot be read ({type(error).__name__})") from None
         record = decode(data, secret)
-        if (record.digest, record.previous) != (row.digest, row.previous):
+        if (record.digest, record.previous, record.end) != (row.digest, row.previous, row.tokens):
             raise RecordUnreadable(f"the file of turn {number} is not the one that was committed")
         return record
 
-    def remove(self, agent_id: str, number: int) -> None:
-        """Removes a record. Raises OSError."""
-        self._files.unlink(self._folder.record(agent_id, number))
+    def remove(self, agent_id: str, numbers: Iterable[int]) -> None:
+        """Removes records, and all that were set aside. Raises OSError."""
+        for number in numbers:
+            self._files.unlink(self._folder.record(agent_id, number))
+        self._remove_folder(self._folder.records_aside(agent_id))
 
     def remove_quietly(self, agent_id: str, number: int) -> None:
         remove_quietly(self._files, self._folder.record(agent_id, number))
 
+    def mark_forgotten(self, agent_id: str) -> None:
+        """Says, durably, that an agent's records are about to be removed. Raises OSError.
+
+        Without the mark, records of an agent that the catalog doesn't know prove that the catalog lost it.
+        """
+        if self._folder.records(agent_id).is_dir():
+            self._set(self._folder.forgotten(agent_id), True)
+
+    def begin(self, agent_id: str, private: bool) -> None:
+        """Makes the folder of an agent that the catalog doesn't know yet: forgotten, until `keep`. Raises OSError."""
+        make_folders(self._files, self._folder.records(agent_id))
+        if private:
+            self._files.create(self._folder.private(agent_id), b"")
+        self.mark_forgotten(agent_id)
+
+    def keep(self, agent_id: str) -> None:
+        """Takes the mark away, durably: that of `begin`, or of a deletion that failed. Raises OSError."""
+        self._set(self._folder.forgotten(agent_id), False)
+
+    def set_private(self, agent_id: str, private: bool) -> None:
+        """Marks an agent, durably, as one whose blocks are for nobody else, or unmarks it. Raises OSError."""
+        self._set(self._folder.private(agent_id), private)
+
+    def _set(self, mark: Path, there: bool) -> None:
+        if there == mark.exists():
+            return
+        if there:
+            make_folders(self._files, mark.parent)
+            self._files.create(mark, b"")
+        else:
+            self._files.unlink(mark)
+        self._files.sync(mark.parent)
+
     def remove_all(self, agent_id: str) -> None:
-        """Removes an agent's records. Raises OSError."""
-        folder = self._folder.records(agent_id)
-        if folder.is_dir():
-            for path in folder.iterdir():
+        """Removes an agent's records, the mark last, and those set aside. Raises OSError."""
+        self._remove_folder(self._folder.records_aside(agent_id))
+        self._remove_folder(self._folder.records(agent_id), last=self._folder.forgotten(agent_id))
+
+    def _remove_folder(self, folder: Path, last: Path | None = None) -> None:
+        if not folder.is_dir():
+            return
+        for path in folder.iterdir():
+            if path != last:
                 self._files.unlink(path)
-            self._files.remove_folder(folder)
+        if last is not None:
+            self._files.sync(folder)
+            self._files.unlink(last)
+        self._files.remove_folder(folder)

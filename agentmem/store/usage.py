@@ -10,7 +10,7 @@ from agentmem.store.catalog import usage as counted
 from agentmem.store.catalog.thread import Catalog
 from agentmem.store.folder import StateFolder
 from agentmem.store.rows import DiskUsage
-from agentmem.store.sweep import InUse
+from agentmem.store.sweep import InUse, files_below
 
 
 def disk_usage(
@@ -23,8 +23,8 @@ def disk_usage(
         used = in_use()
         orphaned = sum(_size(path) for path in suspects if used.orphaned(path))
         namespaces = tuple(catalog.read(counted.by_namespace))
-    known = (path for path in map(str, folder.quarantine.iterdir()) if not used.orphaned(path))
-    database = (f"{folder.catalog}{suffix}" for suffix in ("", "-wal", "-shm"))
+    known = (path for path in files_below(folder.quarantine) if not used.orphaned(path))
+    database = (str(path) for path in folder.root.glob("catalog.*"))
     return DiskUsage(namespaces, orphaned, sum(map(_size, known)), sum(map(_size, database)))
 
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
         Prefetched,
         Pruned,
         TurnView,
-        VerifyReport,
     )
     from agentmem.store.rows import DiskUsage
+    from agentmem.store.verify import Verified
 
 
 def agent(view: AgentView) -> agents_pb2.Agent:
@@ -198,7 +198,7 @@ def disk_usage(usage: DiskUsage) -> maintenance_pb2.GetDiskUsageResponse:
     return maintenance_pb2.GetDiskUsageResponse(**sums)
 
 
-def verify(report: VerifyReport) -> maintenance_pb2.VerifyResponse:
+def verify(report: Verified) -> maintenance_pb2.VerifyResponse:
     problems = [maintenance_pb2.Problem(**vars(problem)) for problem in report.problems]
     return maintenance_pb2.VerifyResponse(**(vars(report) | {"problems": problems}))
 

@@ -1,9 +1,10 @@
-"""Small blocks and records, a file seam that fails on demand, and a look at what lies on the disk."""
+"""Small blocks and records, a file seam that fails on demand, and looks at what lies on the disk."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from agentmem.store.layout import RawTensor
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
-from agentmem.types import BlockKind, Exactness, FinishReason, Message, Timings, TurnKind, TurnMessage, Usage
+from agentmem.types import BlockKind, Exactness, FinishReason, Message, Share, Timings, TurnKind, TurnMessage, Usage
 
 SECRET = bytes(range(32))
 STATE_ID = "state-1"
@@ -109,6 +110,61 @@ def expect(reason: Reason) -> Iterator[None]:
 
 def files_below(folder: Path, *suffixes: str) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name.endswith(suffixes))
+
+
+def read_all(
+    folder: Path, namespaces: Iterable[str], *, blocks_may_be_missing: bool = False
+) -> dict[tuple[str, str], list[int]]:
+    """Opens the store and reads all of it as the engine would: ids by namespace and agent.
+
+    Each block must be the one its timeline leads to, and no file may be there that isn't in use.
+    """
+    store = Store.open(folder)
+    agents = [agent for namespace in namespaces for agent in store.agents(namespace, limit=1000)]
+    keys = set()
+    ids = {agent.id: store.ids(agent.id) for agent in agents}
+    records = set()
+    for agent in agents:
+        numbers = [turn.number for turn in store.turns(agent.id)]
+        assert numbers == list(range(agent.turn + 1 - len(numbers), agent.turn + 1))
+        for number in numbers:
+            uses = store.timeline(agent.id, number)
+            assert len(store.ids(agent.id, number)) == sum(use.used for use in uses)
+            keys |= {use.key for use in uses}
+            records.add(folder / "turns" / agent.id / f"{number:08d}.json")
+        if agent.share is Share.PRIVATE:
+            records.add(folder / "turns" / agent.id / "private")
+        for index, use in enumerate(store.timeline(agent.id)):
+            if not blocks_may_be_missing:
+                block, _ = store.read_block(agent.namespace, use.key)
+                expected = ids[agent.id][block.start :][: use.used]
+                assert block.start == index * 256
+                assert block.ids.tolist() == expected.tolist()
+    assert set(files_below(folder / "turns", "")) == records
+    on_disk = {bytes.fromhex(path.stem) for path in files_below(folder / "blocks", "")}
+    assert on_disk <= keys
+    assert blocks_may_be_missing or on_disk == keys
+    assert files_below(folder, ".tmp") == []
+    store.close()
+    return {(agent.namespace, agent.name): ids[agent.id].tolist() for agent in agents}
+
+
+_TABLES = {
+    "namespaces": "name, folder",
+    "agents": "id, namespace, name, turn, tokens, state_id, exactness, share",
+    "turns": "*",
+    "blocks": "*",
+    "timeline": "*",
+    "requests": "namespace, request_id, operation, agent_name, turn",
+}
+
+
+def dump(folder: Path) -> dict[str, list[tuple]]:
+    """What the catalog says, but for times and what only it knows."""
+    db = sqlite3.connect(folder / "catalog.sqlite")
+    rows = {table: sorted(db.execute(f"SELECT {columns} FROM {table}")) for table, columns in _TABLES.items()}
+    db.close()
+    return rows
 
 
 class Crash(BaseException):

@@ -11,7 +11,8 @@ import pytest
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.records import BlockUse
 from agentmem.store.store import Store
-from tests.store.samples import Crash, FailingFiles, PowerLoss, add_turn, files_below, make_block, make_record
+from agentmem.types import Share
+from tests.store.samples import Crash, FailingFiles, PowerLoss, add_turn, files_below, make_block, make_record, read_all
 
 Change = Callable[[Store], object]
 
@@ -71,8 +72,14 @@ def prune(store: Store) -> None:
     store.prune("default", older_than_s=-1)
 
 
+def make_private(store: Store) -> None:
+    store.set_agent("default", "bob", share=Share.PRIVATE)
+    store.fork("default", "bob", "carol")
+    store.set_agent("default", "bob", share=Share.NAMESPACE)
+
+
 BRANCHES = [fork, rewind, prune_history]
-CHANGES = [two_blocks, new_namespace, delete, prune, quarantine_and_replace, *BRANCHES]
+CHANGES = [two_blocks, new_namespace, delete, prune, quarantine_and_replace, make_private, *BRANCHES]
 
 
 @pytest.fixture(scope="module")
@@ -98,30 +105,9 @@ def operations(base: Path, folder: Path, change: Change) -> int:
 
 
 def check(folder: Path, *, blocks_may_be_missing: bool = False) -> dict[str, list[int]]:
-    """Opens the store and reads all of it; no file may be there that isn't in use. Ids by agent name."""
-    store = Store.open(folder)
-    agents = [agent for namespace in ("default", "another") for agent in store.agents(namespace)]
-    keys = set()
-    records = set()
-    for agent in agents:
-        turns = [turn.number for turn in store.turns(agent.id)]
-        assert turns == list(range(agent.turn + 1 - len(turns), agent.turn + 1))
-        for number in turns:
-            assert len(store.ids(agent.id, number)) == sum(use.used for use in store.timeline(agent.id, number))
-            keys |= {use.key for use in store.timeline(agent.id, number)}
-            records.add(folder / "turns" / agent.id / f"{number:08d}.json")
-        for use in store.timeline(agent.id):
-            if not blocks_may_be_missing:
-                block, _ = store.read_block(agent.namespace, use.key)
-                assert block.tokens == use.used
-    assert set(files_below(folder / "turns", "")) == records
-    on_disk = {bytes.fromhex(path.stem) for path in files_below(folder / "blocks", "")}
-    assert on_disk <= keys
-    assert blocks_may_be_missing or on_disk == keys
-    assert files_below(folder, ".tmp") == []
-    ids = {agent.name: store.ids(agent.id).tolist() for agent in agents}
-    store.close()
-    return ids
+    """Ids by agent name."""
+    found = read_all(folder, ("default", "another"), blocks_may_be_missing=blocks_may_be_missing)
+    return {name: ids for (_, name), ids in found.items()}
 
 
 def allowed(change: Change) -> list[dict[str, list[int]]]:
@@ -138,6 +124,8 @@ def allowed(change: Change) -> list[dict[str, list[int]]]:
     if change is fork:
         grown = before | {"alice": [0, 1, 2, 3]}
         return [before, grown, grown | {"carol": [0, 1, 2]}]
+    if change is make_private:
+        return [before, before | {"carol": [5, 6]}]
     if change in (rewind, prune_history):
         return [before, before | {"alice": [0, 1, 2, 3]}]
     return [before]
@@ -288,7 +276,7 @@ def test_a_crash_before_the_catalog_is_told(
     bob = store.agent("default", "bob")
     assert bob is not None
     add_turn(store, bob, [7])
-    before = files_below(folder / "blocks", ""), files_below(folder / "turns", "")
+    before = files_below(folder / "blocks", ""), files_below(folder / "turns", ".json")
 
     def crash(*_: object) -> None:
         raise Crash
@@ -297,8 +285,8 @@ def test_a_crash_before_the_catalog_is_told(
     with pytest.raises(Crash):
         change(store)
     store.close()
-    after = files_below(folder / "blocks", ""), files_below(folder / "turns", "")
+    after = files_below(folder / "blocks", ""), files_below(folder / "turns", ".json")
     assert all(set(old) <= set(new) for old, new in zip(before, after, strict=True))
     assert [len(new) - len(old) for old, new in zip(before, after, strict=True)] == [blocks, records]
     assert check(folder) == {"alice": [0, 1, 2], "bob": [5, 6, 7]}
-    assert (files_below(folder / "blocks", ""), files_below(folder / "turns", "")) == before
+    assert (files_below(folder / "blocks", ""), files_below(folder / "turns", ".json")) == before

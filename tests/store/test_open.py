@@ -117,9 +117,9 @@ def test_what_nobody_refers_to_is_swept(folder: Path) -> None:
     orphans = [
         block.with_name(f"{name}.safetensors"),
         block.with_name(".0123456789abcdef.tmp"),
-        record.with_name("00000002.json"),
         record.with_name(".0123456789abcdef.tmp"),
         unknown / "00000001.json",
+        unknown / "forgotten",
         folder / "quarantine" / f"{name}.safetensors",
         folder / "quarantine" / f"{name}.reason.json",
         folder / ".0123456789abcdef.tmp",
@@ -131,6 +131,66 @@ def test_what_nobody_refers_to_is_swept(folder: Path) -> None:
     assert [path for path in orphans if path.exists()] == []
     assert not unknown.exists()
     assert all(path.exists() for path in [block, record, *strangers])
+
+
+def test_a_record_that_was_not_committed_is_set_aside_until_its_turn_or_agent_is(folder: Path) -> None:
+    filled(folder)
+    (record,) = files_below(folder / "turns", "")
+    for _ in range(2):
+        record.with_name("00000002.json").write_bytes(b"x")
+        store = Store.open(folder)
+        assert files_below(folder / "turns", "") == [record]
+        (aside,) = files_below(folder / "quarantine", "")
+        assert aside.read_bytes() == b"x"
+        agent = store.agent("default", "alice")
+        assert agent is not None
+        store.close()
+    store = Store.open(folder)
+    add_turn(store, agent, [4])
+    assert files_below(folder / "quarantine", "") == []
+    store.close()
+    record.with_name("00000003.json").write_bytes(b"x")
+    store = Store.open(folder)
+    store.delete_agent("default", "alice")
+    assert files_below(folder / "quarantine", "") == files_below(folder / "turns", "") == []
+    store.close()
+
+
+def test_a_catalog_that_lost_an_agent_is_refused(folder: Path) -> None:
+    filled(folder)
+    shutil.copy(folder / "catalog.sqlite", folder / "old")
+    store = Store.open(folder)
+    add_turn(store, store.create_agent("default", "bob"), [1, 2, 3])
+    store.close()
+    shutil.move(folder / "old", folder / "catalog.sqlite")
+    refused(folder, Reason.STORE_UNREADABLE)
+    assert len(files_below(folder / "turns", ".json")) == 2
+
+
+def test_a_text_that_is_none_is_damage_and_not_quoted(folder: Path) -> None:
+    filled(folder)
+    db = sqlite3.connect(folder / "catalog.sqlite")
+    db.execute("UPDATE agents SET name=CAST(x'616cff696365' AS TEXT)")
+    db.commit()
+    db.close()
+    store = Store.open(folder)
+    with pytest.raises(AgentmemError) as caught:
+        store.agents("default")
+    assert caught.value.reason is Reason.STORE_UNREADABLE
+    assert "ice" not in caught.value.message
+    store.close()
+
+
+def test_a_damaged_name_costs_no_secret(folder: Path) -> None:
+    filled(folder)
+    (name,) = files_below(folder / "namespaces", "name.json")
+    name.write_text("{")
+    for path in folder.glob("catalog.sqlite*"):
+        path.unlink()
+    for path in files_below(folder / "turns", ""):
+        path.unlink()
+    Store.open(folder).close()
+    assert len(files_below(folder / "namespaces", "secret")) == 1
 
 
 def test_the_secret_outlives_the_catalog(folder: Path) -> None:

@@ -20,11 +20,12 @@ from hypothesis.stateful import (
 )
 
 from agentmem.store.blockfile import Block
+from agentmem.store.rebuild import rebuild
 from agentmem.store.records import BlockUse
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
 from agentmem.types import Message, Share, TurnKind, TurnMessage
-from tests.store.samples import files_below, make_block, make_record
+from tests.store.samples import dump, files_below, make_block, make_record
 
 FULL = 4
 """Positions of a full block here: small, so that timelines have many. The store takes blocks of any size up to 256."""
@@ -196,7 +197,7 @@ class Timelines(RuleBasedStateMachine):
         now = agent.now
         agent.turns = {0: Turn()}
         agent.add(now)
-        (record,) = files_below(self.folder / "turns" / self.row(name).id, "")
+        (record,) = files_below(self.folder / "turns" / self.row(name).id, ".json")
         freed = sum(item.freed_bytes for item in planned)
         assert self.store.total_bytes() == before - freed + record.stat().st_size
         self.changed.add(name)
@@ -227,6 +228,18 @@ class Timelines(RuleBasedStateMachine):
         assert self.on_disk() == on_disk, "nothing was left behind that an open would have to remove"
         self.changed = set(self.agents)
 
+    @rule()
+    def rebuild_catalog(self) -> None:
+        """All comes back but the requests that no turn tells of: deletions, and those of pruned turns."""
+        before = self.on_disk(), dump(self.folder)
+        self.store.close()
+        assert rebuild(self.folder).problems == ()
+        after = self.on_disk(), dump(self.folder)
+        assert set(after[1].pop("requests")) <= set(before[1].pop("requests"))
+        assert after == before
+        self.store = Store.open(self.folder)
+        self.changed = set(self.agents)
+
     def on_disk(self) -> dict[Path, int]:
         files = files_below(self.folder / "blocks", "") + files_below(self.folder / "turns", "")
         return {path: path.stat().st_size for path in files}
@@ -247,13 +260,15 @@ class Timelines(RuleBasedStateMachine):
         first: dict[str, set[bytes]] = {state: set() for state in STATES}
         for name, agent in self.agents.items():
             records |= {self.folder / "turns" / self.row(name).id / f"{n:08d}.json" for n in agent.turns if n}
+            if agent.share is Share.PRIVATE:
+                records.add(self.folder / "turns" / self.row(name).id / "private")
             for number, uses in self.seen[name].items():
                 keys |= {use.key for use in uses}
                 if uses and agent.share is Share.NAMESPACE:
                     first[agent.turns[number].state_id].add(uses[0].key)
         on_disk = self.on_disk()
         assert {bytes.fromhex(path.stem) for path in on_disk if path.suffix == ".safetensors"} == keys
-        assert {path for path in on_disk if path.suffix == ".json"} == records
+        assert {path for path in on_disk if path.suffix != ".safetensors"} == records
         assert len(on_disk) == len(keys) + len(records)
         assert self.store.total_bytes() == sum(on_disk.values())
         for state_id, expected in first.items():

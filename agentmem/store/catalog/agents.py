@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from dataclasses import replace
 
 from agentmem.errors import AgentmemError, Reason
@@ -79,8 +78,9 @@ def count(db: sqlite3.Connection) -> int:
     return number(db, "SELECT count(*) FROM agents")
 
 
-def touch(db: sqlite3.Connection, agent_id: str) -> None:
-    db.execute("UPDATE agents SET last_used=? WHERE id=?", (time.time(), agent_id))
+def touch(db: sqlite3.Connection, agent_id: str, at: float) -> None:
+    """Notes that the agent was used then (Unix seconds)."""
+    db.execute("UPDATE agents SET last_used=? WHERE id=?", (at, agent_id))
 
 
 def update(
@@ -104,6 +104,13 @@ def update(
         (row.pinned, row.expires, row.share.value, row.id),
     )
     return row
+
+
+def make_private(db: sqlite3.Connection, agent_ids: list[str]) -> None:
+    """Those that are marked so among their records."""
+    db.executemany(
+        "UPDATE agents SET share=?1 WHERE id=?2 AND share<>?1", [(Share.PRIVATE.value, one) for one in agent_ids]
+    )
 
 
 def delete(db: sqlite3.Connection, row: AgentRow) -> Deleted:
@@ -130,4 +137,8 @@ def _all(db: sqlite3.Connection, where: str, *values: object) -> list[AgentRow]:
 
 def _agent(row: tuple) -> AgentRow:
     agent = AgentRow(*row)
-    return replace(agent, exactness=Exactness(agent.exactness), share=Share(agent.share), pinned=bool(agent.pinned))
+    try:
+        exactness, share = Exactness(agent.exactness), Share(agent.share)
+    except ValueError as error:
+        raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog is damaged: an agent's label is none.") from error
+    return replace(agent, exactness=exactness, share=share, pinned=bool(agent.pinned))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping
 
-from agentmem.store.catalog.schema import FOREVER
+from agentmem.store.catalog.tables import FOREVER
 from agentmem.store.rows import BlockRow, Child
 from agentmem.types import Share
 

@@ -1,96 +1,31 @@
-"""The catalog's SQLite database: its tables, how it is opened, and what its errors mean."""
+"""The catalog's SQLite database: how it is opened, and what its errors mean."""
 
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.catalog.migrate import from_1
+from agentmem.store.catalog.tables import INDEXES, NAMES, VERSION, create
 from agentmem.store.folder import StateFolder
 
-VERSION = 2
-FOREVER = (1 << 63) - 1
-"""`until` of a timeline entry that the agent's last turn still has."""
-
-# Names are TEXT, compared as the bytes of their UTF-8. A row of `timeline` says that the block at `place` belongs to
-# the timelines of the turns since..until-1; so any turn's timeline is one range query, and a turn adds only the rows
-# that it changes. A block's reference count is the number of rows that name it: counted, not kept, it cannot drift.
-_TABLES = """
-CREATE TABLE namespaces (
-  name TEXT PRIMARY KEY,
-  folder TEXT NOT NULL UNIQUE,
-  created REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE agents (
-  id TEXT PRIMARY KEY,
-  namespace TEXT NOT NULL REFERENCES namespaces(name),
-  name TEXT NOT NULL,
-  created REAL NOT NULL,
-  last_used REAL NOT NULL,
-  create_request_id TEXT NOT NULL,
-  turn INTEGER NOT NULL,
-  tokens INTEGER NOT NULL,
-  state_id TEXT NOT NULL,
-  exactness TEXT NOT NULL,
-  share TEXT NOT NULL DEFAULT 'namespace',
-  pinned INTEGER NOT NULL DEFAULT 0,
-  expires REAL,
-  UNIQUE (namespace, name)
-) WITHOUT ROWID;
-CREATE TABLE turns (
-  agent TEXT NOT NULL REFERENCES agents(id) ON DELETE CASCADE,
-  number INTEGER NOT NULL,
-  tokens INTEGER NOT NULL,
-  record_bytes INTEGER NOT NULL,
-  digest BLOB NOT NULL,
-  PRIMARY KEY (agent, number)
-) WITHOUT ROWID;
-CREATE TABLE blocks (
-  key BLOB PRIMARY KEY,
-  bytes INTEGER NOT NULL,
-  tokens INTEGER NOT NULL,
-  parent BLOB NOT NULL DEFAULT x''
-) WITHOUT ROWID;
-CREATE INDEX blocks_parent ON blocks (parent);
-CREATE TABLE timeline (
-  agent TEXT NOT NULL REFERENCES agents(id) ON DELETE CASCADE,
-  since INTEGER NOT NULL,
-  until INTEGER NOT NULL,
-  place INTEGER NOT NULL,
-  key BLOB NOT NULL REFERENCES blocks(key),
-  used INTEGER NOT NULL,
-  PRIMARY KEY (agent, since, place)
-) WITHOUT ROWID;
-CREATE INDEX timeline_until ON timeline (agent, until, place);
-CREATE INDEX timeline_key ON timeline (key);
-CREATE TABLE requests (
-  namespace TEXT NOT NULL,
-  request_id TEXT NOT NULL,
-  operation TEXT NOT NULL,
-  agent_name TEXT NOT NULL,
-  turn INTEGER NOT NULL,
-  freed_bytes INTEGER NOT NULL,
-  created REAL NOT NULL,
-  PRIMARY KEY (namespace, request_id)
-) WITHOUT ROWID;
-CREATE INDEX requests_created ON requests (created);
-"""
 # Nothing of SQLite's goes to a temporary folder: it might hold agents' names.
 PRAGMAS = (
     "journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "checkpoint_fullfsync=ON", "secure_delete=ON",
     "temp_store=MEMORY",
 )  # fmt: skip
-_NAMES = set(re.findall(r"CREATE (?:TABLE|INDEX) (\w+)", _TABLES))
 
 _UNWRITABLE = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY,
 }  # fmt: skip
-_UNREADABLE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_NOTADB}
+_UNREADABLE = {
+    sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_NOTADB,
+}  # fmt: skip
 _UNREADABLE_IO = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ}
 
 
@@ -127,16 +62,13 @@ def _prepare(db: sqlite3.Connection, folder: StateFolder, must_exist: bool) -> N
         db.execute(f"PRAGMA {pragma}")
     if version == 0:
         with transaction(db):
-            for statement in _TABLES.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version={VERSION}")
+            create(db)
     elif (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
         raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog is damaged.", verdict=verdict)
     if version == 1:
         with transaction(db):
             from_1(db, folder)
-            db.execute(f"PRAGMA user_version={VERSION}")
-    if not _NAMES.issubset(name for (name,) in db.execute("SELECT name FROM sqlite_schema")):
+    if not {*NAMES, *INDEXES}.issubset(name for (name,) in db.execute("SELECT name FROM sqlite_schema")):
         raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog lacks tables.")
     db.execute("PRAGMA foreign_keys=ON")
 
@@ -159,8 +91,12 @@ def sqlite_errors() -> Iterator[None]:
     """Turns what the disk does to SQLite into STORE_UNREADABLE or STORE_UNWRITABLE; our own mistakes pass through."""
     try:
         yield
+    except UnicodeDecodeError:  # of a message of SQLite's that quotes what is damaged
+        raise _no_text() from None
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
+        if code is None and isinstance(error, sqlite3.OperationalError):  # Python's; it quotes what it cannot decode
+            raise _no_text() from None
         if code is None:
             raise
         if code in _UNREADABLE_IO or code & 0xFF in _UNREADABLE:
@@ -168,3 +104,7 @@ def sqlite_errors() -> Iterator[None]:
         if code & 0xFF in _UNWRITABLE:
             raise AgentmemError(Reason.STORE_UNWRITABLE, f"The catalog cannot be written to: {error}.") from error
         raise
+
+
+def _no_text() -> AgentmemError:
+    return AgentmemError(Reason.STORE_UNREADABLE, "The catalog is damaged: a text in it is none.")

@@ -21,10 +21,13 @@ class Catalog:
     Every method may raise STORE_UNREADABLE or STORE_UNWRITABLE.
     """
 
-    def __init__(self, folder: StateFolder, must_exist: bool) -> None:
+    def __init__(self, folder: StateFolder, must_exist: bool, durable: bool = True) -> None:
+        """durable=False: no transaction waits for the drive; the caller syncs the file once it is closed."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentmem-catalog")
         try:
             self._db = self._thread.submit(open_database, folder, must_exist).result()
+            if not durable:
+                self.read(lambda db: db.execute("PRAGMA synchronous=OFF"))
         except BaseException:
             self._thread.shutdown()
             raise

@@ -7,10 +7,15 @@ import time
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.catalog import blocks, requests
-from agentmem.store.catalog.schema import FOREVER
+from agentmem.store.catalog.scalar import number
+from agentmem.store.catalog.tables import FOREVER
 from agentmem.store.records import BlockUse
 from agentmem.store.rows import NewTurn, RequestRow, TurnRow
 from agentmem.types import TurnKind
+
+_DISAGREEING = """SELECT count(*) FROM agents a
+    WHERE a.turn IS NOT coalesce((SELECT max(number) FROM turns WHERE agent=a.id), 0)
+    OR a.tokens IS NOT coalesce((SELECT tokens FROM turns WHERE agent=a.id AND number=a.turn), 0)"""
 
 
 def add(db: sqlite3.Connection, new: NewTurn, superseded: dict[bytes, bytes]) -> list[bytes]:
@@ -51,7 +56,7 @@ def add(db: sqlite3.Connection, new: NewTurn, superseded: dict[bytes, bytes]) ->
 
 def rows(db: sqlite3.Connection, agent_id: str) -> dict[int, TurnRow]:
     """The turns that are listed, by number, oldest first."""
-    query = """SELECT number, record_bytes, digest, lag(digest, 1, x'') OVER (ORDER BY number)
+    query = """SELECT number, tokens, record_bytes, digest, lag(digest, 1, x'') OVER (ORDER BY number)
         FROM turns WHERE agent=? ORDER BY number"""
     return {number: TurnRow(*row) for number, *row in db.execute(query, (agent_id,))}
 
@@ -63,7 +68,12 @@ def digest(db: sqlite3.Connection, agent_id: str, number: int) -> bytes:
 
 
 def listed(db: sqlite3.Connection) -> dict[str, range]:
-    """The numbers of the turns that are listed, by agent id."""
+    """The numbers of the turns that are listed, by agent id.
+
+    Raises STORE_UNREADABLE if agents and turns disagree about the last one.
+    """
+    if number(db, _DISAGREEING):
+        raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog contradicts itself about agents' last turns.")
     query = "SELECT id, (SELECT coalesce(min(number), 1) FROM turns WHERE agent=id), turn FROM agents"
     return {agent: range(first, last + 1) for agent, first, last in db.execute(query)}
 

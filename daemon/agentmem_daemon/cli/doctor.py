@@ -25,8 +25,9 @@ def doctor(
     """Mend a state folder that the daemon cannot open. The daemon must not run."""
     if not rebuild:
         raise typer.BadParameter("Say what to do.", param_hint="--rebuild")
-    from agentmem.store.rebuild import rebuild as rebuild_catalog
     from agentmem_client.discovery import default_state_dir
+
+    from agentmem.store.rebuild import rebuild as rebuild_catalog
 
     folder = (state or default_state_dir()).expanduser()
     report = rebuild_catalog(folder)

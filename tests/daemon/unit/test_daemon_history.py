@@ -9,8 +9,9 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from agentmem.engine.request import AgentView
-from agentmem.engine.views import Diff, Evicted, NamespaceView, Prefetched, Pruned, VerifyReport
+from agentmem.engine.views import Diff, Evicted, NamespaceView, Prefetched, Pruned
 from agentmem.store.rows import DiskUsage
+from agentmem.store.verify import Verified
 from agentmem.types import AgentRef, Residency, Share
 from agentmem.v1 import (
     admin_pb2,
@@ -97,11 +98,11 @@ CALLS: list[tuple[str, Any, Any, tuple[Any, ...], dict[str, Any]]] = [
     ),
     ("Prune", maintenance_pb2.PruneRequest(history_of="bob"), [], ("default",), {"agent": "bob", "dry_run": False}),
     ("GetDiskUsage", maintenance_pb2.GetDiskUsageRequest(), DiskUsage((), 9, 0, 0), (), {}),
-    ("Verify", maintenance_pb2.VerifyRequest(), VerifyReport(1, 2, 3, (), 0), (None, False), {}),
+    ("Verify", maintenance_pb2.VerifyRequest(), Verified(1, 2, 3, (), 0), (None, False), {}),
     (
         "Verify",
         maintenance_pb2.VerifyRequest(namespace="", repair=True),
-        VerifyReport(1, 2, 3, (), 0),
+        Verified(1, 2, 3, (), 0),
         ("default", True),
         {},
     ),

@@ -9,12 +9,12 @@ from agentmem.engine.request import AgentView, BlockView, Delta, Finished, Reuse
 from agentmem.engine.views import (
     LayerInfo,
     ModelInfo,
-    Problem,
     Pruned,
     TurnView,
-    VerifyReport,
 )
+from agentmem.store.problems import Problem, ProblemKind
 from agentmem.store.rows import AgentUsage, DiskUsage, NamespaceUsage
+from agentmem.store.verify import Verified
 from agentmem.types import (
     AgentRef,
     BlockKind,
@@ -155,8 +155,11 @@ def test_what_is_pruned_and_what_is_wrong() -> None:
     assert (turn.kind, turn.agent.namespace, turn.agent.name) == ("TURN", "team", "bob")
     assert (turn.turn, turn.freed_bytes) == (3, 7)
     assert (orphan.kind, orphan.HasField("agent"), orphan.freed_bytes) == ("ORPHAN", False, 9)
-    problems = (Problem("RECORD", "RECORD_CORRUPT", "team", "bob", 2), Problem("BLOCK", "BLOCK_MISSING"))
-    sent = responses.verify(VerifyReport(5, 6, 7, problems, 1))
+    problems = (
+        Problem(ProblemKind.RECORD, "RECORD_CORRUPT", "team", "bob", 2),
+        Problem(ProblemKind.BLOCK, "BLOCK_MISSING"),
+    )
+    sent = responses.verify(Verified(5, 6, 7, problems, 1))
     assert (sent.blocks, sent.records, sent.bytes, sent.repaired) == (5, 6, 7, 1)
     assert [(p.kind, p.reason, p.namespace, p.agent, p.turn) for p in sent.problems] == [
         ("RECORD", "RECORD_CORRUPT", "team", "bob", 2), ("BLOCK", "BLOCK_MISSING", "", "", 0),

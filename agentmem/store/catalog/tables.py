@@ -1,0 +1,85 @@
+"""The catalog's tables."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+VERSION = 2
+FOREVER = (1 << 63) - 1
+"""`until` of a timeline entry that the agent's last turn still has."""
+
+# Names are TEXT, compared as the bytes of their UTF-8. A row of `timeline` says that the block at `place` belongs to
+# the timelines of the turns since..until-1; so any turn's timeline is one range query, and a turn adds only the rows
+# that it changes. A block's reference count is the number of rows that name it: counted, not kept, it cannot drift.
+# STRICT lets the check at each start find damaged values by their types.
+_TABLES = """
+CREATE TABLE namespaces (
+  name TEXT PRIMARY KEY,
+  folder TEXT NOT NULL UNIQUE,
+  created REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE agents (
+  id TEXT PRIMARY KEY,
+  namespace TEXT NOT NULL REFERENCES namespaces(name),
+  name TEXT NOT NULL,
+  created REAL NOT NULL,
+  last_used REAL NOT NULL,
+  create_request_id TEXT NOT NULL,
+  turn INTEGER NOT NULL,
+  tokens INTEGER NOT NULL,
+  state_id TEXT NOT NULL,
+  exactness TEXT NOT NULL,
+  share TEXT NOT NULL,
+  pinned INTEGER NOT NULL,
+  expires REAL,
+  UNIQUE (namespace, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE turns (
+  agent TEXT NOT NULL REFERENCES agents(id) ON DELETE CASCADE,
+  number INTEGER NOT NULL,
+  tokens INTEGER NOT NULL,
+  record_bytes INTEGER NOT NULL,
+  digest BLOB NOT NULL,
+  PRIMARY KEY (agent, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE blocks (
+  key BLOB PRIMARY KEY,
+  bytes INTEGER NOT NULL,
+  tokens INTEGER NOT NULL,
+  parent BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX blocks_parent ON blocks (parent);
+CREATE TABLE timeline (
+  agent TEXT NOT NULL REFERENCES agents(id) ON DELETE CASCADE,
+  since INTEGER NOT NULL,
+  until INTEGER NOT NULL,
+  place INTEGER NOT NULL,
+  key BLOB NOT NULL REFERENCES blocks(key),
+  used INTEGER NOT NULL,
+  PRIMARY KEY (agent, since, place)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX timeline_until ON timeline (agent, until, place);
+CREATE INDEX timeline_key ON timeline (key);
+CREATE TABLE requests (
+  namespace TEXT NOT NULL,
+  request_id TEXT NOT NULL,
+  operation TEXT NOT NULL,
+  agent_name TEXT NOT NULL,
+  turn INTEGER NOT NULL,
+  freed_bytes INTEGER NOT NULL,
+  created REAL NOT NULL,
+  PRIMARY KEY (namespace, request_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX requests_created ON requests (created);
+"""
+NAMES = tuple(re.findall(r"CREATE TABLE (\w+)", _TABLES))
+"""Of the tables, each after those that it refers to."""
+INDEXES = tuple(re.findall(r"CREATE INDEX (\w+)", _TABLES))
+
+
+def create(db: sqlite3.Connection) -> None:
+    """Makes the tables; the caller has begun a transaction."""
+    for statement in _TABLES.split(";"):
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version={VERSION}")

@@ -1,0 +1,232 @@
+"""An agent's turns as its record files alone tell them, for when the catalog is lost or not to be believed.
+
+A chain is verified from its beginning on, which is turn 1 or the last FORK turn: each record's keyed digest covers the
+record before, and each must be a turn that could have been committed there. It ends before the first record that fails;
+nothing behind it is believed, but for a FORK turn, which stands on its own and takes the place of all turns before.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from agentmem.errors import AgentmemError
+from agentmem.store import commit as rules
+from agentmem.store.blockfile import id_bytes
+from agentmem.store.files import read_file
+from agentmem.store.folder import StateFolder
+from agentmem.store.keys import block_key, catalog_parent
+from agentmem.store.layout import parse_json
+from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord, decode
+from agentmem.store.rows import AgentRow
+from agentmem.types import BlockKind, TurnKind
+
+MAX_RECORD_BYTES = 1 << 28
+"""Far above the record of a million tokens: a planted file must not make anyone allocate more."""
+
+_AGENT = re.compile(r"[0-9a-f]{32}")
+RECORD = re.compile(r"([0-9]{8,})\.json")
+
+
+@dataclass(frozen=True)
+class Link:
+    """A sound record and its file."""
+
+    path: Path
+    bytes: int
+    record: TurnRecord
+
+
+@dataclass
+class Chain:
+    """The sound turns of one agent from where its history begins, and the last one's timeline.
+
+    fault: why turn `faulty`, the next, is not sound; None if there is none.
+    """
+
+    agent_id: str
+    links: list[Link] = field(default_factory=list)
+    timeline: list[BlockUse] = field(default_factory=list)
+    fault: str | None = None
+    faulty: int = 0
+
+    @property
+    def last(self) -> int:
+        """The number of the last turn, 0 if there is none."""
+        return self.links[-1].record.number if self.links else 0
+
+    def follow(self, link: Link) -> None:
+        """Adds the next turn; a FORK turn begins the chain anew. Raises RecordUnreadable if it cannot be that."""
+        record = link.record
+        begins = record.kind is TurnKind.FORK
+        last = None if begins or not self.links else self.links[-1].record
+        agent = AgentRow(
+            id=self.agent_id,
+            namespace=(last or record).namespace,
+            name=(last or record).agent_name,
+            created=record.created,
+            last_used=record.created,
+            turn=last.number if last else 0,
+            tokens=last.end if last else 0,
+            state_id=record.state_id,
+            exactness=record.exactness,
+        )
+        kept = self.timeline[: record.base_blocks] if last else []
+        if record.agent_id != self.agent_id or record.previous != (last.digest if last else b""):
+            raise RecordUnreadable(f"the file of turn {record.number} does not continue the turn before")
+        try:
+            rules.check(
+                replace(record, number=1) if begins else record,
+                agent,
+                kept,
+                {use.key: use.used for use in record.blocks},
+            )
+        except (AgentmemError, ValueError):
+            raise RecordUnreadable(f"the file of turn {record.number} is no turn that could come there") from None
+        if begins:
+            self.links.clear()
+        self.links.append(link)
+        self.timeline = [*kept, *record.blocks]
+
+
+def read_chain(folder: StateFolder, agent_id: str, secret: bytes) -> Chain:
+    """The newest chain that verifies.
+
+    A record that is not in its place may lie among those set aside, where it counts if it continues the chain. A FORK
+    record there counts only if the chain ends without it: most likely a crash kept it from taking the others' place.
+    """
+    chain = Chain(agent_id)
+    recorded = numbers(folder.records(agent_id))
+    newest = recorded[-1] if recorded else 0
+    while True:
+        number = chain.last + 1
+        fault = _follow(chain, folder.record(agent_id, number), secret)
+        if fault is None or _follow(chain, folder.record_aside(agent_id, number), secret, fork=False) is None:
+            continue
+        if chain.links and chain.last >= newest:
+            return chain
+        if any(_follow(chain, path, secret, fork=True) is None for path in _later(folder, agent_id, chain.last)):
+            continue
+        if number <= newest:
+            chain.fault, chain.faulty = fault, number
+            # Turn 1 is not amiss where a FORK record took its place.
+            first = None if chain.links else _unsound(folder.record(agent_id, recorded[0]), secret)
+            if first is not None:
+                chain.fault, chain.faulty = first, recorded[0]
+        return chain
+
+
+def _later(folder: StateFolder, agent_id: str, number: int) -> list[Path]:
+    """Records behind turn `number`: those in their place first, and of each sort the newest."""
+    in_place = [folder.record(agent_id, one) for one in numbers(folder.records(agent_id)) if one > number]
+    aside = [folder.record_aside(agent_id, one) for one in numbers(folder.records_aside(agent_id)) if one > number]
+    return [*reversed(in_place), *reversed(aside)]
+
+
+def _follow(chain: Chain, path: Path, secret: bytes, fork: bool | None = None) -> str | None:
+    """Adds the record in a file; what is wrong with it if it can't. fork: whether it must be a FORK, None: either."""
+    try:
+        link = read_link(path, secret)
+        if fork is not None and fork is not (link.record.kind is TurnKind.FORK):
+            return "a record of another kind"
+        chain.follow(link)
+    except RecordUnreadable as error:
+        return error.detail
+    return None
+
+
+def _unsound(path: Path, secret: bytes) -> str | None:
+    """What is wrong with a record by itself."""
+    try:
+        read_link(path, secret)
+    except RecordUnreadable as error:
+        return error.detail
+    return None
+
+
+def read_link(path: Path, secret: bytes) -> Link:
+    """A record by itself. Raises RecordUnreadable."""
+    data = read_record_file(path)
+    record = decode(data, secret)
+    if record.number != int(path.stem):
+        raise RecordUnreadable(f"the file of turn {int(path.stem)} is another turn's")
+    return Link(path, len(data), record)
+
+
+def is_fork(path: Path) -> bool:
+    """Whether a file says that it is a FORK record: it need not be one of this store."""
+    try:
+        return bool(parse_json(read_record_file(path))["body"]["kind"] == TurnKind.FORK.value)
+    except (RecordUnreadable, ValueError, TypeError, KeyError):
+        return False
+
+
+def read_record_file(path: Path) -> bytes:
+    """The bytes of a record file, unverified. Raises RecordUnreadable."""
+    try:
+        size = path.lstat().st_size
+        if size > MAX_RECORD_BYTES:
+            raise ValueError(f"{size} bytes")
+        return read_file(path, size)
+    except FileNotFoundError:
+        raise RecordUnreadable(f"the file of turn {int(path.stem)} is missing") from None
+    except (OSError, ValueError) as error:
+        raise RecordUnreadable(f"the file of turn {int(path.stem)} cannot be read ({type(error).__name__})") from None
+
+
+def agent_ids(folder: Path) -> list[str]:
+    """Those that have a folder of records in `folder`, in order."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if _AGENT.fullmatch(entry.name) and entry.is_dir())
+
+
+def numbers(folder: Path) -> list[int]:
+    """The numbers of the record files in a folder, in order."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(match[1]) for name in os.listdir(folder) if (match := RECORD.fullmatch(name)))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A turn as it is entered in the catalog.
+
+    parents: what the catalog calls the parents of the turn's blocks, by key. longer: the longer block for each partial
+    block that the turn makes needless.
+    """
+
+    link: Link
+    parents: dict[bytes, bytes]
+    longer: dict[bytes, bytes]
+
+
+def entries(chain: Chain, secret: bytes) -> Iterator[Entry]:
+    """Each turn with what its commit found at the time.
+
+    A longer block's first positions are a partial block exactly if their ids lead to its key: no file is read.
+    """
+    timeline: list[BlockUse] = []
+    ids = np.empty(0, np.int32)
+    for link in chain.links:
+        record = link.record
+        kept, dropped = timeline[: record.base_blocks], timeline[record.base_blocks :]
+        if record.kind is TurnKind.REWIND:
+            dropped = []  # What a turn before still uses stays as it is.
+        ids = np.concatenate([ids[: record.start], record.ids])
+        entry = Entry(link, {}, {})
+        position, parent = sum(use.used for use in kept), kept[-1].key if kept else b""
+        for use in record.blocks:
+            entry.parents[use.key] = catalog_parent(secret, parent, record.state_id)
+            for old in dropped:
+                prefix = id_bytes(ids[position : position + old.used])
+                key = block_key(secret, parent, record.state_id, BlockKind.TEXT, prefix)
+                if old.used < use.used and key == old.key:
+                    entry.longer[old.key] = use.key
+            position, parent = position + use.used, use.key
+        timeline = [*kept, *record.blocks]
+        yield entry

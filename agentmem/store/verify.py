@@ -1,0 +1,177 @@
+"""Reads all that agents remember, and says what is not as it was written. Other threads may use the store meanwhile.
+
+A damaged block is set aside when asked, to be computed again at its agent's next restore. A damaged record cannot be:
+what was said in that turn is lost. A catalog that contradicts sound records can be rebuilt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.store.blockfile import BlockUnreadable, Unreadable
+from agentmem.store.problems import Problem, ProblemKind
+from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
+from agentmem.store.rows import AgentRow
+from agentmem.store.store import Store
+
+_PAGE = 100
+_CONTRADICTION = "CATALOG_CONTRADICTS_RECORD"
+_UNUSED = "FILES_UNUSED"
+_REPAIRABLE = {_UNUSED, *(f"BLOCK_{reason}" for reason in Unreadable)}
+
+
+@dataclass(frozen=True)
+class Verified:
+    """blocks, records, bytes: how many were read, each once. repaired: problems that are none any more."""
+
+    blocks: int
+    records: int
+    bytes: int
+    problems: tuple[Problem, ...]
+    repaired: int
+
+
+def verify(store: Store, namespace: str | None = None, repair: bool = False) -> Verified:
+    """Of one namespace, or of all, then with files that nothing refers to. repair: sets aside and removes what it may.
+
+    Raises STORE_UNREADABLE if the catalog cannot be read at all, STORE_UNWRITABLE if repairs fail.
+    """
+    check = _Check(store)
+    for name, *_ in store.namespaces():
+        if namespace in (None, name):
+            check.namespace(name)
+    if namespace is None and store.prune_orphans(dry_run=not repair):
+        check.problems.append(Problem(ProblemKind.ORPHAN, _UNUSED))
+    repaired = 0
+    if repair:
+        for key, reason in check.unsound.items():
+            store.give_up(key, reason)
+        repaired = sum(problem.reason in _REPAIRABLE for problem in check.problems)
+    return Verified(len(check.blocks), check.records, check.bytes_read, tuple(check.problems), repaired)
+
+
+@dataclass
+class _Check:
+    store: Store
+    records: int = 0
+    bytes_read: int = 0
+    blocks: set[bytes] = field(default_factory=set)
+    """Keys of those that were read and are sound."""
+    unsound: dict[bytes, Unreadable] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def namespace(self, name: str) -> None:
+        try:
+            self.store.namespace(name)
+        except AgentmemError as error:
+            if error.reason is not Reason.STORE_UNREADABLE:
+                raise
+            self.problems.append(Problem(ProblemKind.NAMESPACE, "SECRET_UNREADABLE", name))
+            return
+        after = ""
+        while agents := self.store.agents(name, after, _PAGE):
+            after = agents[-1].name
+            for agent in agents:
+                self._agent(agent)
+
+    def _agent(self, agent: AgentRow) -> None:
+        """Looks twice before it says that something is wrong: a commit or deletion may have come between two reads."""
+        found = self._look(agent)
+        if found.problems:
+            again = self.store.agent(agent.namespace, agent.name)
+            if again is None:
+                return
+            found = self._look(again)
+        self.records += found.records
+        self.bytes_read += found.bytes_read
+        self.blocks |= found.blocks
+        self.unsound |= found.unsound
+        self.problems += found.problems
+
+    def _look(self, agent: AgentRow) -> _Check:
+        found = replace(self, records=0, bytes_read=0, blocks=set(), unsound={}, problems=[])
+        last: TurnRecord | None = None
+        ids: np.ndarray | None = None
+        for number in found._listed(agent):
+            last = found._record(agent, number)
+            ids = _extended(ids, last)
+            if ids is not None:
+                found._timeline(agent, number, ids, known=self.blocks)
+        if last is not None and (last.number, last.end, last.state_id) != (agent.turn, agent.tokens, agent.state_id):
+            found._problem(ProblemKind.CATALOG, _CONTRADICTION, agent, agent.turn)
+        return found
+
+    def _listed(self, agent: AgentRow) -> range:
+        """The numbers of the agent's turns: those before the first may have been pruned."""
+        number = agent.turn
+        while number and self._is_listed(agent, number - 1):
+            number -= 1
+        return range(max(number, 1), agent.turn + 1)
+
+    def _is_listed(self, agent: AgentRow, number: int) -> bool:
+        try:
+            self.store.timeline(agent.id, number)
+        except AgentmemError as error:
+            return error.reason is not Reason.TURN_NOT_FOUND
+        return number > 0
+
+    def _record(self, agent: AgentRow, number: int) -> TurnRecord | None:
+        try:
+            record = self.store.turn(agent.id, number)
+        except RecordUnreadable:
+            self._problem(ProblemKind.RECORD, "RECORD_UNREADABLE", agent, number)
+        except AgentmemError as error:
+            self._unless_gone(error, agent, number)
+        else:
+            self.records += 1
+            return record
+        return None
+
+    def _timeline(self, agent: AgentRow, number: int, ids: np.ndarray, known: set[bytes]) -> None:
+        """The blocks of a turn's timeline: each must hold the turn's ids at its place."""
+        try:
+            timeline = self.store.timeline(agent.id, number)
+        except AgentmemError as error:
+            self._unless_gone(error, agent, number)
+            return
+        if sum(use.used for use in timeline) != len(ids):
+            self._problem(ProblemKind.CATALOG, _CONTRADICTION, agent, number)
+            return
+        start = 0
+        for use in timeline:
+            if use.key not in self.blocks and use.key not in known and use.key not in self.unsound:
+                self._block(agent, number, use, start, ids[start : start + use.used])
+            start += use.used
+
+    def _block(self, agent: AgentRow, number: int, use: BlockUse, start: int, ids: np.ndarray) -> None:
+        try:
+            block, size = self.store.read_block(agent.namespace, use.key)
+            self.bytes_read += size
+            if block.start != start or not np.array_equal(block.ids[: use.used], ids):
+                raise BlockUnreadable(Unreadable.FOREIGN, "the block belongs to another timeline")
+            self.blocks.add(use.key)
+        except BlockUnreadable as error:
+            if error.reason is not Unreadable.EVICTED:
+                self.unsound[use.key] = error.reason
+                self._problem(ProblemKind.BLOCK, f"BLOCK_{error.reason}", agent, number)
+        except AgentmemError as error:
+            self._unless_gone(error, agent, number)
+
+    def _unless_gone(self, error: AgentmemError, agent: AgentRow, number: int) -> None:
+        if error.reason not in (Reason.AGENT_NOT_FOUND, Reason.TURN_NOT_FOUND):
+            self._problem(ProblemKind.CATALOG, _CONTRADICTION, agent, number)
+
+    def _problem(self, kind: ProblemKind, reason: str, agent: AgentRow, turn: int) -> None:
+        self.problems.append(Problem(kind, reason, agent.namespace, agent.name, turn))
+
+
+def _extended(ids: np.ndarray | None, record: TurnRecord | None) -> np.ndarray | None:
+    """The ids of the timeline after a turn; None if they depend on a record that cannot be read."""
+    if record is None:
+        return None
+    if record.start == 0:
+        return record.ids
+    return None if ids is None else np.concatenate([ids[: record.start], record.ids])
