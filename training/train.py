@@ -41,8 +41,11 @@ class Plan:
     progress: float = 0.0
 
     def length(self, rng: random.Random) -> int:
-        lengths, shares = ([256, 512], [3, 1]) if self.progress < 0.3 else ([256, 512, 1024, 2048], [3, 4, 2, 1])
-        return rng.choices(lengths, shares)[0]
+        """Short rows first; long ones cost more a token, and come last."""
+        if self.progress < 0.3:
+            return rng.choices([256, 512], [3, 1])[0]
+        shares = [3, 4, 2, 1] if self.progress < 0.8 else [1, 2, 3, 4]
+        return rng.choices([256, 512, 1024, 2048], shares)[0]
 
     def mix(self) -> Mix:
         return Mix(noise=0.1, dense=0.8 if self.progress < 0.5 else 0.6)
