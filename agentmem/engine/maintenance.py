@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from agentmem.engine.agents import AgentOperations, readable
 from agentmem.engine.request import AgentView
-from agentmem.engine.views import NamespaceView, Pruned
+from agentmem.engine.views import NamespaceView, Problem, Pruned, VerifyReport
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import DiskUsage
+from agentmem.store.verify import verify
 from agentmem.types import AgentRef
 
 
@@ -98,6 +99,15 @@ class Maintenance(AgentOperations):
 
     def disk_usage(self) -> DiskUsage:
         return self._context.store.disk_usage()
+
+    def verify(self, namespace: str | None, repair: bool) -> VerifyReport:
+        """Reads all that agents of one namespace, or of all, remember. repair: gives up what can be computed again.
+
+        Others go on meanwhile.
+        """
+        found = verify(self._context.store, namespace, repair)
+        problems = tuple(Problem(**vars(one)) for one in found.problems)
+        return VerifyReport(found.blocks, found.records, found.bytes, problems, found.repaired)
 
     def create_namespace(self, name: str, request_id: str = "") -> None:
         """Makes a namespace with a secret of its own, if it is not there: a repeat changes nothing."""
