@@ -99,7 +99,10 @@ class Maintenance(AgentOperations):
         return self._view(self._context.store.import_agent(chunks, namespace, name, request_id, check))
 
     def verify(self, namespace: str | None = None, repair: bool = False) -> Verified:
-        """Reads all that agents remember and says what is damaged; repair sets it aside, to be computed again."""
+        """Reads all that agents of one namespace, or of all, remember. repair: gives up what can be computed again.
+
+        Others go on meanwhile.
+        """
         return verify(self._context.store, namespace, repair)
 
     def disk_usage(self) -> DiskUsage:

@@ -320,8 +320,10 @@ class Store:
 
     def prune_orphans(self, *, dry_run: bool = False) -> int:
         """Removes files that nothing refers to; their bytes. The next open would do it, too."""
+        # The files of a commit in progress look like orphans, so what looks like one is looked at again, in peace.
+        suspects = list(self._in_use().orphans())
         with self._change():
-            return prune_orphans(self._files, _in_use(self._folder, self._catalog), dry_run)
+            return prune_orphans(self._files, self._in_use(), suspects, dry_run)
 
     def drop_blocks(self, agent_id: str, *, dry_run: bool = False) -> int:
         """Gives up the files of the blocks that this agent alone uses; bytes freed. They are computed again if needed.
@@ -370,11 +372,14 @@ class Store:
         with self._change():
             self._blocks.quarantine(key, reason)
 
-    def give_up(self, key: bytes, reason: str) -> None:
-        """Sets an unsound block's file aside and notes that the block is to be computed again."""
+    def give_up(self, namespace: str, key: bytes) -> None:
+        """Sets a block's file aside if it is unsound, and notes that it is to be computed again."""
         with self._change():
-            self._blocks.quarantine(key, reason)
-            self._catalog.write(block_rows.empty, [key])
+            try:
+                self.read_block(namespace, key)
+            except BlockUnreadable as error:
+                self._blocks.quarantine(key, error.reason)
+                self._catalog.write(block_rows.empty, [key])
 
     def replace_block(self, namespace: str, block: Block) -> int:
         """Writes a recomputed block in place of one that was lost; bytes written, 0 if nobody uses it any more."""
@@ -397,7 +402,10 @@ class Store:
 
     def disk_usage(self) -> DiskUsage:
         """Who takes how much of the disk. Looks at every file."""
-        return disk_usage(self._folder, self._catalog, lambda: _in_use(self._folder, self._catalog), self._changing)
+        return disk_usage(self._folder, self._catalog, self._in_use, self._changing)
+
+    def _in_use(self) -> InUse:
+        return _in_use(self._folder, self._catalog)
 
 
 def _in_use(folder: StateFolder, catalog: Catalog) -> InUse:

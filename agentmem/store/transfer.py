@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,6 @@ import xxhash
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store import records
 from agentmem.store.blockfile import Block, BlockUnreadable, decode, encode, id_bytes
-from agentmem.store.files import TEMP_SUFFIX
 from agentmem.store.keys import SECRET_BYTES, block_key
 from agentmem.store.layout import parse_json
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
@@ -89,9 +89,8 @@ def timeline_keys(record: TurnRecord, secret: bytes, state_id: str) -> list[byte
 @contextmanager
 def spooled(chunks: Iterable[bytes], folder: Path) -> Iterator[ExportFile]:
     """The file in the chunks, in a temporary one: nobody waits for the store while a slow sender sends."""
-    path = folder / f".{secrets.token_hex(8)}{TEMP_SUFFIX}"
     try:
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b") as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             for chunk in chunks:
                 file.write(chunk)
             _check_whole(file)
@@ -99,8 +98,6 @@ def spooled(chunks: Iterable[bytes], folder: Path) -> Iterator[ExportFile]:
                 yield ExportFile.read(tar)
     except tarfile.TarError:
         raise _invalid("it is cut short, or no export") from None
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def _check_whole(file: IO[bytes]) -> None:

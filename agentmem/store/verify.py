@@ -1,7 +1,7 @@
 """Reads all that agents remember, and says what is not as it was written. Other threads may use the store meanwhile.
 
-A damaged block is set aside when asked, to be computed again at its agent's next restore. A damaged record cannot be:
-what was said in that turn is lost. A catalog that contradicts sound records can be rebuilt.
+A damaged or lost block is given up when asked, to be computed again at its agent's next restore. A damaged record
+cannot be: what was said in that turn is lost. A catalog that contradicts sound records can be rebuilt.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.store.blockfile import BlockUnreadable, Unreadable
+from agentmem.store.blockfile import BlockUnreadable, Unreadable, id_bytes
+from agentmem.store.keys import block_key
 from agentmem.store.problems import Problem, ProblemKind
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
+from agentmem.types import BlockKind
 
 _PAGE = 100
 _CONTRADICTION = "CATALOG_CONTRADICTS_RECORD"
 _UNUSED = "FILES_UNUSED"
-_REPAIRABLE = {_UNUSED, *(f"BLOCK_{reason}" for reason in Unreadable)}
+_REPAIRABLE = {ProblemKind.BLOCK, ProblemKind.ORPHAN}
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Verified:
 
 
 def verify(store: Store, namespace: str | None = None, repair: bool = False) -> Verified:
-    """Of one namespace, or of all, then with files that nothing refers to. repair: sets aside and removes what it may.
+    """Of one namespace, or of all, then with files that nothing refers to. repair: gives up and removes what it may.
 
     Raises STORE_UNREADABLE if the catalog cannot be read at all, STORE_UNWRITABLE if repairs fail.
     """
@@ -47,9 +49,9 @@ def verify(store: Store, namespace: str | None = None, repair: bool = False) -> 
         check.problems.append(Problem(ProblemKind.ORPHAN, _UNUSED))
     repaired = 0
     if repair:
-        for key, reason in check.unsound.items():
-            store.give_up(key, reason)
-        repaired = sum(problem.reason in _REPAIRABLE for problem in check.problems)
+        for key, name in check.unsound.items():
+            store.give_up(name, key)
+        repaired = sum(problem.kind in _REPAIRABLE for problem in check.problems)
     return Verified(len(check.blocks), check.records, check.bytes_read, tuple(check.problems), repaired)
 
 
@@ -60,7 +62,12 @@ class _Check:
     bytes_read: int = 0
     blocks: set[bytes] = field(default_factory=set)
     """Keys of those that were read and are sound."""
-    unsound: dict[bytes, Unreadable] = field(default_factory=dict)
+    known: set[bytes] = field(default_factory=set)
+    """Keys of those that were so before."""
+    partial: dict[bytes, tuple[int, np.ndarray]] = field(default_factory=dict)
+    """First position and ids of sound blocks of which some turn uses a part: many turns in a row use the same."""
+    unsound: dict[bytes, str] = field(default_factory=dict)
+    """Keys of those that are not, and their namespaces."""
     problems: list[Problem] = field(default_factory=list)
 
     def namespace(self, name: str) -> None:
@@ -92,14 +99,14 @@ class _Check:
         self.problems += found.problems
 
     def _look(self, agent: AgentRow) -> _Check:
-        found = replace(self, records=0, bytes_read=0, blocks=set(), unsound={}, problems=[])
+        found = replace(self, records=0, bytes_read=0, blocks=set(), known=self.blocks, unsound={}, problems=[])
         last: TurnRecord | None = None
         ids: np.ndarray | None = None
         for number in found._listed(agent):
             last = found._record(agent, number)
             ids = _extended(ids, last)
-            if ids is not None:
-                found._timeline(agent, number, ids, known=self.blocks)
+            if last is not None and ids is not None:
+                found._timeline(agent, last, ids)
         if last is not None and (last.number, last.end, last.state_id) != (agent.turn, agent.tokens, agent.state_id):
             found._problem(ProblemKind.CATALOG, _CONTRADICTION, agent, agent.turn)
         return found
@@ -130,35 +137,50 @@ class _Check:
             return record
         return None
 
-    def _timeline(self, agent: AgentRow, number: int, ids: np.ndarray, known: set[bytes]) -> None:
+    def _timeline(self, agent: AgentRow, record: TurnRecord, ids: np.ndarray) -> None:
         """The blocks of a turn's timeline: each must hold the turn's ids at its place."""
         try:
-            timeline = self.store.timeline(agent.id, number)
+            timeline = self.store.timeline(agent.id, record.number)
+            secret = self.store.namespace(agent.namespace).secret
         except AgentmemError as error:
-            self._unless_gone(error, agent, number)
+            self._unless_gone(error, agent, record.number)
             return
         if sum(use.used for use in timeline) != len(ids):
-            self._problem(ProblemKind.CATALOG, _CONTRADICTION, agent, number)
+            self._problem(ProblemKind.CATALOG, _CONTRADICTION, agent, record.number)
             return
-        start = 0
+        start, parent = 0, b""
         for use in timeline:
-            if use.key not in self.blocks and use.key not in known and use.key not in self.unsound:
-                self._block(agent, number, use, start, ids[start : start + use.used])
-            start += use.used
+            own = ids[start : start + use.used]
+            read = use.key in self.blocks or use.key in self.known
+            # Of a block that was read before, its key tells what it holds.
+            whole = read and use.key == block_key(secret, parent, record.state_id, BlockKind.TEXT, id_bytes(own))
+            if not whole and use.key not in self.unsound:
+                self._block(agent, record.number, use, start, own)
+            start, parent = start + use.used, use.key
 
     def _block(self, agent: AgentRow, number: int, use: BlockUse, start: int, ids: np.ndarray) -> None:
         try:
-            block, size = self.store.read_block(agent.namespace, use.key)
-            self.bytes_read += size
-            if block.start != start or not np.array_equal(block.ids[: use.used], ids):
-                raise BlockUnreadable(Unreadable.FOREIGN, "the block belongs to another timeline")
-            self.blocks.add(use.key)
+            first, held = self.partial[use.key] if use.key in self.partial else self._read(agent, use)
         except BlockUnreadable as error:
             if error.reason is not Unreadable.EVICTED:
-                self.unsound[use.key] = error.reason
+                self.unsound[use.key] = agent.namespace
                 self._problem(ProblemKind.BLOCK, f"BLOCK_{error.reason}", agent, number)
         except AgentmemError as error:
             self._unless_gone(error, agent, number)
+        else:
+            if first != start or not np.array_equal(held[: use.used], ids):
+                # A sound block; it is the timeline that should name another.
+                self._problem(ProblemKind.CATALOG, _CONTRADICTION, agent, number)
+
+    def _read(self, agent: AgentRow, use: BlockUse) -> tuple[int, np.ndarray]:
+        """A block's first position and ids."""
+        block, size = self.store.read_block(agent.namespace, use.key)
+        if use.key not in self.blocks and use.key not in self.known:
+            self.blocks.add(use.key)
+            self.bytes_read += size
+        if use.used < block.tokens:
+            self.partial[use.key] = block.start, block.ids.copy()
+        return block.start, block.ids
 
     def _unless_gone(self, error: AgentmemError, agent: AgentRow, number: int) -> None:
         if error.reason not in (Reason.AGENT_NOT_FOUND, Reason.TURN_NOT_FOUND):
