@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 DEFAULT_NAMESPACE = "default"
+MAX_NAME_BYTES = 256
+"""Of an agent's or a namespace's name: any UTF-8 text without control characters."""
 BLOCK_TOKENS = 256
 """Positions of a full block; also the segment length of the reference numerics."""
 

@@ -142,9 +142,10 @@ class AgentOperations:
             repeated = bool(request_id) and store.find_request(ref.namespace, request_id) is not None
             if not repeated and row is not None and expect_turn is not None and row.turn != expect_turn:
                 raise turn_mismatch(expect_turn, row.turn)
-            if not dry_run:
-                self._context.memory.forget(ref)
-            return store.delete_agent(ref.namespace, ref.name, request_id, dry_run)
+            try:
+                return store.delete_agent(ref.namespace, ref.name, request_id, dry_run)
+            finally:
+                self._context.memory.forget_gone(ref)
 
         return self._in_order(ref, delete)
 

@@ -55,17 +55,23 @@ class Maintenance(AgentOperations):
 
         def prune() -> list[Pruned]:
             gone = store.prune(namespace, older_than_s=older_than_s, expired=expired, dry_run=dry_run)
-            if not dry_run:
-                for one in gone:
-                    memory.forget(one.agent)
+            for one in gone:
+                memory.forget_gone(one.agent)
             return [Pruned(one.kind.value, one.agent, one.turn, one.freed_bytes) for one in gone]
 
         return self._in_order(AgentRef(namespace, ""), prune)  # nothing else runs meanwhile
 
     def export_agent(self, ref: AgentRef) -> Iterator[bytes]:
         """The agent as it stands, in one file: chunks of about a block."""
+        store, memory = self._context.store, self._context.memory
+
+        def begin() -> tuple[Iterator[bytes]]:
+            memory.settle(ref)
+            return (store.export_agent(ref.namespace, ref.name),)
+
         with readable():
-            yield from self._context.store.export_agent(ref.namespace, ref.name)
+            (chunks,) = self._in_order(ref, begin)
+            yield from chunks
 
     def import_agent(
         self,
@@ -82,6 +88,8 @@ class Maintenance(AgentOperations):
         model = self._context.model
 
         def check(record: TurnRecord) -> str | None:
+            if any(not 0 <= int(i) < model.vocab_size for i in record.ids):
+                raise AgentmemError(Reason.IMPORT_INVALID, "The file cannot be imported: its ids are another model's.")
             if text_only and record.tokenizer_id != model.tokenizer_id:
                 raise AgentmemError(
                     Reason.TOKENIZER_MISMATCH,

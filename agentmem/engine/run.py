@@ -121,7 +121,6 @@ class Run:
         if agent is None and not request.create:
             raise memory.not_found(self.ref)
         agent, encoded = self._prepare(agent or Agent(self.ref, ""))
-        memory.make_room(agent, agent.tokens + len(encoded.ids) + self._most_tokens(agent, encoded))
         self._send(Started(agent.turn + 1 + (not memory.matches(agent)), 0, self.plan(agent), request.request_id))
         try:
             yield from self._until_cancelled(self._bring_back(agent))
@@ -157,6 +156,7 @@ class Run:
         if not encoded.ids:
             raise AgentmemError(Reason.EMPTY_INPUT, "the input makes no tokens; there is nothing to add")
         self._check_room(agent, encoded)
+        memory.make_room(agent, agent.tokens + len(encoded.ids) + self._most_tokens(agent, encoded))
         return (agent if agent.id else memory.create(self.ref)), encoded
 
     def _encode(self, agent: Agent) -> Encoded:
@@ -259,22 +259,26 @@ class Run:
         request, memory = self._request, self._context.memory
         if not request.request_id:
             return False
-        waiting = memory.unsaved_record(self.ref, request.request_id)
-        if waiting is not None and waiting.kind is self._draft.kind:
+        waiting = memory.unsaved_record(self.ref.namespace, request.request_id)
+        if waiting is not None:
+            self._check_same(waiting.kind.value, waiting.agent_name)
             self._answer_again(waiting, durable=False)
             return True
         row = self._context.store.find_request(self.ref.namespace, request.request_id)
         if row is None:
             return False
-        if (row.operation, row.agent_name) != (self._draft.kind.value, self.ref.name):
-            raise AgentmemError(
-                Reason.REQUEST_ID_REUSED, "this request_id belongs to another call; draw a new one for each call"
-            )
+        self._check_same(row.operation, row.agent_name)
         agent = memory.find(self.ref)
         if agent is None:
             raise memory.not_found(self.ref)
         self._answer_again(memory.record(agent.id, row.turn), durable=True)
         return True
+
+    def _check_same(self, operation: str, agent_name: str) -> None:
+        if (operation, agent_name) != (self._draft.kind.value, self.ref.name):
+            raise AgentmemError(
+                Reason.REQUEST_ID_REUSED, "this request_id belongs to another call; draw a new one for each call"
+            )
 
     def _answer_again(self, record: TurnRecord, durable: bool) -> None:
         self._send(Started(record.number, 0, ReusePlan(), record.request_id))

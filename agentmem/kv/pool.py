@@ -57,7 +57,15 @@ class BlockPool:
 
     def note(self, state: AgentState, keys: Sequence[bytes]) -> None:
         """Says which full blocks a state holds, after it grew or was trimmed. keys: from its first position on."""
-        self.release(state)
+        before = self._leave(state)
+        self._enter(state, keys)
+        self._rehome(before.difference(keys))
+
+    def release(self, state: AgentState) -> None:
+        """Forgets what only this state holds."""
+        self._rehome(self._leave(state))
+
+    def _enter(self, state: AgentState, keys: Sequence[bytes]) -> None:
         at = 0
         for span in state.spans:
             span.keys = tuple(keys[at : at + span.segments])
@@ -68,8 +76,8 @@ class BlockPool:
             self._tails.setdefault(key, state)
         self._states[state] = tuple(keys)
 
-    def release(self, state: AgentState) -> None:
-        """Forgets what only this state holds."""
+    def _leave(self, state: AgentState) -> set[bytes]:
+        """The keys that the state had."""
         keys = self._states.pop(state, ())
         for key in keys:
             if self._tails.get(key) is state:
@@ -77,6 +85,15 @@ class BlockPool:
             span = self._spans.get(key)
             if span is not None and not any(other in self._states for other in span.holders):
                 del self._spans[key]
+        return set(keys)
+
+    def _rehome(self, keys: set[bytes]) -> None:
+        """Finds those of the keys that another state has a copy of its own of (two private agents, for instance)."""
+        lost = {key for key in keys if not self._knows(key)}
+        if lost:
+            for state, theirs in list(self._states.items()):
+                if not lost.isdisjoint(theirs):
+                    self._enter(state, theirs)
 
     def exclusive_bytes(self, state: AgentState) -> int:
         """What letting go of a state would free."""

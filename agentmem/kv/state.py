@@ -117,7 +117,7 @@ class AgentState:
     @property
     def tail_bytes(self) -> int:
         """Bytes of RAM that this agent alone holds, spare room included."""
-        return sum(layer.tail.nbytes for layer in self.layers if layer.tail is not None)
+        return sum(tail.nbytes for tail in [layer.tail for layer in self.layers] if tail is not None)
 
     @property
     def nbytes(self) -> int:

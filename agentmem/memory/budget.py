@@ -26,11 +26,12 @@ class RamBudget:
 
         Raises RAM_BUDGET_EXCEEDED with what would fit.
         """
-        need = self._most_bytes(positions) - (agent.state.nbytes if agent.state is not None else 0)
+        need = self._most_bytes(positions) - self._held(agent)
         for other in others:
             if self._pool.nbytes + need <= self.limit:
                 return
-            if other is not agent and not other.pinned and other.state is not None and not other.unsaved:
+            may_go = other is not agent and not other.pinned and not other.unsaved
+            if may_go and other.state is not None and self._pool.exclusive_bytes(other.state):
                 freed = evict(other)
                 log.info("agent %r left RAM (%d bytes) to make room", other.ref.name, freed)
         free = max(0, self.limit - self._pool.nbytes)
@@ -44,6 +45,12 @@ class RamBudget:
                 budget_bytes=self.limit,
                 fitting_tokens=max(0, free // self._layout.bytes_per_token - TAIL_SEGMENTS * BLOCK_TOKENS),
             )
+
+    def _held(self, agent: Agent) -> int:
+        """Bytes of its state that are in RAM already, be it in other agents' hands."""
+        if agent.state is not None:
+            return agent.state.nbytes
+        return self._pool.count(agent.full_keys) * BLOCK_TOKENS * self._layout.bytes_per_token
 
     def _most_bytes(self, positions: int) -> int:
         """Bytes that this many positions take at the most: whole segments, and a tail that has just doubled."""

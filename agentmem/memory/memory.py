@@ -164,13 +164,18 @@ class Memory:
     ) -> Iterator[None]:
         """Computes one unreadable block again in its own context and puts it back on disk."""
         given_up = fault.reason is Unreadable.EVICTED
-        if not given_up:
-            self._store.quarantine(use.key, fault.reason)
-            self.quarantined += 1
+        self.quarantined += not given_up
         for _ in prefill(self._model, state, ids):
             yield
         block = block_cutter.cut(state, agent.ids[: start + len(ids)], start, use.key, parent, self._model)
-        draft.usage.bytes_written += self._store.replace_block(agent.ref.namespace, block)
+        try:
+            if not given_up:
+                self._store.quarantine(use.key, fault.reason)
+            draft.usage.bytes_written += self._store.replace_block(agent.ref.namespace, block)
+        except AgentmemError as error:
+            if error.reason is not Reason.STORE_UNWRITABLE:
+                raise
+            log.warning("a block that was computed again could not be put back: the disk takes nothing")
         draft.usage.recomputed_tokens += len(ids)
         draft.usage.misses.append(PrefixMiss(start, len(ids), f"BLOCK_{fault.reason}"))
         if given_up:
@@ -215,12 +220,11 @@ class Memory:
             draft.warnings.append(Warning("NOT_DURABLE", "the disk takes nothing now: this turn is in RAM only"))
         self._note_hot(agent)
 
-    def unsaved_record(self, ref: AgentRef, request_id: str) -> TurnRecord | None:
-        """The turn that a request made and that is in RAM only."""
-        agent = self._agents.get(ref)
-        if agent is None or not agent.unsaved or self._saver.save(agent):
-            return None
-        return next((one.record for one in agent.unsaved if one.record.request_id == request_id), None)
+    def unsaved_record(self, namespace: str, request_id: str) -> TurnRecord | None:
+        """The turn that a request made and that is in RAM only, whatever agent's."""
+        waiting = [a for a in self._agents.values() if a.unsaved and a.ref.namespace == namespace]
+        records = (one.record for agent in waiting for one in agent.unsaved)
+        return next((record for record in records if record.request_id == request_id), None)
 
     def settle(self, ref: AgentRef) -> None:
         """Saves what is in RAM only. Raises STORE_UNWRITABLE if the disk does not take it."""
@@ -233,16 +237,19 @@ class Memory:
             )
 
     def _save_others(self) -> None:
-        """The disk takes something again: what waited in RAM goes first."""
+        """The disk takes something again: so it may take what waits in RAM. One agent's failure is its own."""
         for agent in [a for a in self._agents.values() if a.unsaved]:
-            if not self._saver.save(agent):
-                return
+            try:
+                self._saver.save(agent)
+            except Exception as error:
+                log.error("a turn of agent %r cannot be saved: %s", agent.ref.name, type(error).__name__)
 
     def close(self) -> None:
         """Saves what it can, and says whose turns are lost."""
-        for agent in [a for a in self._agents.values() if a.unsaved]:
-            if not self._saver.save(agent):
-                log.error("%d turns of agent %r are lost: the disk took nothing", len(agent.unsaved), agent.ref.name)
+        self._save_others()
+        for agent in self._agents.values():
+            if agent.unsaved:
+                log.error("%d turns of agent %r are lost: they could not be saved", len(agent.unsaved), agent.ref.name)
 
     def rollback(self, agent: Agent) -> None:
         """Takes the state back to the last committed turn; what cannot be trimmed is restored from disk later."""
@@ -252,6 +259,12 @@ class Memory:
             self._drop(agent)
             agent.rebuilt = None
         self._note_hot(agent)
+
+    def forget_gone(self, ref: AgentRef) -> None:
+        """Drops what RAM holds of an agent that the disk does not know any more."""
+        agent, row = self._agents.get(ref), self._store.agent(ref.namespace, ref.name)
+        if agent is not None and (row is None or row.id != agent.id):
+            self.forget(ref)
 
     def forget(self, ref: AgentRef) -> None:
         """Drops what RAM holds of an agent."""
@@ -264,15 +277,17 @@ class Memory:
         agent = self.find(ref)
         if before is None or before.state is None or agent is None:
             return
-        keys = agent.full_keys
-        if before.tokens >= agent.tokens and np.array_equal(before.ids[: agent.tokens], agent.ids):
-            state = AgentState(self._model.layout)
-            for span in self.pool.find(keys):
-                state.hold(span)
-            if state.offset < agent.tokens:
-                state.extend([before.state.read(state.offset, agent.tokens)])
-            agent.state = state
-        self._drop(before)
+        try:
+            same = before.state_id == agent.state_id and np.array_equal(before.ids[: agent.tokens], agent.ids)
+            if same and agent.tokens:
+                state = AgentState(self._model.layout)
+                for span in self.pool.find(agent.full_keys):
+                    state.hold(span)
+                if state.offset < agent.tokens:
+                    state.extend([before.state.read(state.offset, agent.tokens)])
+                agent.state = state
+        finally:
+            self._drop(before)
         self._note_hot(agent)
 
     def settings_changed(self, ref: AgentRef, row: AgentRow) -> None:

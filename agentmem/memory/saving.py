@@ -45,6 +45,8 @@ class TurnSaver:
     def save(self, agent: Agent) -> bool:
         """True once all turns are durable, False if the disk does not take them now. Raises AgentmemError otherwise."""
         while agent.unsaved:
+            if agent.state is None:  # a turn failed and took it along; the next restore computes it again
+                return False
             one = agent.unsaved[0]
             try:
                 one.draft.usage.bytes_written += self._store.commit(one.record, list(self._blocks(agent, one)))
@@ -66,8 +68,9 @@ class TurnSaver:
         assert agent.state is not None
         base = one.record.base_blocks
         parent = agent.parent_of(base)
+        there = self._store.block_bytes(one.draft.taken)  # but for those whose last user went meanwhile
         for place, use in enumerate(one.record.blocks, base):
-            if use.key not in one.draft.taken:
+            if use.key not in there:
                 start = place * BLOCK_TOKENS
                 ids = agent.ids[: start + use.used]
                 yield block_cutter.cut(agent.state, ids, start, use.key, parent, self._model)

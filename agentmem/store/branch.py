@@ -28,7 +28,7 @@ from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.rows import AgentRow, BlockRow, NewTurn
 from agentmem.store.transfer import ExportFile
 from agentmem.store.writer import TurnWriter
-from agentmem.types import Exactness, Timings, TurnKind, TurnMessage, Usage
+from agentmem.types import Exactness, Share, Timings, TurnKind, TurnMessage, Usage
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +111,15 @@ class Branches:
     def take_in(self, file: ExportFile, namespace: str, name: str, request_id: str, state_id: str | None) -> AgentRow:
         """A new agent from an export, with its blocks; or without, all to be computed by the model of `state_id`.
 
+        It is private: nobody but who made the file vouches for its state.
+
         Raises AGENT_EXISTS, REQUEST_ID_REUSED, IMPORT_INVALID.
         """
         self._catalog.read(requests.check_new, namespace, request_id)
         if self._catalog.read(agents.find, namespace, name):
             raise agents.exists(name)
         secret = self._namespaces.get(namespace).secret
-        agent = AgentRow.new(namespace, name)
+        agent = replace(AgentRow.new(namespace, name), share=Share.PRIVATE)
         record = transfer.as_agents(file.record, agent.id, namespace, name, request_id)
         keys = transfer.timeline_keys(record, secret, state_id or record.state_id)
         uses = tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True))

@@ -15,6 +15,7 @@ import secrets
 import tarfile
 import tempfile
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from agentmem.store.blockfile import Block, BlockUnreadable, decode, encode, id_
 from agentmem.store.keys import SECRET_BYTES, block_key
 from agentmem.store.layout import parse_json
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
-from agentmem.types import BLOCK_TOKENS, BlockKind
+from agentmem.types import BLOCK_TOKENS, MAX_NAME_BYTES, BlockKind, TurnKind
 
 FORMAT = 1
 DIGEST_BYTES = 16
@@ -136,9 +137,10 @@ class ExportFile:
             record = records.decode(_member(tar, RECORD, MAX_RECORD_BYTES), secret)
         except (ValueError, TypeError, KeyError, RecordUnreadable):
             raise _invalid("its record is not what was written") from None
+        _check(record)
         keys = timeline_keys(record, secret, record.state_id)
-        if record.start or record.base_blocks or [use.key for use in record.blocks] != keys:
-            raise _invalid("its record does not begin a timeline")
+        if [use.key for use in record.blocks] != keys:
+            raise _invalid("its record names other blocks than its ids make")
         return cls(tar, secret, record)
 
     def blocks(self, secret: bytes) -> Iterator[Block]:
@@ -157,6 +159,23 @@ class ExportFile:
             parent, new_parent = use.key, key
         if self.tar.next() is not None:
             raise _invalid("it holds more than an agent")
+
+
+def _check(record: TurnRecord) -> None:
+    """Whether the record is what an export has: who sealed the file may have written anything."""
+    words = (record.agent_name, record.state_id, record.tokenizer_id)
+    blocks = -(-len(record.ids) // BLOCK_TOKENS)
+    used = [min(BLOCK_TOKENS, len(record.ids) - place * BLOCK_TOKENS) for place in range(blocks)]
+    if (
+        record.kind is not TurnKind.FORK
+        or (record.start, record.base_blocks, record.end) != (0, 0, len(record.ids))
+        or [use.used for use in record.blocks] != used
+        or not all(isinstance(word, str) for word in words)
+        or not 1 <= len(record.agent_name.encode(errors="replace")) <= MAX_NAME_BYTES
+        or any(unicodedata.category(character) == "Cc" for character in record.agent_name)
+        or not all(0 <= message.start <= message.end <= record.end for message in record.messages)
+    ):
+        raise _invalid("its record does not begin a timeline")
 
 
 def _member(tar: tarfile.TarFile, name: str, most: int) -> bytes:

@@ -11,13 +11,12 @@ from google.protobuf.duration_pb2 import Duration
 
 from agentmem.engine.request import ChatInput, Durability, Input, OnCancel, Request, Sampling, TextInput, TokenInput
 from agentmem.errors import AgentmemError, Reason
-from agentmem.types import DEFAULT_NAMESPACE, ROLES, AgentRef, Message, Residency, Share, ToolCall
+from agentmem.types import DEFAULT_NAMESPACE, MAX_NAME_BYTES, ROLES, AgentRef, Message, Residency, Share, ToolCall
 from agentmem.v1 import agents_pb2, generation_pb2, maintenance_pb2, types_pb2
 
 T = TypeVar("T")
 V = TypeVar("V")
 
-MAX_NAME_BYTES = 256
 MAX_SPAN_S = 100 * 365 * 86_400.0
 """A hundred years: no moment computed from it leaves the calendar."""
 
