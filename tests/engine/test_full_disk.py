@@ -110,3 +110,47 @@ def test_room_for_one_saves_what_waits_for_others(engine: Engine, disk: FullDisk
     disk.full = False
     assert ask(engine, B, 9)[1]
     assert engine.get_agent(A).turn == 2
+
+
+def test_a_block_that_was_taken_over_and_is_gone_is_written_from_ram(engine: Engine, disk: FullDisk) -> None:
+    prompt = range(5, 305)
+    ask(engine, B, *prompt)
+    engine.create_agent(A)
+    disk.full = True
+    events = run(engine, Request(A, TokenInput(tuple(prompt)), None))
+    assert finished(events).usage.prefill_tokens == 0
+    assert not finished(events).durable
+    disk.full = False
+    engine.delete_agent(B)
+    assert ask(engine, AgentRef("default", "c"), 7)[1]  # saves what waits for others
+    assert engine.get_agent(A).turn == 1
+    engine.evict_agent(A)
+    assert finished(run(engine, Request(A, TokenInput((9,)), GREEDY))).usage.recomputed_tokens == 0
+
+
+def test_a_request_id_that_waits_in_ram_is_not_for_another_call(engine: Engine, disk: FullDisk) -> None:
+    ask(engine, A, 5, 6)
+    ask(engine, B, 7, 8)
+    disk.full = True
+    run(engine, Request(A, TokenInput((9,)), None, request_id="once"))
+    for request in (
+        Request(A, TokenInput((9,)), GREEDY, request_id="once"),
+        Request(B, TokenInput((9,)), None, request_id="once"),
+    ):
+        with pytest.raises(AgentmemError) as caught:
+            run(engine, request)
+        assert caught.value.reason is Reason.REQUEST_ID_REUSED
+    disk.full = False
+    assert ask(engine, B, 4)[1]
+    assert engine.get_agent(A).turn == 2
+
+
+def test_what_could_not_be_deleted_keeps_its_turns(engine: Engine, disk: FullDisk) -> None:
+    ask(engine, A, 5, 6)
+    disk.full = True
+    ask(engine, A, 7)
+    with pytest.raises(AgentmemError):
+        engine.delete_agent(A)
+    disk.full = False
+    assert ask(engine, A, 8)[1]
+    assert engine.get_agent(A).turn == 3

@@ -231,3 +231,16 @@ def test_the_ram_budget_makes_the_agent_that_waited_longest_warm(checkpoint: Pat
         assert isinstance(run(engine, Request(A, TokenInput((5,)), None))[-1], Finished)
     finally:
         engine.close()
+
+
+def test_agents_that_hold_copies_of_their_own_leave_nothing_behind(engine: Engine) -> None:
+    for ref in (A, B):
+        engine.create_agent(ref, share=Share.PRIVATE)
+        feed(engine, ref, *PROMPT[:600], sampling=None)
+        feed(engine, ref, *PROMPT[600:], sampling=None)
+    engine.evict_agent(A)
+    engine.rewind_agent(B, 1)
+    assert feed(engine, B, 11)[1].reused_hot_tokens == 600
+    for ref in (A, B):
+        engine.delete_agent(ref)
+    assert engine.stats().hot_bytes == 0
