@@ -111,7 +111,7 @@ class Branches:
     def take_in(self, file: ExportFile, namespace: str, name: str, request_id: str, state_id: str | None) -> AgentRow:
         """A new agent from an export, with its blocks; or without, all to be computed by the model of `state_id`.
 
-        It is private: nobody but who made the file vouches for its state.
+        With the file's blocks it is private: nobody but who made the file vouches for its state.
 
         Raises AGENT_EXISTS, REQUEST_ID_REUSED, IMPORT_INVALID.
         """
@@ -119,7 +119,7 @@ class Branches:
         if self._catalog.read(agents.find, namespace, name):
             raise agents.exists(name)
         secret = self._namespaces.get(namespace).secret
-        agent = replace(AgentRow.new(namespace, name), share=Share.PRIVATE)
+        agent = replace(AgentRow.new(namespace, name), share=Share.NAMESPACE if state_id else Share.PRIVATE)
         record = transfer.as_agents(file.record, agent.id, namespace, name, request_id)
         keys = transfer.timeline_keys(record, secret, state_id or record.state_id)
         uses = tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True))

@@ -124,6 +124,7 @@ def test_a_private_agent_stays_private(folder: Path) -> None:
     assert {agent.name for agent in store.agents("default") if agent.share is Share.PRIVATE} == {
         "hidden",
         "hidden fork",
+        "imported",
     }
     offered = {child.key for child in store.children("default", STATE_ID, b"")}
     for name in ("hidden", "published"):
