@@ -69,22 +69,27 @@ def speak(agent: Agent, message: str, options: dict[str, Any], quiet: bool = Fal
     from agentmem_client import Cancelled
 
     interrupted = False
+    stream: ReplyStream | None = None
 
     def cancel() -> None:
         nonlocal interrupted
         interrupted = True
-        stream.cancel()
+        if stream is not None:
+            stream.cancel()
 
-    with agent.chat(message, stream=True, **options) as stream:
-        try:
-            with ctrl_c(cancel):
+    with ctrl_c(cancel):
+        stream = agent.chat(message, stream=True, **options)
+        if interrupted:  # before there was a stream
+            stream.cancel()
+        with stream:
+            try:
                 print_reply(stream, quiet)
-            return stream.result
-        except Cancelled:
-            if not interrupted:
-                raise
-            say("cancelled; the agent keeps what it has said so far")
-            return None
+                return stream.result
+            except Cancelled:
+                if not interrupted:
+                    raise
+                say("cancelled; the agent keeps what it has said so far")
+                return None
 
 
 def print_reply(stream: ReplyStream, quiet: bool) -> None:
