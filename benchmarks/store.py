@@ -113,8 +113,8 @@ class RandomAgent:
     def restore(self) -> AgentState:
         """As `Memory.restore` does."""
         arrays = []
-        for use in self.store.timeline(self.row.id):
-            block, _ = self.store.read_block("default", use.key)
+        for use in self.store.history(self.row.id).timeline():
+            block, _ = self.store.blocks.read("default", use.key)
             arrays.append({name: block.tensors[name].data for name in TENSORS})
         state = AgentState(LAYOUT)
         state.extend(arrays)
@@ -184,10 +184,10 @@ def branches(folder: Path, repeats: int) -> dict[str, float]:
         agent.turn(4096)
     before = store.total_bytes()
     names = iter(range(1000))
-    fork = median_s(lambda: store.fork("default", "a", f"fork-{next(names)}"), repeats)
+    fork = median_s(lambda: store.branches.fork("default", "a", f"fork-{next(names)}"), repeats)
     grown = (store.total_bytes() - before) / repeats
     targets = iter([7, 6] * repeats)
-    rewind = median_s(lambda: store.rewind("default", "a", next(targets)), repeats)
+    rewind = median_s(lambda: store.branches.rewind("default", "a", next(targets)), repeats)
     store.close()
     return {
         "fork_ms": 1000 * fork,
@@ -220,11 +220,11 @@ def many(folder: Path, agents: int, blocks_each: int) -> dict[str, float]:
                 [(row.id, turns.FOREVER, place, key) for place, key in enumerate(keys)],
             )
             for key in keys:
-                path = store._folder.block(key)
+                path = store._core.folder.block(key)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(b"x")
 
-    store._catalog.write(fill)
+    store._core.catalog.write(fill)
     store.close()
     opened: list[Store] = []
     seconds = []

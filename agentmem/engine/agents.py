@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
+from agentmem.engine.context import Context
 from agentmem.engine.executor import Call
 from agentmem.engine.request import AgentView, BlockView
-from agentmem.engine.run import Context, turn_mismatch
 from agentmem.engine.scheduler import Scheduler
 from agentmem.engine.views import Diff, Evicted, Prefetched, TurnView
-from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.agent import TurnDraft
-from agentmem.memory.memory import Memory, unreadable
-from agentmem.store.blockfile import BlockUnreadable
-from agentmem.store.records import RecordUnreadable
-from agentmem.store.rows import UNCHANGED, AgentRow
+from agentmem.memory.memory import Memory, readable
+from agentmem.store.rows import UNCHANGED, AgentRow, Standing
 from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Residency, Share, TurnKind
 
 T = TypeVar("T")
@@ -38,8 +34,8 @@ class AgentOperations:
         """The agent with its blocks."""
         store = self._context.store
         row = self._row(ref)
-        uses = store.timeline(row.id)
-        sizes = store.block_bytes([u.key for u in uses])
+        uses = store.history(row.id).timeline()
+        sizes = store.blocks.sizes([u.key for u in uses])
         blocks = tuple(
             BlockView(u.key.hex(), BlockKind.TEXT.value, i * BLOCK_TOKENS, u.used, sizes.get(u.key, 0))
             for i, u in enumerate(uses)
@@ -50,15 +46,15 @@ class AgentOperations:
         """Up to `limit` agents whose names come behind `after`, by name."""
         store, hot = self._context.store, self._context.memory.hot_bytes
         if not hot_only:
-            return [self._view(row) for row in store.agents(namespace, after, limit)]
+            return self._views(store.agents(namespace, after, limit))
         names = sorted(r.name for r in list(hot) if r.namespace == namespace and r.name.encode() > after.encode())
         rows = (store.agent(namespace, name) for name in names[:limit])
-        return [self._view(row) for row in rows if row is not None]
+        return self._views([row for row in rows if row is not None])
 
     def list_turns(self, ref: AgentRef, after: int = 0, limit: int = 100) -> list[TurnView]:
         """Up to `limit` turns behind number `after`, oldest first."""
         with readable():
-            records = self._context.store.turns(self._row(ref).id, after, limit)
+            records = self._context.store.history(self._row(ref).id).page(after, limit)
         return [
             TurnView(
                 r.number, r.kind, r.start, r.end, r.created, r.finish_reason, r.exactness, r.request_id, r.messages
@@ -71,11 +67,11 @@ class AgentOperations:
         store = self._context.store
         rows = [self._row(ref) for ref in (a, b)]
         with readable():
-            first, second = (store.ids(row.id, row.turn) for row in rows)
+            first, second = (store.history(row.id).ids(row.turn) for row in rows)
             n = min(len(first), len(second))
             differ = np.nonzero(first[:n] != second[:n])[0]
             position = int(differ[0]) if len(differ) else n
-            turns = [store.turn_at(row.id, position) if position < row.tokens else 0 for row in rows]
+            turns = [store.history(row.id).turn_at(position) if position < row.tokens else 0 for row in rows]
         return Diff(position, turns[0], turns[1], len(first), len(second))
 
     # Make, branch, forget
@@ -90,9 +86,10 @@ class AgentOperations:
         pinned: bool = False,
     ) -> AgentView:
         """A new, empty agent. ttl_s: seconds until it expires; None: never."""
-        row = self._context.store.create_agent(ref.namespace, ref.name, request_id)
-        if share is not None or ttl_s or pinned:
-            return self.update_agent(ref, pinned=pinned, ttl_s=ttl_s, share=share)
+        expires = time.time() + ttl_s if ttl_s else None
+        row = self._context.store.create_agent(
+            ref.namespace, ref.name, request_id, share=share or Share.NAMESPACE, pinned=pinned, expires=expires
+        )
         return self._view(row)
 
     def fork_agent(
@@ -109,7 +106,7 @@ class AgentOperations:
         def fork() -> AgentRow:
             with readable():
                 memory.settle(ref)
-                return store.fork(ref.namespace, ref.name, new_name, at_turn, request_id, expect_turn)
+                return store.branches.fork(ref.namespace, ref.name, new_name, at_turn, request_id, expect_turn)
 
         return self._branched(self._in_order(ref, fork))
 
@@ -122,7 +119,7 @@ class AgentOperations:
         def rewind() -> AgentRow:
             with readable():
                 memory.settle(ref)
-                row = store.rewind(ref.namespace, ref.name, to_turn, request_id, expect_turn)
+                row = store.branches.rewind(ref.namespace, ref.name, to_turn, request_id, expect_turn)
                 memory.reload(ref)
                 return row
 
@@ -135,17 +132,15 @@ class AgentOperations:
         self, ref: AgentRef, request_id: str = "", expect_turn: int | None = None, dry_run: bool = False
     ) -> int:
         """Forgets the agent. Returns the bytes freed on disk."""
-        store = self._context.store
+        store, memory = self._context.store, self._context.memory
 
         def delete() -> int:
-            row = store.agent(ref.namespace, ref.name)
-            repeated = bool(request_id) and store.find_request(ref.namespace, request_id) is not None
-            if not repeated and row is not None and expect_turn is not None and row.turn != expect_turn:
-                raise turn_mismatch(expect_turn, row.turn)
+            if expect_turn is not None:
+                memory.settle(ref)  # the disk is to know the agent's last turn
             try:
-                return store.delete_agent(ref.namespace, ref.name, request_id, dry_run)
+                return store.pruning.delete(ref.namespace, ref.name, request_id, expect_turn, dry_run=dry_run)
             finally:
-                self._context.memory.forget_gone(ref)
+                memory.forget_gone(ref)
 
         return self._in_order(ref, delete)
 
@@ -174,7 +169,7 @@ class AgentOperations:
             if agent is None:
                 raise memory.not_found(ref)
             ram = memory.exclusive_bytes(agent) if dry_run else memory.evict(agent)
-            disk = store.drop_blocks(agent.id, dry_run=dry_run) if to is Residency.COLD else 0
+            disk = store.pruning.blocks(agent.id, dry_run=dry_run) if to is Residency.COLD else 0
             return Evicted(ram, disk)
 
         return self._in_order(ref, evict)
@@ -212,10 +207,17 @@ class AgentOperations:
         return row.tokens == 0 or row.state_id == self._context.model.state_id
 
     def _view(self, row: AgentRow) -> AgentView:
+        return self._views([row])[0]
+
+    def _views(self, rows: Sequence[AgentRow]) -> list[AgentView]:
+        standings = self._context.store.standings([row.id for row in rows])
+        return [self._seen(row, standings[row.id]) for row in rows]
+
+    def _seen(self, row: AgentRow, standing: Standing) -> AgentView:
         ref = AgentRef(row.namespace, row.name)
         ram = self._context.memory.hot_bytes.get(ref, 0)
         matches = self._matches(row)
-        warm = matches and not self._context.store.gave_up(row.id)
+        warm = matches and not standing.lacks_blocks
         return AgentView(
             ref=ref,
             id=row.id,
@@ -226,25 +228,10 @@ class AgentOperations:
             state_id=row.state_id,
             created=row.created,
             last_used=row.last_used,
-            disk_bytes=self._context.store.disk_bytes(row.id),
+            disk_bytes=standing.disk_bytes,
             ram_bytes=ram,
             exactness=row.exactness,
             pinned=row.pinned,
             expires=row.expires,
             share=row.share,
         )
-
-
-@contextmanager
-def readable() -> Iterator[None]:
-    """Turns what cannot be read of the store into DATA_LOSS."""
-    try:
-        yield
-    except RecordUnreadable as error:
-        raise unreadable(error) from error
-    except BlockUnreadable as error:
-        raise AgentmemError(
-            Reason.BLOCK_UNRECOVERABLE,
-            f"a block at the end of that turn is {error.reason.lower()}: prefetch the agent, which computes it again, "
-            "and repeat",
-        ) from error

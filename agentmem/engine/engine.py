@@ -9,10 +9,11 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from agentmem.engine.context import Context
 from agentmem.engine.executor import Executor
 from agentmem.engine.maintenance import Maintenance
 from agentmem.engine.request import EngineStats, Request, ReusePlan, Sink, Started
-from agentmem.engine.run import Context, Run
+from agentmem.engine.run import Run
 from agentmem.engine.scheduler import Scheduler, shutting_down
 from agentmem.engine.validate import check
 from agentmem.engine.views import ModelInfo

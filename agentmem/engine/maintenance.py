@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from agentmem.engine.agents import AgentOperations, readable
+from agentmem.engine.agents import AgentOperations
 from agentmem.engine.request import AgentView
-from agentmem.engine.views import NamespaceView, Pruned
+from agentmem.engine.views import NamespaceView
 from agentmem.errors import AgentmemError, Reason
+from agentmem.memory.memory import readable
 from agentmem.store.records import TurnRecord
-from agentmem.store.rows import DiskUsage
+from agentmem.store.rows import DiskUsage, Pruned
 from agentmem.store.verify import Verified, verify
 from agentmem.types import AgentRef
 
@@ -34,19 +35,18 @@ class Maintenance(AgentOperations):
             return self._prune_history(AgentRef(namespace, agent), dry_run)
         if older_than_s is not None or expired:
             return self._prune_agents(namespace, older_than_s, expired, dry_run)
-        freed = self._context.store.prune_orphans(dry_run=dry_run)
-        return [Pruned("ORPHAN", None, 0, freed)] if freed else []
+        return self._context.store.pruning.orphans(dry_run=dry_run)
 
     def _prune_history(self, ref: AgentRef, dry_run: bool) -> list[Pruned]:
         store, memory = self._context.store, self._context.memory
 
         def prune() -> list[Pruned]:
-            with readable():
-                memory.settle(ref)
-                gone = store.prune_history(ref.namespace, ref.name, dry_run=dry_run)
-                if gone and not dry_run:
-                    memory.reload(ref)
-            return [Pruned(one.kind.value, one.agent, one.turn, one.freed_bytes) for one in gone]
+            memory.settle(ref)
+            try:
+                with readable():
+                    return store.pruning.history(ref.namespace, ref.name, dry_run=dry_run)
+            finally:
+                memory.reload(ref)
 
         return self._in_order(ref, prune)
 
@@ -54,10 +54,11 @@ class Maintenance(AgentOperations):
         store, memory = self._context.store, self._context.memory
 
         def prune() -> list[Pruned]:
-            gone = store.prune(namespace, older_than_s=older_than_s, expired=expired, dry_run=dry_run)
-            for one in gone:
-                memory.forget_gone(one.agent)
-            return [Pruned(one.kind.value, one.agent, one.turn, one.freed_bytes) for one in gone]
+            memory.settle()  # the disk is to know when each was last used
+            try:
+                return store.pruning.agents(namespace, older_than_s=older_than_s, expired=expired, dry_run=dry_run)
+            finally:
+                memory.forget_gone()
 
         return self._in_order(AgentRef(namespace, ""), prune)  # nothing else runs meanwhile
 
@@ -67,7 +68,7 @@ class Maintenance(AgentOperations):
 
         def begin() -> tuple[Iterator[bytes]]:
             memory.settle(ref)
-            return (store.export_agent(ref.namespace, ref.name),)
+            return (store.transfers.export(ref.namespace, ref.name),)
 
         with readable():
             (chunks,) = self._in_order(ref, begin)
@@ -104,7 +105,7 @@ class Maintenance(AgentOperations):
                 )
             return model.state_id if text_only else None
 
-        return self._view(self._context.store.import_agent(chunks, namespace, name, request_id, check))
+        return self._view(self._context.store.transfers.take_in(chunks, namespace, name, request_id, check))
 
     def verify(self, namespace: str | None = None, repair: bool = False) -> Verified:
         """Reads all that agents of one namespace, or of all, remember. repair: gives up what can be computed again.

@@ -6,9 +6,10 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 
+from agentmem.engine.context import Context
+from agentmem.engine.repeat import answer_again
 from agentmem.engine.reply import Reply
 from agentmem.engine.request import (
     ChatInput,
@@ -25,46 +26,15 @@ from agentmem.engine.request import (
 )
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.agent import Agent, TurnDraft
-from agentmem.memory.memory import Memory
 from agentmem.model.forward import LAST, last_logits, prefill
-from agentmem.model.loader import LoadedModel
 from agentmem.model.text import Encoded
-from agentmem.store.records import TurnRecord
-from agentmem.store.store import Store
+from agentmem.store.commit import check_turn
 from agentmem.types import FinishReason, TurnKind, TurnMessage
 
+RESERVE = 1024
+"""Positions that a reply without max_tokens gets room for at a time."""
+
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Counters:
-    """Totals since start; written on the executor thread."""
-
-    requests: int = 0
-    errors: int = 0
-    prefill_tokens: int = 0
-    generated_tokens: int = 0
-    reused_hot_tokens: int = 0
-    reused_warm_tokens: int = 0
-    recomputed_tokens: int = 0
-
-    def count(self, draft: TurnDraft) -> None:
-        u = draft.usage
-        self.prefill_tokens += u.prefill_tokens
-        self.generated_tokens += u.generated_tokens
-        self.reused_hot_tokens += u.reused_hot_tokens
-        self.reused_warm_tokens += u.reused_warm_tokens
-        self.recomputed_tokens += u.recomputed_tokens
-
-
-@dataclass(frozen=True)
-class Context:
-    """What every run works with."""
-
-    model: LoadedModel
-    store: Store
-    memory: Memory
-    counters: Counters = field(default_factory=Counters)
 
 
 class Run:
@@ -79,6 +49,7 @@ class Run:
         self._begun, self._announcing = False, threading.Lock()
         kind = TurnKind.APPEND if request.sampling is None else TurnKind.GENERATE
         self._draft = TurnDraft(kind, request.request_id)
+        self._reserved = 0
 
     def cancel(self, reason: FinishReason, error: AgentmemError | None = None) -> None:
         """Asks the run to end at its next step; with `error`, if nothing has been sent by then. Thread-safe."""
@@ -148,15 +119,15 @@ class Run:
     def _prepare(self, agent: Agent) -> tuple[Agent, Encoded]:
         """Everything that can refuse the request; makes the agent, if it is to be made, once nothing does."""
         request = self._request
-        if request.expect_turn is not None and request.expect_turn != agent.turn:
-            raise turn_mismatch(request.expect_turn, agent.turn)
+        check_turn(request.expect_turn, agent.turn)
         memory = self._context.memory
         memory.require_match(agent, request.rebuild)
         encoded = self._encode(agent)
         if not encoded.ids:
             raise AgentmemError(Reason.EMPTY_INPUT, "the input makes no tokens; there is nothing to add")
         self._check_room(agent, encoded)
-        memory.make_room(agent, agent.tokens + len(encoded.ids) + self._most_tokens(agent, encoded))
+        self._reserved = agent.tokens + len(encoded.ids) + self._to_reserve(agent, encoded)
+        memory.make_room(agent, self._reserved)
         return (agent if agent.id else memory.create(self.ref)), encoded
 
     def _encode(self, agent: Agent) -> Encoded:
@@ -181,12 +152,23 @@ class Run:
                 input=len(encoded.ids),
             )
 
-    def _most_tokens(self, agent: Agent, encoded: Encoded) -> int:
-        """How many the reply may have."""
-        if self._request.sampling is None:
+    def _to_reserve(self, agent: Agent, encoded: Encoded) -> int:
+        """Positions of the reply to make room for before work starts: all it may have, if it says how many."""
+        sampling = self._request.sampling
+        if sampling is None:
             return 0
-        room = self._context.model.context_limit - agent.tokens - len(encoded.ids)
-        return min(room, self._request.sampling.max_tokens or room)
+        left = self._context.model.context_limit - agent.tokens - len(encoded.ids)
+        return min(left, RESERVE if sampling.max_tokens is None else sampling.max_tokens)
+
+    def _has_room(self, agent: Agent) -> bool:
+        """Whether the reply may go on; one without max_tokens is given room piece by piece."""
+        if agent.state is not None and agent.state.offset >= self._reserved:
+            self._reserved = min(self._reserved + RESERVE, self._context.model.context_limit)
+            try:
+                self._context.memory.make_room(agent, self._reserved)
+            except AgentmemError:
+                return False
+        return True
 
     def _bring_back(self, agent: Agent) -> Iterator[None]:
         memory = self._context.memory
@@ -241,6 +223,8 @@ class Run:
                 if self._cancelled is not None:
                     interrupted = True
                     reply.interrupt(self._cancelled)
+                elif not self._has_room(agent):
+                    reply.interrupt(FinishReason.LENGTH)
             else:
                 for _ in prefill(model, agent.state, [token]):
                     pass
@@ -262,7 +246,7 @@ class Run:
         waiting = memory.unsaved_record(self.ref.namespace, request.request_id)
         if waiting is not None:
             self._check_same(waiting.kind.value, waiting.agent_name)
-            self._answer_again(waiting, durable=False)
+            self._send_all(answer_again(waiting, durable=False))
             return True
         row = self._context.store.find_request(self.ref.namespace, request.request_id)
         if row is None:
@@ -271,7 +255,7 @@ class Run:
         agent = memory.find(self.ref)
         if agent is None:
             raise memory.not_found(self.ref)
-        self._answer_again(memory.record(agent.id, row.turn), durable=True)
+        self._send_all(answer_again(memory.record(agent.id, row.turn), durable=True))
         return True
 
     def _check_same(self, operation: str, agent_name: str) -> None:
@@ -280,23 +264,9 @@ class Run:
                 Reason.REQUEST_ID_REUSED, "this request_id belongs to another call; draw a new one for each call"
             )
 
-    def _answer_again(self, record: TurnRecord, durable: bool) -> None:
-        self._send(Started(record.number, 0, ReusePlan(), record.request_id))
-        if record.kind is TurnKind.GENERATE:
-            said = record.messages[-1]
-            self._send(Delta(said.message.text, tuple(record.ids[said.start - record.start :].tolist())))
-        finished = Finished(
-            turn=record.number,
-            finish_reason=record.finish_reason,
-            stop_sequence=record.stop_sequence,
-            usage=record.usage,
-            timings=record.timings,
-            durable=durable,
-            warnings=record.warnings,
-            seed=record.seed,
-            repeated_result=True,
-        )
-        self._send(finished)
+    def _send_all(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._send(event)
 
     def _finished(self, turn: int) -> Finished:
         d = self._draft
@@ -319,11 +289,3 @@ def _ended_early(reason: FinishReason) -> AgentmemError:
     if reason is FinishReason.DEADLINE:
         return AgentmemError(Reason.DEADLINE_PASSED, "the deadline passed; the timeline is as it was")
     return AgentmemError(Reason.REQUEST_CANCELLED, "the request was cancelled; the timeline is as it was")
-
-
-def turn_mismatch(expected: int, actual: int) -> AgentmemError:
-    return AgentmemError(
-        Reason.TURN_MISMATCH,
-        f"the agent's last turn is {actual}, not {expected}; look at it and ask again",
-        turn=actual,
-    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agentmem.model import numerics
 from agentmem.model.loader import LoadedModel
-from agentmem.types import AgentRef, Exactness, FinishReason, TurnKind, TurnMessage
+from agentmem.types import Exactness, FinishReason, TurnKind, TurnMessage
 
 
 @dataclass(frozen=True)
@@ -102,19 +102,6 @@ class Prefetched:
     warm_tokens: int
     recomputed_tokens: int
     bytes_read: int
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """Something that is gone, or would be. kind: AGENT, TURN, or ORPHAN (files that no agent uses; agent None).
-
-    turn: of an agent its last one, of orphans 0. freed_bytes: those of all entries add up to what the disk gains.
-    """
-
-    kind: str
-    agent: AgentRef | None
-    turn: int
-    freed_bytes: int
 
 
 @dataclass(frozen=True)

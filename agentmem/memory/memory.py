@@ -5,24 +5,27 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
-from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.prefix import PrefixMatch
+from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
 from agentmem.model.forward import prefill
 from agentmem.model.loader import LoadedModel
-from agentmem.store.blockfile import BlockUnreadable, Unreadable
-from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
+from agentmem.store.blockfile import BlockUnreadable
+from agentmem.store.records import RecordUnreadable, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
-from agentmem.types import BLOCK_TOKENS, AgentRef, PrefixMiss, Share, TurnKind, Warning
+from agentmem.types import AgentRef, PrefixMiss, Share, TurnKind, Warning
+
+NOT_DURABLE = Warning("NOT_DURABLE", "the disk takes nothing now: this turn is in RAM only")
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +41,13 @@ class Memory:
         self._budget = RamBudget(ram_budget, self.pool, model.layout)
         self._saver = TurnSaver(store, model)
         self._prefix = PrefixMatch(store, self.pool, model)
+        self._restorer = Restorer(store, self.pool, model)
         self.hot_bytes: dict[AgentRef, int] = {}
-        self.quarantined = 0
+
+    @property
+    def quarantined(self) -> int:
+        """How many blocks were set aside since the start."""
+        return self._restorer.quarantined
 
     def find(self, ref: AgentRef) -> Agent | None:
         """The agent as last committed, or None. DATA_LOSS if its records cannot be read."""
@@ -67,18 +75,15 @@ class Memory:
 
     def record(self, agent_id: str, number: int) -> TurnRecord:
         """A turn as committed. DATA_LOSS if its record cannot be read."""
-        try:
-            return self._store.turn(agent_id, number)
-        except RecordUnreadable as error:
-            raise unreadable(error) from error
+        with readable():
+            return self._store.history(agent_id).record(number)
 
     def _load(self, agent: Agent) -> None:
-        last = self.record(agent.id, agent.turn)
-        try:
-            agent.ids = self._store.ids(agent.id)
-        except RecordUnreadable as error:
-            raise unreadable(error) from error
-        agent.blocks = self._store.timeline(agent.id)
+        with readable():
+            history = self._store.history(agent.id)
+            last = history.record(agent.turn)
+            agent.ids = history.ids()
+        agent.blocks = history.timeline()
         agent.unclosed, agent.tokenizer_id = last.open, last.tokenizer_id
         if sum(b.used for b in agent.blocks) != last.end or len(agent.ids) != last.end:
             raise AgentmemError(
@@ -117,29 +122,7 @@ class Memory:
         if agent.state is not None:
             draft.usage.reused_hot_tokens += agent.tokens
             return
-        state = AgentState(self._model.layout)
-        for span in self.pool.find(agent.full_keys):
-            state.hold(span)
-        draft.usage.reused_hot_tokens += state.offset
-        verified: list[dict[str, np.ndarray]] = []
-        first = state.offset // BLOCK_TOKENS
-        parent = agent.parent_of(first)
-        for index, use in enumerate(agent.blocks[first:], first):
-            start = index * BLOCK_TOKENS
-            ids = agent.ids[start : start + use.used]
-            try:
-                block, read = self._store.read_block(agent.ref.namespace, use.key)
-                verified.append(block_cutter.checked(block, parent, start, ids, self._model))
-                draft.usage.bytes_read += read
-                draft.usage.reused_warm_tokens += use.used
-            except BlockUnreadable as fault:
-                state.extend(verified)
-                verified = []
-                yield from self._recompute(agent, state, start, ids, parent, use, fault, draft)
-            parent = use.key
-            yield
-        state.extend(verified)
-        agent.state = state
+        yield from self._restorer.restore(agent, draft)
         self._note_hot(agent)
 
     def make_room(self, agent: Agent, positions: int) -> None:
@@ -150,42 +133,6 @@ class Memory:
         """Takes over what others of the namespace computed of `ids`, which are about to follow the timeline."""
         ahead = np.concatenate([agent.ids, np.asarray(ids, np.int32)])
         yield from self._prefix.take_over(agent, ahead, draft)
-
-    def _recompute(
-        self,
-        agent: Agent,
-        state: AgentState,
-        start: int,
-        ids: np.ndarray,
-        parent: bytes,
-        use: BlockUse,
-        fault: BlockUnreadable,
-        draft: TurnDraft,
-    ) -> Iterator[None]:
-        """Computes one unreadable block again in its own context and puts it back on disk."""
-        given_up = fault.reason is Unreadable.EVICTED
-        self.quarantined += not given_up
-        for _ in prefill(self._model, state, ids):
-            yield
-        block = block_cutter.cut(state, agent.ids[: start + len(ids)], start, use.key, parent, self._model)
-        try:
-            if not given_up:
-                self._store.quarantine(use.key, fault.reason)
-            draft.usage.bytes_written += self._store.replace_block(agent.ref.namespace, block)
-        except AgentmemError as error:
-            if error.reason is not Reason.STORE_UNWRITABLE:
-                raise
-            log.warning("a block that was computed again could not be put back: the disk takes nothing")
-        draft.usage.recomputed_tokens += len(ids)
-        draft.usage.misses.append(PrefixMiss(start, len(ids), f"BLOCK_{fault.reason}"))
-        if given_up:
-            return
-        draft.warnings.append(
-            Warning(
-                f"BLOCK_{fault.reason}",
-                f"positions {start} to {start + len(ids)} could not be read from disk and were computed again",
-            )
-        )
 
     def rebuild(self, agent: Agent, draft: TurnDraft) -> Iterator[None]:
         """Recomputes the whole timeline under the served model; `commit` makes that a turn of its own."""
@@ -217,7 +164,7 @@ class Memory:
             self._save_others()
         else:
             log.warning("turn %d of agent %r is in RAM only: the disk takes nothing", agent.turn, agent.ref.name)
-            draft.warnings.append(Warning("NOT_DURABLE", "the disk takes nothing now: this turn is in RAM only"))
+            draft.warnings.append(NOT_DURABLE)
         self._note_hot(agent)
 
     def unsaved_record(self, namespace: str, request_id: str) -> TurnRecord | None:
@@ -226,15 +173,15 @@ class Memory:
         records = (one.record for agent in waiting for one in agent.unsaved)
         return next((record for record in records if record.request_id == request_id), None)
 
-    def settle(self, ref: AgentRef) -> None:
-        """Saves what is in RAM only. Raises STORE_UNWRITABLE if the disk does not take it."""
-        agent = self._agents.get(ref)
-        if agent is not None and not self._saver.save(agent):
-            raise AgentmemError(
-                Reason.STORE_UNWRITABLE,
-                f"{len(agent.unsaved)} turns of this agent are in RAM only, and the disk takes nothing now: make room "
-                "on it, and repeat",
-            )
+    def settle(self, ref: AgentRef | None = None) -> None:
+        """Saves what is in RAM only, of one agent or of all. Raises STORE_UNWRITABLE if the disk does not take it."""
+        for agent in [a for a in self._agents.values() if a.unsaved and ref in (None, a.ref)]:
+            if not self._saver.save(agent):
+                raise AgentmemError(
+                    Reason.STORE_UNWRITABLE,
+                    f"{len(agent.unsaved)} turns of agent {agent.ref.name!r} are in RAM only, and the disk takes "
+                    "nothing now: make room on it, and repeat",
+                )
 
     def _save_others(self) -> None:
         """The disk takes something again: so it may take what waits in RAM. One agent's failure is its own."""
@@ -260,11 +207,12 @@ class Memory:
             agent.rebuilt = None
         self._note_hot(agent)
 
-    def forget_gone(self, ref: AgentRef) -> None:
-        """Drops what RAM holds of an agent that the disk does not know any more."""
-        agent, row = self._agents.get(ref), self._store.agent(ref.namespace, ref.name)
-        if agent is not None and (row is None or row.id != agent.id):
-            self.forget(ref)
+    def forget_gone(self, ref: AgentRef | None = None) -> None:
+        """Drops what RAM holds of an agent, or of any, that the disk does not know any more."""
+        for known in list(self._agents) if ref is None else [ref]:
+            agent, row = self._agents.get(known), self._store.agent(known.namespace, known.name)
+            if agent is not None and (row is None or row.id != agent.id):
+                self.forget(known)
 
     def forget(self, ref: AgentRef) -> None:
         """Drops what RAM holds of an agent."""
@@ -280,9 +228,7 @@ class Memory:
         try:
             same = before.state_id == agent.state_id and np.array_equal(before.ids[: agent.tokens], agent.ids)
             if same and agent.tokens:
-                state = AgentState(self._model.layout)
-                for span in self.pool.find(agent.full_keys):
-                    state.hold(span)
+                state = self._restorer.from_pool(agent)
                 if state.offset < agent.tokens:
                     state.extend([before.state.read(state.offset, agent.tokens)])
                 agent.state = state
@@ -323,5 +269,18 @@ class Memory:
         )
 
 
-def unreadable(error: RecordUnreadable) -> AgentmemError:
-    return AgentmemError(Reason.BLOCK_UNRECOVERABLE, f"a turn record of this agent cannot be read: {error}")
+@contextmanager
+def readable() -> Iterator[None]:
+    """Turns what cannot be read of the store into DATA_LOSS."""
+    try:
+        yield
+    except RecordUnreadable as error:
+        raise AgentmemError(
+            Reason.BLOCK_UNRECOVERABLE, f"a turn record of this agent cannot be read: {error}"
+        ) from error
+    except BlockUnreadable as error:
+        raise AgentmemError(
+            Reason.BLOCK_UNRECOVERABLE,
+            f"a block at the end of that turn is {error.reason.lower()}: prefetch the agent, which computes it again, "
+            "and repeat",
+        ) from error

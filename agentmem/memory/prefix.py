@@ -1,7 +1,8 @@
 """Prefix match: what an agent is about to be fed is taken over from blocks that hold the same ids already.
 
 Whole blocks are matched by key, the last one token by token: attention is causal, so the first positions of a longer
-block are what computing them would give. Only blocks that some agent shares with its namespace are looked at.
+block are what computing them would give. Only blocks that some agent shares with its namespace are looked at, and a
+part is taken over only if it saves BEGINNING positions: computing fewer is quicker than reading a block.
 """
 
 from __future__ import annotations
@@ -16,14 +17,12 @@ from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import BlockUnreadable, id_bytes
-from agentmem.store.keys import block_key
+from agentmem.store.keys import BEGINNING, beginning, block_key
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, BlockKind
 
-MIN_PART = 16
-"""Fewer matching positions of a last block are computed: that is quicker than reading the block."""
 MAX_CANDIDATES = 4
-"""How many blocks behind the same parent are read to find the one that agrees longest."""
+"""How many blocks that begin alike are read to find the one that agrees longest."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -78,15 +77,15 @@ class PrefixMatch:
         for start in range(base * BLOCK_TOKENS, len(ids), BLOCK_TOKENS):
             run = ids[start : start + BLOCK_TOKENS]
             key = block_key(secret, parent, state_id, BlockKind.TEXT, id_bytes(run))
-            if len(run) == BLOCK_TOKENS and self._store.shares(key):
+            if len(run) == BLOCK_TOKENS and self._store.blocks.shared(key):
                 found.keys.append(key)
                 parent = key
                 continue
             own = max(0, agent.tokens - start)
-            if len(run) >= own + MIN_PART:
-                children = self._store.children(namespace, state_id, parent, MAX_CANDIDATES + 1)
+            if len(run) >= own + BEGINNING:
+                begins = beginning(secret, parent, state_id, run)
                 mine = {use.key for use in agent.blocks}
-                others = [child.key for child in children if child.key not in mine]
+                others = [k for k in self._store.blocks.beginning(begins, MAX_CANDIDATES + 1) if k not in mine]
                 yield from self._match_part(agent, parent, start, run, own, others[:MAX_CANDIDATES], found)
             return
 
@@ -97,10 +96,10 @@ class PrefixMatch:
         for key in candidates:
             yield
             try:
-                block, size = self._store.read_block(agent.ref.namespace, key)
+                block, size = self._store.blocks.read(agent.ref.namespace, key)
                 found.bytes_read += size
                 same = _common(block.ids, run)
-                if same >= max(own, found.part_tokens) + MIN_PART:
+                if same >= max(own, found.part_tokens) + BEGINNING:
                     found.part = block_cutter.checked(block, parent, start, run[:same], self._model)
                     found.part_tokens = same
             except BlockUnreadable:
@@ -116,7 +115,7 @@ class PrefixMatch:
             start = place * BLOCK_TOKENS
             parent = found.keys[place - base - 1] if place > base else agent.parent_of(base)
             try:
-                block, size = self._store.read_block(agent.ref.namespace, key)
+                block, size = self._store.blocks.read(agent.ref.namespace, key)
                 read.append(block_cutter.checked(block, parent, start, ids[start : start + BLOCK_TOKENS], self._model))
                 found.bytes_read += size
             except BlockUnreadable:

@@ -68,7 +68,7 @@ class TurnSaver:
         assert agent.state is not None
         base = one.record.base_blocks
         parent = agent.parent_of(base)
-        there = self._store.block_bytes(one.draft.taken)  # but for those whose last user went meanwhile
+        there = self._store.blocks.sizes(one.draft.taken)  # but for those whose last user went meanwhile
         for place, use in enumerate(one.record.blocks, base):
             if use.key not in there:
                 start = place * BLOCK_TOKENS

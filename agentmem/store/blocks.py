@@ -1,71 +1,65 @@
-"""Block files in the state folder: written once, verified whenever read, set aside when unsound."""
+"""The blocks of all timelines: which there are, what is in them, and what becomes of one that cannot be read."""
 
 from __future__ import annotations
 
-import json
-import os
-import time
+from collections.abc import Iterable
 
-from agentmem.errors import AgentmemError, Reason
-from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable, decode, encode
-from agentmem.store.files import Files, is_damage, is_missing, move_durably, read_file, remove_quietly, write_durably
-from agentmem.store.folder import StateFolder
+from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
+from agentmem.store.catalog import blocks as rows
+from agentmem.store.core import Core
 
 
-class BlockFiles:
-    """Knows files, not who uses them: the caller sees to it that no two threads change the same block."""
+class Blocks:
+    """A part of `Store`; raises as it does."""
 
-    def __init__(self, files: Files, folder: StateFolder) -> None:
-        self._files = files
-        self._folder = folder
+    def __init__(self, core: Core) -> None:
+        self._core = core
 
-    def read(self, key: bytes, size: int, secret: bytes) -> Block:
-        """A block whose file has `size` bytes. Raises BlockUnreadable; STORE_UNREADABLE if the file is not at fault."""
-        try:
-            data = read_file(self._folder.block(key), size)
-        except ValueError as error:
-            raise BlockUnreadable(Unreadable.CORRUPT, str(error)) from None
-        except OSError as error:
-            detail = error.strerror or type(error).__name__
-            if is_missing(error):
-                raise BlockUnreadable(Unreadable.MISSING, "there is no file") from None
-            if is_damage(error):
-                raise BlockUnreadable(Unreadable.CORRUPT, detail) from None
-            raise AgentmemError(Reason.STORE_UNREADABLE, f"A block file cannot be opened: {detail}.") from error
-        return decode(data, key=key, secret=secret)
+    def shared(self, key: bytes) -> bool:
+        """Whether there is such a block that an agent shares with its namespace."""
+        return self._core.catalog.read(rows.shared, key)
 
-    def write(self, block: Block) -> int:
-        """Writes or replaces a block's file; its size. Raises OSError."""
-        return write_durably(self._files, self._folder.block(block.key), encode(block))
+    def beginning(self, beginning: bytes, limit: int) -> list[bytes]:
+        """Keys of shared blocks that begin so (`keys.beginning`), the newest first; none for b""."""
+        return self._core.catalog.read(rows.beginning, beginning, limit) if beginning else []
 
-    def keep_or_write(self, block: Block, size: int | None, secret: bytes) -> tuple[int, int]:
-        """Sees to it that a sound file is there: the one that is, if it verifies. Its size, and the bytes written.
+    def read(self, namespace: str, key: bytes) -> tuple[Block, int]:
+        """A verified block, and the bytes read. Raises BlockUnreadable.
 
-        size: of the file that should be there, None if that isn't known. Raises OSError.
+        MISSING may also mean that the agent's own next commit superseded it since its timeline was asked for.
         """
-        data = encode(block)
-        expected = len(data) if size is None else size
-        try:
-            self.read(block.key, expected, secret)
-            return expected, 0
-        except BlockUnreadable:
-            return len(data), write_durably(self._files, self._folder.block(block.key), data)
+        row = self._core.catalog.read(rows.known, [key]).get(key)
+        if row is None:
+            raise BlockUnreadable(Unreadable.MISSING, "the catalog has no such block")
+        if row.size == 0:
+            raise BlockUnreadable(Unreadable.EVICTED, "its file was given up")
+        return self._core.blocks.read(key, row.size, self._core.secret(namespace)), row.size
+
+    def sizes(self, keys: Iterable[bytes]) -> dict[bytes, int]:
+        """File sizes of those of the blocks that are known; 0 for one that was given up."""
+        return {key: row.size for key, row in self._core.catalog.read(rows.known, keys).items()}
 
     def quarantine(self, key: bytes, reason: str) -> None:
-        """Moves an unsound file out of the way, with a note of why. Raises OSError."""
-        source = self._folder.block(key)
-        target, note = self._folder.quarantined(key)
-        if not os.path.lexists(source):
-            return
-        text = json.dumps({"key": key.hex(), "reason": reason, "time": time.time()})
-        write_durably(self._files, note, text.encode())
-        move_durably(self._files, source, target)
+        """Sets an unsound block's file aside, with a note of why; its users keep referring to it."""
+        with self._core.change():
+            self._core.blocks.quarantine(key, reason)
 
-    def remove(self, key: bytes) -> None:
-        """Removes a block that nobody uses, and what of it is in quarantine. Raises OSError."""
-        for path in (self._folder.block(key), *self._folder.quarantined(key)):
-            self._files.unlink(path)
+    def give_up(self, namespace: str, key: bytes) -> None:
+        """Sets a block's file aside if it is unsound, and notes that it is to be computed again."""
+        with self._core.change():
+            try:
+                self.read(namespace, key)
+            except BlockUnreadable as error:
+                self._core.blocks.quarantine(key, error.reason)
+                self._core.catalog.write(rows.empty, [key])
 
-    def remove_quietly(self, key: bytes) -> None:
-        for path in (self._folder.block(key), *self._folder.quarantined(key)):
-            remove_quietly(self._files, path)
+    def replace(self, namespace: str, block: Block) -> int:
+        """Writes a recomputed block in place of one that was lost; bytes written, 0 if nobody uses it any more."""
+        with self._core.change():
+            if block.key_of_prefix(self._core.secret(namespace), block.tokens) != block.key:
+                raise ValueError("a block with a wrong key")
+            if not self._core.catalog.read(rows.known, [block.key]):
+                return 0
+            written = self._core.blocks.write(block)
+            self._core.catalog.write(rows.resize, block.key, written)
+            return written

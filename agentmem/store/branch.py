@@ -6,29 +6,23 @@ so that nothing said later lives on in a fork, or in the last timeline of an age
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
-from agentmem.store import transfer
+from agentmem.store import commit as rules
 from agentmem.store.blockfile import Block
-from agentmem.store.blocks import BlockFiles
 from agentmem.store.catalog import agents, requests, turns
 from agentmem.store.catalog import blocks as block_rows
-from agentmem.store.catalog.thread import Catalog
+from agentmem.store.core import Core
 from agentmem.store.history import History
-from agentmem.store.keys import catalog_parent
-from agentmem.store.namespaces import Namespaces
 from agentmem.store.records import BlockUse, TurnRecord
-from agentmem.store.rows import AgentRow, BlockRow, NewTurn
-from agentmem.store.transfer import ExportFile
+from agentmem.store.rows import AgentRow
 from agentmem.store.writer import TurnWriter
-from agentmem.types import Exactness, Share, Timings, TurnKind, TurnMessage, Usage
+from agentmem.types import Exactness, Timings, TurnKind, TurnMessage, Usage
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,73 +68,61 @@ class TurnEnd:
 
 
 class Branches:
-    """The caller sees to it that nobody else changes the store meanwhile.
+    """A part of `Store`; raises as it does.
 
     Methods raise TURN_NOT_FOUND; RecordUnreadable or BlockUnreadable if what the turn needs cannot be read.
     """
 
-    def __init__(self, catalog: Catalog, blocks: BlockFiles, namespaces: Namespaces, writer: TurnWriter) -> None:
-        self._catalog = catalog
-        self._blocks = blocks
-        self._namespaces = namespaces
+    def __init__(self, core: Core, writer: TurnWriter) -> None:
+        self._core = core
         self._writer = writer
 
-    def fork(self, source: History, new_name: str, number: int, request_id: str) -> AgentRow:
-        """A new agent that begins at the end of the source's turn, and is as private as the source.
+    def fork(
+        self,
+        namespace: str,
+        source: str,
+        new_name: str,
+        at_turn: int | None = None,
+        request_id: str = "",
+        expect_turn: int | None = None,
+    ) -> AgentRow:
+        """Makes an agent that begins at the end of the source's turn (None: the last one); no block is copied.
 
-        Raises AGENT_EXISTS, REQUEST_ID_REUSED.
+        It holds all it needs: it outlives the source. It is as private as the source, and neither pinned nor expiring.
+        A repeat of a non-empty request_id returns the agent it made. expect_turn: what the source's last turn must be.
+        Raises also AGENT_NOT_FOUND, AGENT_EXISTS, TURN_MISMATCH, REQUEST_ID_REUSED.
         """
-        namespace, share = source.agent.namespace, source.agent.share
-        self._catalog.read(requests.check_new, namespace, request_id)
-        if self._catalog.read(agents.find, namespace, new_name):
-            raise agents.exists(new_name)
-        agent = replace(AgentRow.new(namespace, new_name), share=share)
-        end = self.end_of(source, number)
-        record = end.record(TurnKind.FORK, agent, request_id)
-        return self._writer.add(record, list(end.blocks), partial(_add_agent, agent), agent)[0]
+        catalog = self._core.catalog
+        with self._core.change():
+            if catalog.read(requests.repeated, namespace, request_id, TurnKind.FORK.value, new_name):
+                return catalog.read(agents.get, namespace, new_name)
+            agent = catalog.read(agents.get, namespace, source)
+            rules.check_turn(expect_turn, agent.turn)
+            catalog.read(agents.check_new, namespace, new_name, request_id)
+            end = self.end_of(self._core.history(agent), agent.turn if at_turn is None else at_turn)
+            new = replace(AgentRow.new(namespace, new_name), share=agent.share)
+            record = end.record(TurnKind.FORK, new, request_id)
+            return self._writer.add(record, end.blocks, partial(turns.begin, agent=new), new)[0]
 
-    def export(self, history: History) -> Iterator[bytes]:
-        """The agent as it stands, in one file. Raises BlockUnreadable while it is read."""
-        agent = history.agent
-        end = self.end_of(history, agent.turn)
-        secret = self._namespaces.get(agent.namespace).secret
-        rows = self._catalog.read(block_rows.known, [use.key for use in end.uses])
-        blocks = (self._blocks.read(use.key, rows[use.key].size, secret) for use in end.uses)
-        return transfer.export(end.record(TurnKind.FORK, agent, ""), blocks)
+    def rewind(
+        self, namespace: str, name: str, to_turn: int, request_id: str = "", expect_turn: int | None = None
+    ) -> AgentRow:
+        """Adds a turn after which the timeline is what it was at the end of turn `to_turn` (0: empty).
 
-    def take_in(self, file: ExportFile, namespace: str, name: str, request_id: str, state_id: str | None) -> AgentRow:
-        """A new agent from an export, with its blocks; or without, all to be computed by the model of `state_id`.
-
-        With the file's blocks it is private: nobody but who made the file vouches for its state.
-
-        Raises AGENT_EXISTS, REQUEST_ID_REUSED, IMPORT_INVALID.
+        The turns between stay listed, and can be forked from and rewound to, until `Pruning.history`.
+        Raises as `fork` does.
         """
-        self._catalog.read(requests.check_new, namespace, request_id)
-        if self._catalog.read(agents.find, namespace, name):
-            raise agents.exists(name)
-        secret = self._namespaces.get(namespace).secret
-        agent = replace(AgentRow.new(namespace, name), share=Share.NAMESPACE if state_id else Share.PRIVATE)
-        record = transfer.as_agents(file.record, agent.id, namespace, name, request_id)
-        keys = transfer.timeline_keys(record, secret, state_id or record.state_id)
-        uses = tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True))
-        if state_id is None:
-            record = replace(record, blocks=uses)
-            return self._writer.add(record, file.blocks(secret), partial(_add_agent, agent), agent)[0]
-        record = replace(record, blocks=uses, state_id=state_id)
-        parents = [catalog_parent(secret, parent, state_id) for parent in (b"", *keys[:-1])]
-        missing = {
-            use.key: BlockRow(0, use.used, parent) for use, parent in zip(uses, parents[: len(uses)], strict=True)
-        }
-        return self._writer.add(record, [], partial(_add_agent, agent, missing=missing), agent)[0]
-
-    def rewind(self, history: History, number: int, request_id: str) -> AgentRow:
-        """Sets the agent back to the end of an earlier turn, by a new one. Raises REQUEST_ID_REUSED."""
-        agent = history.agent
-        self._catalog.read(requests.check_new, agent.namespace, request_id)
-        old, new = self.end_of(history, agent.turn), self.end_of(history, number)
-        start = _common_positions(old, new)
-        record = new.record(TurnKind.REWIND, agent, request_id, start, _common_blocks(old, new, start))
-        return self._writer.add(record, list(new.blocks), _add_turn)[0]
+        catalog = self._core.catalog
+        with self._core.change():
+            agent = catalog.read(agents.get, namespace, name)
+            if catalog.read(requests.repeated, namespace, request_id, TurnKind.REWIND.value, name):
+                return agent
+            rules.check_turn(expect_turn, agent.turn)
+            history = self._core.history(agent)
+            old, new = self.end_of(history, agent.turn), self.end_of(history, to_turn)
+            start = _common_positions(old, new)
+            record = new.record(TurnKind.REWIND, agent, request_id, start, _common_blocks(old, new, start))
+            return self._writer.add(record, new.blocks, turns.go_on)[0]
 
     def end_of(self, history: History, number: int) -> TurnEnd:
         """The end of a turn, no block used in part. Turn 0 is the empty timeline."""
@@ -162,10 +144,10 @@ class Branches:
 
     def _cut(self, agent: AgentRow, uses: list[BlockUse]) -> dict[BlockUse, Block]:
         """For each block that is used in part, the block of that part."""
-        secret = self._namespaces.get(agent.namespace).secret
-        rows = self._catalog.read(block_rows.known, {use.key for use in uses})
+        secret = self._core.secret(agent.namespace)
+        rows = self._core.catalog.read(block_rows.known, {use.key for use in uses})
         return {
-            use: self._blocks.read(use.key, rows[use.key].size, secret).prefix(secret, use.used)
+            use: self._core.blocks.read(use.key, rows[use.key].size, secret).prefix(secret, use.used)
             for use in uses
             if use.used < rows[use.key].tokens
         }
@@ -191,18 +173,3 @@ def _common_blocks(a: TurnEnd, b: TurnEnd, positions: int) -> int:
             break
         count += 1
     return count
-
-
-def _add_agent(
-    agent: AgentRow, db: sqlite3.Connection, new: NewTurn, missing: Mapping[bytes, BlockRow] | None = None
-) -> AgentRow:
-    """missing: blocks that are to be computed, unless they are there by chance."""
-    agents.insert(db, agent)
-    there = block_rows.known(db, missing or ())
-    block_rows.put(db, {key: row for key, row in (missing or {}).items() if key not in there})
-    return _add_turn(db, new)
-
-
-def _add_turn(db: sqlite3.Connection, new: NewTurn) -> AgentRow:
-    turns.add(db, new, {})
-    return agents.by_id(db, new.record.agent_id)

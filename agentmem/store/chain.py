@@ -20,7 +20,7 @@ from agentmem.store import commit as rules
 from agentmem.store.blockfile import id_bytes
 from agentmem.store.files import read_file
 from agentmem.store.folder import StateFolder
-from agentmem.store.keys import block_key, catalog_parent
+from agentmem.store.keys import beginning, block_key
 from agentmem.store.layout import parse_json
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord, decode
 from agentmem.store.rows import AgentRow
@@ -196,12 +196,12 @@ def numbers(folder: Path) -> list[int]:
 class Entry:
     """A turn as it is entered in the catalog.
 
-    parents: what the catalog calls the parents of the turn's blocks, by key. longer: the longer block for each partial
+    beginnings: how the turn's blocks begin, by key. longer: the longer block for each partial
     block that the turn makes needless.
     """
 
     link: Link
-    parents: dict[bytes, bytes]
+    beginnings: dict[bytes, bytes]
     longer: dict[bytes, bytes]
 
 
@@ -221,7 +221,7 @@ def entries(chain: Chain, secret: bytes) -> Iterator[Entry]:
         entry = Entry(link, {}, {})
         position, parent = sum(use.used for use in kept), kept[-1].key if kept else b""
         for use in record.blocks:
-            entry.parents[use.key] = catalog_parent(secret, parent, record.state_id)
+            entry.beginnings[use.key] = beginning(secret, parent, record.state_id, ids[position : position + use.used])
             for old in dropped:
                 prefix = id_bytes(ids[position : position + old.used])
                 key = block_key(secret, parent, record.state_id, BlockKind.TEXT, prefix)

@@ -11,14 +11,11 @@ from agentmem.store.rows import AgentRow
 from agentmem.types import TurnKind
 
 
-def check_expected(agent: AgentRow, expect_turn: int | None) -> None:
-    """expect_turn: what the agent's last turn must be, None for any. Raises TURN_MISMATCH."""
-    if expect_turn is not None and expect_turn != agent.turn:
-        raise AgentmemError(
-            Reason.TURN_MISMATCH,
-            f"The agent's last turn is {agent.turn}, not {expect_turn}; look at it and ask again.",
-            turn=agent.turn,
-        )
+def check_turn(expected: int | None, last: int) -> None:
+    """expected: what a caller takes an agent's last turn to be, None for any. Raises TURN_MISMATCH."""
+    if expected is not None and expected != last:
+        message = f"The agent's last turn is {last}, not {expected}; look at it and ask again."
+        raise AgentmemError(Reason.TURN_MISMATCH, message, turn=last)
 
 
 def check(record: TurnRecord, agent: AgentRow, kept: list[BlockUse], tokens: dict[bytes, int]) -> None:

@@ -44,7 +44,7 @@ class History:
             raise self._not_listed(number)
         return self._read(number)
 
-    def page(self, after: int, limit: int) -> list[TurnRecord]:
+    def page(self, after: int = 0, limit: int = 100) -> list[TurnRecord]:
         """Up to `limit` turns with numbers above `after`, oldest first."""
         begin = max(after + 1, self.listed.start)
         return [self._read(number) for number in range(begin, min(begin + limit, self.listed.stop))]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+import numpy as np
+
 from agentmem.types import BlockKind
 
 KEY_BYTES = 32
 SECRET_BYTES = 32
+BEGINNING = 16
+"""Ids by which blocks are found that agree in part: computing fewer positions is quicker than reading a block."""
 
 
 def keyed_digest(secret: bytes, tag: bytes, *fields: bytes) -> bytes:
@@ -28,12 +32,15 @@ def block_key(secret: bytes, parent: bytes, state_id: str, kind: BlockKind, payl
     return keyed_digest(secret, b"agentmem.block.1", parent, state_id.encode(), kind.value.encode(), payload)
 
 
-def catalog_parent(secret: bytes, parent: bytes, state_id: str) -> bytes:
-    """What the catalog calls a block's parent: its key, or for the first block a digest of the namespace and state id.
+def beginning(secret: bytes, parent: bytes, state_id: str, ids: np.ndarray) -> bytes:
+    """What blocks have in common that follow the same parent under the same model and begin with the same ids.
 
-    So what may follow can be looked up, and two namespaces or models never meet, not even at position 0.
+    So blocks that agree with some ids for a while are found without reading any. b"" for fewer than BEGINNING ids.
     """
-    return parent or keyed_digest(secret, b"agentmem.root.1", state_id.encode())
+    if len(ids) < BEGINNING:
+        return b""
+    first = np.ascontiguousarray(ids[:BEGINNING], "<i4").tobytes()
+    return keyed_digest(secret, b"agentmem.beginning.1", parent, state_id.encode(), first)
 
 
 def record_digest(secret: bytes, previous: bytes, body: bytes) -> bytes:

@@ -1,131 +1,148 @@
-"""What leaves the store: agents, and turns before the last. Catalog first, so that a crash leaves only orphans."""
+"""What leaves the store: agents, turns before the last, blocks. Catalog first, so that a crash leaves only orphans."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
 
-from agentmem.store.blocks import BlockFiles
+from agentmem.store import commit as rules
 from agentmem.store.branch import Branches
 from agentmem.store.catalog import agents, blocks, requests, turns
-from agentmem.store.catalog.thread import Catalog
-from agentmem.store.files import Files
-from agentmem.store.folder import StateFolder
-from agentmem.store.history import History
+from agentmem.store.core import Core
 from agentmem.store.keys import keyed_digest
-from agentmem.store.namespaces import Namespaces
 from agentmem.store.rows import DELETE, AgentRow, Deleted, NewTurn, Pruned, PrunedKind, RequestRow
-from agentmem.store.turnfiles import TurnFiles
+from agentmem.store.usage import size_of
 from agentmem.store.writer import TurnWriter
 from agentmem.types import AgentRef, TurnKind
 
 
-class Pruner:
-    """The caller sees to it that nobody else changes the store meanwhile. Methods may raise OSError."""
+class Pruning:
+    """A part of `Store`; raises as it does. Dry and real runs return the same."""
 
-    def __init__(
-        self,
-        files: Files,
-        folder: StateFolder,
-        catalog: Catalog,
-        block_files: BlockFiles,
-        turn_files: TurnFiles,
-        namespaces: Namespaces,
-        branches: Branches,
-        writer: TurnWriter,
-    ) -> None:
-        self._files = files
-        self._folder = folder
-        self._catalog = catalog
-        self._blocks = block_files
-        self._turns = turn_files
-        self._namespaces = namespaces
+    def __init__(self, core: Core, branches: Branches, writer: TurnWriter) -> None:
+        self._core = core
         self._branches = branches
         self._writer = writer
 
-    def delete(self, namespace: str, name: str, request_id: str, dry_run: bool = False) -> int:
-        """Forgets an agent; bytes freed. Raises AGENT_NOT_FOUND, REQUEST_ID_REUSED."""
-        if dry_run:
-            return self._catalog.rehearse(agents.delete, self._catalog.read(agents.get, namespace, name)).freed_bytes
-        secret = self._namespaces.get(namespace).secret
-        # The name is forgotten as well: what is remembered of the request has a digest of it.
-        digest = keyed_digest(secret, b"agentmem.forgotten.1", name.encode()).hex()
-        made = self._catalog.read(requests.repeated, namespace, request_id, DELETE, digest)
-        if made:
-            freed = made.freed_bytes
-        else:
-            agent = self._catalog.read(agents.get, namespace, name)
-            self._turns.mark_forgotten(agent.id)
-            deleted = self._catalog.write(_delete, agent, request_id, digest)
-            self._remove([deleted])
-            freed = deleted.freed_bytes
-        self._scrub()
-        return freed
+    def delete(
+        self, namespace: str, name: str, request_id: str = "", expect_turn: int | None = None, *, dry_run: bool = False
+    ) -> int:
+        """Forgets an agent; its records and the blocks nobody else uses are gone from the disk. Bytes freed.
 
-    def blocks(self, agent: AgentRow, dry_run: bool) -> int:
-        """Removes the files of the blocks that this agent alone uses; bytes freed. Its records stay."""
-        freed = self._catalog.read(blocks.only_of, agent.id)
-        if freed and not dry_run:
-            self._catalog.write(blocks.empty, freed)
-            for key in freed:
-                self._blocks.remove(key)
-        return sum(freed.values())
+        Its name is gone from the catalog's files too, unless STORE_UNWRITABLE is raised because another process reads
+        them: a repeat clears them. A repeat of a non-empty request_id returns the first result.
+        Raises AGENT_NOT_FOUND, TURN_MISMATCH, REQUEST_ID_REUSED.
+        """
+        core = self._core
+        with core.change():
+            # The name is forgotten as well: what is remembered of the request has a digest of it.
+            digest = keyed_digest(core.secret(namespace), b"agentmem.forgotten.1", name.encode()).hex()
+            if made := core.catalog.read(requests.repeated, namespace, request_id, DELETE, digest):
+                if not dry_run:
+                    self._scrub()
+                return made.freed_bytes
+            agent = core.catalog.read(agents.get, namespace, name)
+            rules.check_turn(expect_turn, agent.turn)
+            if dry_run:
+                return core.catalog.rehearse(agents.delete, agent).freed_bytes
+            return self._forget([agent], partial(_delete, request_id=request_id, digest=digest))[0].freed_bytes
 
-    def agents(self, namespace: str, older_than_s: float | None, expired: bool, dry_run: bool) -> list[Pruned]:
-        """Forgets agents not used for so many seconds, and those that have expired, but none that is pinned."""
+    def agents(
+        self, namespace: str, *, older_than_s: float | None = None, expired: bool = False, dry_run: bool = False
+    ) -> list[Pruned]:
+        """Forgets agents that were not used for so many seconds, and those that have expired; what goes, by name.
+
+        Pinned agents stay.
+        """
         unused_since = None if older_than_s is None else time.time() - older_than_s
         expired_at = time.time() if expired else None
-        chosen = self._catalog.read(agents.prunable, namespace, unused_since, expired_at)
-        if dry_run or not chosen:
-            deleted = self._catalog.rehearse(_delete_all, chosen)
-        else:
-            for agent in chosen:
-                self._turns.mark_forgotten(agent.id)
-            deleted = self._catalog.write(_delete_all, chosen)
-            self._remove(deleted)
-            self._scrub()
+        with self._core.change():
+            chosen = self._core.catalog.read(agents.prunable, namespace, unused_since, expired_at)
+            if dry_run:
+                deleted = self._core.catalog.rehearse(_delete_all, chosen)
+            else:
+                deleted = self._forget(chosen, _delete_all) if chosen else []
         return [
             Pruned(PrunedKind.AGENT, AgentRef(namespace, one.agent.name), one.agent.turn, one.freed_bytes)
             for one in deleted
         ]
 
-    def history(self, history: History, dry_run: bool) -> list[Pruned]:
-        """Drops all turns of an agent but one, unless it is pinned. Raises as `Branches` does.
+    def history(self, namespace: str, name: str, *, dry_run: bool = False) -> list[Pruned]:
+        """Drops all turns of an agent, and the blocks only they used; a FORK turn with the same timeline takes over.
 
-        The last record may build on those before it. So one that stands on its own, with the same timeline, is added as
-        the next turn, and all before it go.
+        What goes, oldest first; the bytes of the new turn's record are not subtracted. Nothing if the agent is pinned
+        or has one turn only. Raises AGENT_NOT_FOUND, RecordUnreadable.
         """
-        agent = history.agent
-        if agent.pinned or len(history.listed) <= 1:
-            return []
-        record = self._branches.end_of(history, agent.turn).record(TurnKind.FORK, agent, "")
-        if dry_run:
-            freed, _ = self._catalog.rehearse(_begin_anew, self._writer.encode(record)[0])
-        else:
-            (freed, keys), _ = self._writer.add(record, [], _begin_anew)
-            self._turns.remove(agent.id, freed)
-            for key in keys:
-                self._blocks.remove(key)
-        ref = AgentRef(agent.namespace, agent.name)
+        core = self._core
+        with core.change():
+            agent = core.catalog.read(agents.get, namespace, name)
+            history = core.history(agent)
+            if agent.pinned or len(history.listed) <= 1:
+                return []
+            # The last record may build on those before it; one that stands on its own comes in place of all of them.
+            record = self._branches.end_of(history, agent.turn).record(TurnKind.FORK, agent, "")
+            if dry_run:
+                freed, _ = core.catalog.rehearse(_begin_anew, self._writer.encode(record)[0])
+            else:
+                (freed, keys), _ = self._writer.add(record, (), _begin_anew)
+                core.turns.remove(agent.id, freed)
+                self._remove_blocks(keys)
+        ref = AgentRef(namespace, name)
         return [Pruned(PrunedKind.TURN, ref, number, size) for number, size in freed.items()]
 
-    def _remove(self, deleted: list[Deleted]) -> None:
+    def blocks(self, agent_id: str, *, dry_run: bool = False) -> int:
+        """Gives up the files of the blocks that this agent alone uses; bytes freed. They are computed again if needed.
+
+        Raises AGENT_NOT_FOUND.
+        """
+        core = self._core
+        with core.change():
+            freed = core.catalog.read(blocks.only_of, core.catalog.read(agents.by_id, agent_id).id)
+            if not dry_run:
+                core.catalog.write(blocks.empty, freed)
+                self._remove_blocks(freed)
+        return sum(freed.values())
+
+    def orphans(self, *, dry_run: bool = False) -> list[Pruned]:
+        """Removes files that nothing refers to. The next open would do it, too."""
+        with self._core.orphans() as orphans:
+            freed = size_of(orphans)
+            if not dry_run:
+                for path in orphans:
+                    self._core.files.unlink(Path(path))
+        return [Pruned(PrunedKind.ORPHAN, None, 0, freed)] if orphans else []
+
+    def _forget(
+        self, chosen: list[AgentRow], delete: Callable[[sqlite3.Connection, list[AgentRow]], list[Deleted]]
+    ) -> list[Deleted]:
+        """Forgets agents, and leaves no name of theirs, not in catalogs that a rebuild set aside either."""
+        for agent in chosen:
+            self._core.turns.mark_forgotten(agent.id)
+        deleted = self._core.catalog.write(delete, chosen)
         for one in deleted:
-            for key in one.keys:
-                self._blocks.remove(key)
-            self._turns.remove_all(one.agent.id)
+            self._remove_blocks(one.keys)
+            self._core.turns.remove_all(one.agent.id)
+        self._scrub()
+        return deleted
+
+    def _remove_blocks(self, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            self._core.blocks.remove(key)
 
     def _scrub(self) -> None:
-        """Leaves no name of an agent that was forgotten, not in catalogs that a rebuild set aside either."""
-        for path in self._folder.old_catalogs():
-            self._files.unlink(path)
-        self._catalog.scrub()
+        for path in self._core.folder.old_catalogs():
+            self._core.files.unlink(path)
+        self._core.catalog.scrub()
 
 
-def _delete(db: sqlite3.Connection, agent: AgentRow, request_id: str, digest: str) -> Deleted:
-    deleted = agents.delete(db, agent)
-    made = RequestRow(DELETE, digest, agent.turn, deleted.freed_bytes)
-    requests.remember(db, agent.namespace, request_id, made)
+def _delete(db: sqlite3.Connection, chosen: list[AgentRow], request_id: str, digest: str) -> list[Deleted]:
+    deleted = _delete_all(db, chosen)
+    (one,) = deleted
+    made = RequestRow(DELETE, digest, one.agent.turn, one.freed_bytes)
+    requests.remember(db, one.agent.namespace, request_id, made)
     return deleted
 
 

@@ -187,7 +187,8 @@ class _Rebuild:
     def _new_turn(self, entry: Entry) -> NewTurn:
         record = self._with_fresh_request_id(entry.link.record)
         blocks = {
-            use.key: BlockRow(self._size(use.key), use.used, entry.parents[use.key]) for use in entry.link.record.blocks
+            use.key: BlockRow(self._size(use.key), use.used, entry.beginnings[use.key])
+            for use in entry.link.record.blocks
         }
         return NewTurn(record, entry.link.bytes, record.digest, blocks)
 

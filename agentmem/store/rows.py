@@ -49,19 +49,11 @@ class AgentRow:
 
 @dataclass(frozen=True)
 class BlockRow:
-    """A block file: its bytes, the positions in it, and what the catalog calls its parent (`keys.catalog_parent`)."""
+    """A block file: its bytes, the positions in it, and how it begins (`keys.beginning`)."""
 
     size: int
     tokens: int
-    parent: bytes
-
-
-@dataclass(frozen=True)
-class Child:
-    """A block that follows another. tokens: the positions in it."""
-
-    key: bytes
-    tokens: int
+    beginning: bytes
 
 
 @dataclass(frozen=True)
@@ -109,19 +101,28 @@ class Deleted:
 class PrunedKind(str, Enum):
     AGENT = "AGENT"
     TURN = "TURN"
+    ORPHAN = "ORPHAN"
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What pruning drops: an agent whose last turn is `turn`, or that one turn of it.
+    """What pruning drops: an agent whose last turn is `turn`, that one turn of it, or (agent None) files of nobody's.
 
     freed_bytes: of its records, and of the blocks that are in use no more once it and all before it in the list go.
     """
 
     kind: PrunedKind
-    agent: AgentRef
+    agent: AgentRef | None
     turn: int
     freed_bytes: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Bytes of an agent's blocks, shared ones included, and records; whether its timeline lacks a block's file."""
+
+    disk_bytes: int
+    lacks_blocks: bool
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,17 +79,6 @@ def _remove_unknown(files: Files, folder: StateFolder, agent: str) -> None:
         remove_quietly(files, folder.private(agent))
         if not any(folder.records(agent).iterdir()):
             files.remove_folder(folder.records(agent))
-
-
-def prune_orphans(files: Files, used: InUse, suspects: Iterable[str], dry_run: bool) -> int:
-    """Removes those of the files that nothing refers to; their bytes. Raises OSError."""
-    freed = 0
-    for path in filter(used.orphaned, suspects):
-        with suppress(FileNotFoundError):
-            freed += os.lstat(path).st_size
-            if not dry_run:
-                files.unlink(Path(path))
-    return freed
 
 
 # Plain strings: a store may have 100,000 files, and `Path` costs microseconds for each.

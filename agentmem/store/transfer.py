@@ -1,201 +1,96 @@
-"""Export and import: an agent in one file that vouches for itself.
-
-The file is a tar archive: `agentmem.json` (format and a secret drawn for this file), `record.json` (a turn record that
-stands on its own), then the timeline's blocks in order; behind the archive stands a checksum of all of it. Record and
-blocks are keyed with the file's secret exactly as they are with a namespace's, so the same code verifies them, and
-nothing tells which namespace they came from.
-"""
+"""Export and import: agents that leave the store in a file, and come into one."""
 
 from __future__ import annotations
 
-import io
-import json
-import os
-import secrets
-import tarfile
-import tempfile
 import time
-import unicodedata
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 
-import xxhash
+from agentmem.store import exportfile
+from agentmem.store.branch import Branches
+from agentmem.store.catalog import agents, requests, turns
+from agentmem.store.catalog import blocks as block_rows
+from agentmem.store.core import Core
+from agentmem.store.exportfile import ExportFile
+from agentmem.store.files import unwritable
+from agentmem.store.keys import beginning
+from agentmem.store.records import BlockUse, TurnRecord
+from agentmem.store.rows import AgentRow, BlockRow
+from agentmem.store.writer import TurnWriter
+from agentmem.types import BLOCK_TOKENS, Share, TurnKind
 
-from agentmem.errors import AgentmemError, Reason
-from agentmem.store import records
-from agentmem.store.blockfile import Block, BlockUnreadable, decode, encode, id_bytes
-from agentmem.store.keys import SECRET_BYTES, block_key
-from agentmem.store.layout import parse_json
-from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
-from agentmem.types import BLOCK_TOKENS, MAX_NAME_BYTES, BlockKind, TurnKind
-
-FORMAT = 1
-DIGEST_BYTES = 16
-HEADER, RECORD = "agentmem.json", "record.json"
-MAX_HEADER_BYTES, MAX_RECORD_BYTES, MAX_BLOCK_BYTES = 1 << 10, 1 << 30, 1 << 30
-
-
-def block_name(place: int) -> str:
-    return f"blocks/{place:06d}.safetensors"
+Check = Callable[[TurnRecord], str | None]
+"""Is shown an export's record; returns the state id of the model that is to compute the blocks anew, None to take the
+file's, or raises."""
 
 
-def export(record: TurnRecord, blocks: Iterable[Block]) -> Iterator[bytes]:
-    """The file of an agent. record: one that begins a timeline. blocks: its blocks, in order."""
-    digest = xxhash.xxh3_128()
-    for piece in _archive(record, blocks):
-        digest.update(piece)
-        yield piece
-    yield digest.digest()
+class Transfers:
+    """A part of `Store`; raises as it does."""
+
+    def __init__(self, core: Core, branches: Branches, writer: TurnWriter) -> None:
+        self._core = core
+        self._branches = branches
+        self._writer = writer
+
+    def export(self, namespace: str, name: str) -> Iterator[bytes]:
+        """The agent as it stands, in one file. Raises AGENT_NOT_FOUND, RecordUnreadable; BlockUnreadable on the way."""
+        core = self._core
+        agent = core.catalog.read(agents.get, namespace, name)
+        end = self._branches.end_of(core.history(agent), agent.turn)
+        secret = core.secret(namespace)
+        rows = core.catalog.read(block_rows.known, [use.key for use in end.uses])
+        blocks = (core.blocks.read(use.key, rows[use.key].size, secret) for use in end.uses)
+        return exportfile.write(end.record(TurnKind.FORK, agent, ""), blocks)
+
+    def take_in(
+        self, chunks: Iterable[bytes], namespace: str, name: str | None, request_id: str, check: Check
+    ) -> AgentRow:
+        """A new agent from an export, under the name it had if none is given.
+
+        With the file's blocks it is private: nobody but who made the file vouches for its state. A repeat of a
+        non-empty request_id returns the agent it made.
+        Raises AGENT_EXISTS, REQUEST_ID_REUSED, IMPORT_INVALID; nothing is imported then.
+        """
+        core = self._core
+        with unwritable(core.folder.root), exportfile.spooled(chunks, core.folder.root) as file:
+            name = name or file.record.agent_name
+            state_id = check(file.record)
+            with core.change():
+                if core.catalog.read(requests.repeated, namespace, request_id, TurnKind.FORK.value, name):
+                    return core.catalog.read(agents.get, namespace, name)
+                core.catalog.read(agents.check_new, namespace, name, request_id)
+                agent = replace(AgentRow.new(namespace, name), share=Share.NAMESPACE if state_id else Share.PRIVATE)
+                return self._enter(file, agent, request_id, state_id)
+
+    def _enter(self, file: ExportFile, agent: AgentRow, request_id: str, state_id: str | None) -> AgentRow:
+        secret = self._core.secret(agent.namespace)
+        record = _first_turn(file.record, agent, secret, state_id or file.record.state_id, request_id)
+        blocks, to_compute = ((), _rows(record, secret)) if state_id else (file.blocks(secret), {})
+        return self._writer.add(record, blocks, partial(turns.begin, agent=agent, to_compute=to_compute), agent)[0]
 
 
-def _archive(record: TurnRecord, blocks: Iterable[Block]) -> Iterator[bytes]:
-    secret = secrets.token_bytes(SECRET_BYTES)
-    keys = timeline_keys(record, secret, record.state_id)
-    uses = tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True))
-    sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
-
-        def add(name: str, data: bytes) -> bytes:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-            out = sink.getvalue()
-            sink.seek(0)
-            sink.truncate()
-            return out
-
-        yield add(HEADER, json.dumps({"format": FORMAT, "secret": secret.hex()}).encode())
-        yield add(RECORD, records.encode(replace(record, blocks=uses, request_id=""), b"", secret)[0])
-        parent = b""
-        for place, (block, use) in enumerate(zip(blocks, uses, strict=True)):
-            yield add(block_name(place), encode(replace(block, key=use.key, parent=parent)))
-            parent = use.key
-    yield sink.getvalue()
-
-
-def timeline_keys(record: TurnRecord, secret: bytes, state_id: str) -> list[bytes]:
-    """The keys that a timeline's blocks have under a secret and a model."""
-    keys: list[bytes] = []
-    parent = b""
-    for start in range(0, record.end, BLOCK_TOKENS):
-        payload = id_bytes(record.ids[start : start + BLOCK_TOKENS])
-        parent = block_key(secret, parent, state_id, BlockKind.TEXT, payload)
-        keys.append(parent)
-    return keys
-
-
-@contextmanager
-def spooled(chunks: Iterable[bytes], folder: Path) -> Iterator[ExportFile]:
-    """The file in the chunks, in a temporary one: nobody waits for the store while a slow sender sends."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            for chunk in chunks:
-                file.write(chunk)
-            _check_whole(file)
-            with tarfile.open(fileobj=file, mode="r|") as tar:
-                yield ExportFile.read(tar)
-    except tarfile.TarError:
-        raise _invalid("it is cut short, or no export") from None
-
-
-def _check_whole(file: IO[bytes]) -> None:
-    """Checks the checksum at the end and removes it; the file is at its beginning then. Raises IMPORT_INVALID."""
-    rest = file.seek(0, os.SEEK_END) - DIGEST_BYTES
-    digest = xxhash.xxh3_128()
-    file.seek(0)
-    while rest > 0 and (piece := file.read(min(rest, 1 << 20))):
-        digest.update(piece)
-        rest -= len(piece)
-    end = file.tell()
-    if rest or file.read() != digest.digest():
-        raise _invalid("it is cut short, changed, or no export")
-    file.truncate(end)
-    file.seek(0)
-
-
-@dataclass(frozen=True)
-class ExportFile:
-    """An export being read. record: verified."""
-
-    tar: tarfile.TarFile
-    secret: bytes
-    record: TurnRecord
-
-    @classmethod
-    def read(cls, tar: tarfile.TarFile) -> ExportFile:
-        """Raises IMPORT_INVALID."""
-        try:
-            header = parse_json(_member(tar, HEADER, MAX_HEADER_BYTES))
-            if header["format"] != FORMAT:
-                raise _invalid(f"its format is {str(header['format'])[:20]}; this version of agentmem knows {FORMAT}")
-            secret = bytes.fromhex(header["secret"])
-            if len(secret) != SECRET_BYTES:
-                raise ValueError("no secret")
-            record = records.decode(_member(tar, RECORD, MAX_RECORD_BYTES), secret)
-        except (ValueError, TypeError, KeyError, RecordUnreadable):
-            raise _invalid("its record is not what was written") from None
-        _check(record)
-        keys = timeline_keys(record, secret, record.state_id)
-        if [use.key for use in record.blocks] != keys:
-            raise _invalid("its record names other blocks than its ids make")
-        return cls(tar, secret, record)
-
-    def blocks(self, secret: bytes) -> Iterator[Block]:
-        """The blocks, each verified, under the keys of another secret. Raises IMPORT_INVALID."""
-        parent, new_parent = b"", b""
-        new_keys = timeline_keys(self.record, secret, self.record.state_id)
-        for place, (use, key) in enumerate(zip(self.record.blocks, new_keys, strict=True)):
-            data = _member(self.tar, block_name(place), MAX_BLOCK_BYTES)
-            try:
-                block = decode(data, key=use.key, secret=self.secret)
-            except BlockUnreadable:
-                raise _invalid(f"block {place} is not what was written") from None
-            if block.parent != parent or block.start != place * BLOCK_TOKENS or block.tokens != use.used:
-                raise _invalid(f"block {place} is not where it belongs")
-            yield replace(block, key=key, parent=new_parent)
-            parent, new_parent = use.key, key
-        if self.tar.next() is not None:
-            raise _invalid("it holds more than an agent")
-
-
-def _check(record: TurnRecord) -> None:
-    """Whether the record is what an export has: who sealed the file may have written anything."""
-    words = (record.agent_name, record.state_id, record.tokenizer_id)
-    blocks = -(-len(record.ids) // BLOCK_TOKENS)
-    used = [min(BLOCK_TOKENS, len(record.ids) - place * BLOCK_TOKENS) for place in range(blocks)]
-    if (
-        record.kind is not TurnKind.FORK
-        or (record.start, record.base_blocks, record.end) != (0, 0, len(record.ids))
-        or [use.used for use in record.blocks] != used
-        or not all(isinstance(word, str) for word in words)
-        or not 1 <= len(record.agent_name.encode(errors="replace")) <= MAX_NAME_BYTES
-        or any(unicodedata.category(character) == "Cc" for character in record.agent_name)
-        or not all(0 <= message.start <= message.end <= record.end for message in record.messages)
-    ):
-        raise _invalid("its record does not begin a timeline")
-
-
-def _member(tar: tarfile.TarFile, name: str, most: int) -> bytes:
-    entry = tar.next()
-    if entry is None or not entry.isreg() or entry.name != name or entry.size > most:
-        raise _invalid(f"{name} is missing")
-    file = tar.extractfile(entry)
-    data = file.read() if file else b""
-    if len(data) != entry.size:
-        raise _invalid(f"{name} is cut short")
-    return data
-
-
-def _invalid(why: str) -> AgentmemError:
-    return AgentmemError(Reason.IMPORT_INVALID, f"The file cannot be imported: {why}.")
-
-
-def as_agents(record: TurnRecord, agent_id: str, namespace: str, name: str, request_id: str) -> TurnRecord:
-    """The record as the first one of a new agent; its blocks' keys are still to be set."""
+def _first_turn(record: TurnRecord, agent: AgentRow, secret: bytes, state_id: str, request_id: str) -> TurnRecord:
+    """An export's record as the first one of a new agent."""
+    keys = exportfile.timeline_keys(record, secret, state_id)
     return replace(
-        record, agent_id=agent_id, namespace=namespace, agent_name=name, number=1, request_id=request_id,
+        record,
+        agent_id=agent.id,
+        namespace=agent.namespace,
+        agent_name=agent.name,
+        number=1,
+        state_id=state_id,
+        blocks=tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True)),
+        request_id=request_id,
         created=time.time(),
-    )  # fmt: skip
+    )
+
+
+def _rows(record: TurnRecord, secret: bytes) -> dict[bytes, BlockRow]:
+    """The rows of a timeline's blocks as if each had been given up."""
+    rows, parent = {}, b""
+    for place, use in enumerate(record.blocks):
+        ids = record.ids[place * BLOCK_TOKENS :][: use.used]
+        rows[use.key] = BlockRow(0, use.used, beginning(secret, parent, record.state_id, ids))
+        parent = use.key
+    return rows

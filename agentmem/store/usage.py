@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 
-from agentmem.store.catalog import usage as counted
-from agentmem.store.catalog.thread import Catalog
 from agentmem.store.folder import StateFolder
-from agentmem.store.rows import DiskUsage
-from agentmem.store.sweep import InUse, files_below
+from agentmem.store.rows import DiskUsage, NamespaceUsage
+from agentmem.store.sweep import files_below
 
 
-def disk_usage(
-    folder: StateFolder, catalog: Catalog, in_use: Callable[[], InUse], unchanging: AbstractContextManager[object]
-) -> DiskUsage:
-    """unchanging: keeps the store from changing meanwhile."""
-    # The files of a commit in progress look like orphans, so what looks like one is looked at again, in peace.
-    suspects = list(in_use().orphans())
-    with unchanging:
-        used = in_use()
-        orphaned = sum(_size(path) for path in suspects if used.orphaned(path))
-        namespaces = tuple(catalog.read(counted.by_namespace))
-    known = (path for path in files_below(folder.quarantine) if not used.orphaned(path))
+def disk_usage(folder: StateFolder, namespaces: Iterable[NamespaceUsage], orphans: list[str]) -> DiskUsage:
+    """namespaces: as the catalog counts them. orphans: files that nothing refers to."""
+    known = set(files_below(folder.quarantine)).difference(orphans)
     database = (str(path) for path in folder.root.glob("catalog.*"))
-    return DiskUsage(namespaces, orphaned, sum(map(_size, known)), sum(map(_size, database)))
+    return DiskUsage(tuple(namespaces), size_of(orphans), size_of(known), size_of(database))
+
+
+def size_of(paths: Iterable[str]) -> int:
+    """Bytes of files; what is gone meanwhile has none."""
+    return sum(map(_size, paths))
 
 
 def _size(path: str) -> int:

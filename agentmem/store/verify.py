@@ -45,12 +45,12 @@ def verify(store: Store, namespace: str | None = None, repair: bool = False) -> 
     for name, *_ in store.namespaces():
         if namespace in (None, name):
             check.namespace(name)
-    if namespace is None and store.prune_orphans(dry_run=not repair):
+    if namespace is None and store.pruning.orphans(dry_run=not repair):
         check.problems.append(Problem(ProblemKind.ORPHAN, _UNUSED))
     repaired = 0
     if repair:
         for key, name in check.unsound.items():
-            store.give_up(name, key)
+            store.blocks.give_up(name, key)
         repaired = sum(problem.kind in _REPAIRABLE for problem in check.problems)
     return Verified(len(check.blocks), check.records, check.bytes_read, tuple(check.problems), repaired)
 
@@ -120,14 +120,14 @@ class _Check:
 
     def _is_listed(self, agent: AgentRow, number: int) -> bool:
         try:
-            self.store.timeline(agent.id, number)
+            self.store.history(agent.id).timeline(number)
         except AgentmemError as error:
             return error.reason is not Reason.TURN_NOT_FOUND
         return number > 0
 
     def _record(self, agent: AgentRow, number: int) -> TurnRecord | None:
         try:
-            record = self.store.turn(agent.id, number)
+            record = self.store.history(agent.id).record(number)
         except RecordUnreadable:
             self._problem(ProblemKind.RECORD, "RECORD_UNREADABLE", agent, number)
         except AgentmemError as error:
@@ -140,7 +140,7 @@ class _Check:
     def _timeline(self, agent: AgentRow, record: TurnRecord, ids: np.ndarray) -> None:
         """The blocks of a turn's timeline: each must hold the turn's ids at its place."""
         try:
-            timeline = self.store.timeline(agent.id, record.number)
+            timeline = self.store.history(agent.id).timeline(record.number)
             secret = self.store.namespace(agent.namespace).secret
         except AgentmemError as error:
             self._unless_gone(error, agent, record.number)
@@ -174,7 +174,7 @@ class _Check:
 
     def _read(self, agent: AgentRow, use: BlockUse) -> tuple[int, np.ndarray]:
         """A block's first position and ids."""
-        block, size = self.store.read_block(agent.namespace, use.key)
+        block, size = self.store.blocks.read(agent.namespace, use.key)
         if use.key not in self.blocks and use.key not in self.known:
             self.blocks.add(use.key)
             self.bytes_read += size

@@ -5,33 +5,47 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from agentmem.errors import AgentmemError
+from agentmem.store import commit as rules
 from agentmem.store import records
 from agentmem.store.blockfile import Block
-from agentmem.store.blocks import BlockFiles
+from agentmem.store.catalog import agents, requests, turns
 from agentmem.store.catalog import blocks as block_rows
-from agentmem.store.catalog import turns
-from agentmem.store.catalog.thread import Catalog
-from agentmem.store.keys import catalog_parent
-from agentmem.store.namespaces import Namespaces
+from agentmem.store.core import Core
+from agentmem.store.keys import beginning
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow, BlockRow, NewTurn
-from agentmem.store.turnfiles import TurnFiles
 from agentmem.types import Share, TurnKind
 
 _T = TypeVar("_T")
 
 
 class TurnWriter:
-    """The caller sees to it that nobody else changes the store meanwhile."""
+    """The caller holds the store still."""
 
-    def __init__(self, catalog: Catalog, blocks: BlockFiles, turns: TurnFiles, namespaces: Namespaces) -> None:
-        self._catalog = catalog
-        self._blocks = blocks
-        self._turns = turns
-        self._namespaces = namespaces
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def commit(self, record: TurnRecord, blocks: list[Block]) -> int:
+        """See `Store.commit`."""
+        core = self._core
+        agent = core.catalog.read(agents.by_id, record.agent_id)
+        timeline = core.history(agent).timeline()
+        kept, dropped = timeline[: record.base_blocks], timeline[record.base_blocks :]
+        known = core.catalog.read(block_rows.known, {use.key for use in (*record.blocks, *dropped)})
+        tokens = {key: row.tokens for key, row in known.items()} | {block.key: block.tokens for block in blocks}
+        secret = core.secret(agent.namespace)
+        rules.check(record, agent, kept, tokens)
+        rules.check_blocks(blocks, record, secret)
+        core.catalog.read(requests.check_new, record.namespace, record.request_id)
+        longer = rules.superseded({use.key: tokens[use.key] for use in dropped}, blocks, secret)
+        needless, written = self.add(record, blocks, partial(turns.add, superseded=longer))
+        for key in needless:
+            core.blocks.remove_quietly(key)
+        return written
 
     def add(
         self,
@@ -46,48 +60,46 @@ class TurnWriter:
         """
         new, data = self.encode(record)
         if agent is None:
-            self._turns.keep(record.agent_id)
+            self._core.turns.keep(record.agent_id)
         rows, written = self._write(record, data, blocks, agent)
         # From here on nothing is cleaned up on failure: a COMMIT that reports an error may still have happened.
-        entered = self._catalog.write(enter, NewTurn(record, new.record_bytes, new.digest, rows))
+        entered = self._core.catalog.write(enter, NewTurn(record, new.record_bytes, new.digest, rows))
         if agent is not None:
-            self._turns.keep(agent.id)
+            self._core.turns.keep(agent.id)
         return entered, written
 
     def encode(self, record: TurnRecord) -> tuple[NewTurn, bytes]:
         """A turn that needs no new blocks, and the record's file."""
         begins = record.kind is TurnKind.FORK
-        previous = b"" if begins else self._catalog.read(turns.digest, record.agent_id, record.number - 1)
-        data, digest = records.encode(record, previous, self._secret(record))
+        previous = b"" if begins else self._core.catalog.read(turns.digest, record.agent_id, record.number - 1)
+        data, digest = records.encode(record, previous, self._core.secret(record.namespace))
         return NewTurn(record, len(data), digest, {}), data
 
     def _write(
         self, record: TurnRecord, data: bytes, blocks: Iterable[Block], agent: AgentRow | None
     ) -> tuple[dict[bytes, BlockRow], int]:
         """The catalog rows of the blocks, and the bytes written. Removes what it wrote if it cannot write all."""
-        secret = self._secret(record)
+        secret = self._core.secret(record.namespace)
         rows: dict[bytes, BlockRow] = {}
         fresh: list[bytes] = []
         written = 0
         try:
             for block in blocks:
-                known = self._catalog.read(block_rows.known, [block.key]).get(block.key)
+                known = self._core.catalog.read(block_rows.known, [block.key]).get(block.key)
                 if known is None:
                     fresh.append(block.key)
-                size, new = self._blocks.keep_or_write(block, known.size if known else None, secret)
-                rows[block.key] = BlockRow(size, block.tokens, catalog_parent(secret, block.parent, block.state_id))
+                size, new = self._core.blocks.keep_or_write(block, known.size if known else None, secret)
+                begins = beginning(secret, block.parent, block.state_id, block.ids)
+                rows[block.key] = BlockRow(size, block.tokens, begins)
                 written += new
             if agent is not None:
-                self._turns.begin(agent.id, agent.share is Share.PRIVATE)
-            return rows, written + self._turns.write(record.agent_id, record.number, data)
+                self._core.turns.begin(agent.id, agent.share is Share.PRIVATE)
+            return rows, written + self._core.turns.write(record.agent_id, record.number, data)
         except (OSError, AgentmemError):  # the latter from blocks that are read as they are written
-            self._turns.remove_quietly(record.agent_id, record.number)
+            self._core.turns.remove_quietly(record.agent_id, record.number)
             if agent is not None:
                 with suppress(OSError):
-                    self._turns.remove_all(agent.id)
+                    self._core.turns.remove_all(agent.id)
             for key in fresh:
-                self._blocks.remove_quietly(key)
+                self._core.blocks.remove_quietly(key)
             raise
-
-    def _secret(self, record: TurnRecord) -> bytes:
-        return self._namespaces.get(record.namespace).secret

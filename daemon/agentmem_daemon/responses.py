@@ -18,10 +18,9 @@ if TYPE_CHECKING:
         ModelInfo,
         NamespaceView,
         Prefetched,
-        Pruned,
         TurnView,
     )
-    from agentmem.store.rows import DiskUsage
+    from agentmem.store.rows import DiskUsage, Pruned
     from agentmem.store.verify import Verified
 
 

@@ -77,7 +77,7 @@ def _recorded_ids(daemon: Daemon, agent: str) -> list[int]:
     try:
         row = store.agent("default", agent)
         assert row is not None
-        return [int(i) for i in store.ids(row.id)]
+        return [int(i) for i in store.history(row.id).ids()]
     finally:
         store.close()
 

@@ -70,7 +70,7 @@ def _said(events: list[Event]) -> list[int]:
 
 
 def _recorded(engine: Engine, ref: AgentRef = A) -> list[int]:
-    return engine._context.store.ids(engine.get_agent(ref).id).tolist()
+    return engine._context.store.history(engine.get_agent(ref).id).ids().tolist()
 
 
 def _cut_short(engine: Engine, request: Request, after: int) -> list[Event]:

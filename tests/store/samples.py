@@ -81,7 +81,7 @@ def make_record(agent: AgentRow, ids: list[int], blocks: list[BlockUse], **chang
 def add_turn(store: Store, agent: AgentRow, ids: list[int], **changes: Any) -> tuple[AgentRow, Block]:
     """Commits a turn whose whole timeline is one growing partial block, as an agent's first 256 positions are."""
     secret = store.namespace(agent.namespace).secret
-    block = make_block([*store.ids(agent.id).tolist(), *ids], secret=secret)
+    block = make_block([*store.history(agent.id).ids().tolist(), *ids], secret=secret)
     store.commit(make_record(agent, ids, [BlockUse(block.key, block.tokens)], **changes), [block])
     row = store.agent(agent.namespace, agent.name)
     assert row is not None
@@ -122,21 +122,21 @@ def read_all(
     store = Store.open(folder)
     agents = [agent for namespace in namespaces for agent in store.agents(namespace, limit=1000)]
     keys = set()
-    ids = {agent.id: store.ids(agent.id) for agent in agents}
+    ids = {agent.id: store.history(agent.id).ids() for agent in agents}
     records = set()
     for agent in agents:
-        numbers = [turn.number for turn in store.turns(agent.id)]
+        numbers = [turn.number for turn in store.history(agent.id).page()]
         assert numbers == list(range(agent.turn + 1 - len(numbers), agent.turn + 1))
         for number in numbers:
-            uses = store.timeline(agent.id, number)
-            assert len(store.ids(agent.id, number)) == sum(use.used for use in uses)
+            uses = store.history(agent.id).timeline(number)
+            assert len(store.history(agent.id).ids(number)) == sum(use.used for use in uses)
             keys |= {use.key for use in uses}
             records.add(folder / "turns" / agent.id / f"{number:08d}.json")
         if agent.share is Share.PRIVATE:
             records.add(folder / "turns" / agent.id / "private")
-        for index, use in enumerate(store.timeline(agent.id)):
+        for index, use in enumerate(store.history(agent.id).timeline()):
             if not blocks_may_be_missing:
-                block, _ = store.read_block(agent.namespace, use.key)
+                block, _ = store.blocks.read(agent.namespace, use.key)
                 expected = ids[agent.id][block.start :][: use.used]
                 assert block.start == index * 256
                 assert block.ids.tolist() == expected.tolist()
@@ -153,7 +153,7 @@ _TABLES = {
     "namespaces": "name, folder",
     "agents": "id, namespace, name, turn, tokens, state_id, exactness, share",
     "turns": "*",
-    "blocks": "*",
+    "blocks": "key, bytes, tokens, beginning",
     "timeline": "*",
     "requests": "namespace, request_id, operation, agent_name, turn",
 }

@@ -34,42 +34,44 @@ def alice(store: Store) -> AgentRow:
 
 
 def texts(store: Store, agent: AgentRow, number: int | None = None) -> list[str]:
-    return [message.message.text for message in store.messages(agent.id, number)]
+    return [message.message.text for message in store.history(agent.id).messages(number)]
 
 
 def test_every_turn_keeps_its_ids_and_messages(store: Store, alice: AgentRow) -> None:
-    assert [store.ids(alice.id, number).tolist() for number in range(4)] == [
+    assert [store.history(alice.id).ids(number).tolist() for number in range(4)] == [
         [], [1, 2, 3], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6],
     ]  # fmt: skip
     assert texts(store, alice) == ["one", "two", "three"]
     assert texts(store, alice, 2) == ["one", "two"]
-    assert store.messages(alice.id, 0) == ()
-    assert store.messages(alice.id)[1] == said("two", 3, 5)
+    assert store.history(alice.id).messages(0) == ()
+    assert store.history(alice.id).messages()[1] == said("two", 3, 5)
     for number in (-1, 4):
-        for ask in (store.ids, store.messages, store.timeline, store.turn):
+        history = store.history(alice.id)
+        for ask in (history.ids, history.messages, history.timeline, history.record):
             with expect(Reason.TURN_NOT_FOUND):
-                ask(alice.id, number)
+                ask(number)
 
 
 def test_a_fork_holds_what_its_source_held_and_nothing_later(store: Store, folder: Path, alice: AgentRow) -> None:
     before = store.total_bytes()
-    fork = store.fork("default", "alice", "bob", at_turn=2)
+    fork = store.branches.fork("default", "alice", "bob", at_turn=2)
     assert (fork.name, fork.turn, fork.tokens, fork.state_id) == ("bob", 1, 5, "state-1")
     assert (fork.exactness, fork.share, fork.pinned, fork.expires) == (Exactness.BLENDED, Share.NAMESPACE, False, None)
-    record = store.turn(fork.id, 1)
+    record = store.history(fork.id).record(1)
     assert (record.kind, record.start, record.end, record.base_blocks, record.previous) == (TurnKind.FORK, 0, 5, 0, b"")
     assert (record.open, record.tokenizer_id, record.finish_reason) == (True, "tokenizer-1", None)
-    assert record.ids.tolist() == store.ids(fork.id).tolist() == [1, 2, 3, 4, 5]
-    assert record.messages == store.messages(fork.id) == store.messages(alice.id, 2)
-    (use,) = store.timeline(fork.id)
+    assert record.ids.tolist() == store.history(fork.id).ids().tolist() == [1, 2, 3, 4, 5]
+    assert record.messages == store.history(fork.id).messages() == store.history(alice.id).messages(2)
+    (use,) = store.history(fork.id).timeline()
     secret = store.namespace("default").secret
-    block, size = store.read_block("default", use.key)
+    block, size = store.blocks.read("default", use.key)
     assert block == make_block([1, 2, 3, 4, 5], secret=secret), "the longer block's first positions, bit for bit"
-    assert store.total_bytes() == before + store.disk_bytes(fork.id) == before + size + record_bytes(folder, fork)
+    grown = store.standings([fork.id])[fork.id].disk_bytes
+    assert store.total_bytes() == before + grown == before + size + record_bytes(folder, fork)
     assert store.agent("default", "alice") == alice, "the source is as it was"
 
-    store.delete_agent("default", "alice")
-    assert store.read_block("default", use.key)[0] == block
+    store.pruning.delete("default", "alice")
+    assert store.blocks.read("default", use.key)[0] == block
     assert texts(store, fork) == ["one", "two"]
     assert len(files_below(folder / "blocks", "")) == 1
 
@@ -80,20 +82,24 @@ def record_bytes(folder: Path, agent: AgentRow) -> int:
 
 def test_a_fork_of_the_last_turn_writes_no_block(store: Store, folder: Path, alice: AgentRow) -> None:
     blocks = {path: path.stat().st_mtime_ns for path in files_below(folder / "blocks", "")}
-    fork = store.fork("default", "alice", "bob")
+    fork = store.branches.fork("default", "alice", "bob")
     assert {path: path.stat().st_mtime_ns for path in files_below(folder / "blocks", "")} == blocks
-    assert store.timeline(fork.id) == store.timeline(alice.id)
+    assert store.history(fork.id).timeline() == store.history(alice.id).timeline()
     fork, _ = add_turn(store, fork, [7])
     alice, _ = add_turn(store, alice, [8])
-    assert store.ids(fork.id).tolist() == [1, 2, 3, 4, 5, 6, 7]
-    assert store.ids(alice.id).tolist() == [1, 2, 3, 4, 5, 6, 8]
-    assert store.ids(fork.id, 1).tolist() == store.ids(alice.id, 3).tolist()
+    assert store.history(fork.id).ids().tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert store.history(alice.id).ids().tolist() == [1, 2, 3, 4, 5, 6, 8]
+    assert store.history(fork.id).ids(1).tolist() == store.history(alice.id).ids(3).tolist()
 
 
 def test_forks_of_empty_timelines(store: Store, alice: AgentRow) -> None:
     store.create_agent("default", "nobody")
-    for fork in (store.fork("default", "nobody", "a"), store.fork("default", "alice", "b", at_turn=0)):
-        assert (fork.turn, fork.tokens, store.timeline(fork.id), store.messages(fork.id)) == (1, 0, [], ())
+    for fork in (
+        store.branches.fork("default", "nobody", "a"),
+        store.branches.fork("default", "alice", "b", at_turn=0),
+    ):
+        assert (fork.turn, fork.tokens) == (1, 0)
+        assert (store.history(fork.id).timeline(), store.history(fork.id).messages()) == ([], ())
         assert add_turn(store, fork, [1])[0].tokens == 1
 
 
@@ -101,89 +107,94 @@ def test_forks_that_cannot_be_made(store: Store, folder: Path, alice: AgentRow) 
     before = files_below(folder / "blocks", "") + files_below(folder / "turns", "")
     store.create_agent("default", "bob")
     with expect(Reason.AGENT_EXISTS):
-        store.fork("default", "alice", "bob", at_turn=1)
+        store.branches.fork("default", "alice", "bob", at_turn=1)
     with expect(Reason.AGENT_EXISTS):
-        store.fork("default", "alice", "alice")
+        store.branches.fork("default", "alice", "alice")
     with expect(Reason.AGENT_NOT_FOUND):
-        store.fork("default", "nobody", "carol")
+        store.branches.fork("default", "nobody", "carol")
     with expect(Reason.TURN_NOT_FOUND):
-        store.fork("default", "alice", "carol", at_turn=4)
+        store.branches.fork("default", "alice", "carol", at_turn=4)
     with expect(Reason.TURN_MISMATCH):
-        store.fork("default", "alice", "carol", expect_turn=2)
+        store.branches.fork("default", "alice", "carol", expect_turn=2)
     with expect(Reason.REQUEST_ID_REUSED):
-        store.fork("default", "alice", "carol", request_id="r2")
+        store.branches.fork("default", "alice", "carol", request_id="r2")
     (path,) = files_below(folder / "blocks", "")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(BlockUnreadable):
-        store.fork("default", "alice", "carol", at_turn=1)
+        store.branches.fork("default", "alice", "carol", at_turn=1)
     files_below(folder / "turns" / alice.id, "2.json")[0].unlink()
     with pytest.raises(RecordUnreadable):
-        store.fork("default", "alice", "carol")
+        store.branches.fork("default", "alice", "carol")
     assert store.agent("default", "carol") is None
     assert len(files_below(folder / "blocks", "") + files_below(folder / "turns", "")) == len(before) - 1
 
 
 def test_a_fork_is_as_private_as_its_source(store: Store, alice: AgentRow) -> None:
     store.set_agent("default", "alice", share=Share.PRIVATE, pinned=True, expires=5.0)
-    fork = store.fork("default", "alice", "bob")
+    fork = store.branches.fork("default", "alice", "bob")
     assert (fork.share, fork.pinned, fork.expires) == (Share.PRIVATE, False, None)
 
 
 def test_rewind_steps_back_and_the_agent_goes_on_from_there(store: Store, alice: AgentRow) -> None:
-    row = store.rewind("default", "alice", 1, expect_turn=3)
+    row = store.branches.rewind("default", "alice", 1, expect_turn=3)
     assert (row.turn, row.tokens, row.exactness) == (4, 3, Exactness.EXACT)
-    record = store.turn(alice.id, 4)
+    record = store.history(alice.id).record(4)
     assert (record.kind, record.start, record.end, record.base_blocks) == (TurnKind.REWIND, 3, 3, 0)
     assert (record.ids.tolist(), record.messages, record.open) == ([], (), False)
-    assert record.previous == store.turn(alice.id, 3).digest
-    (use,) = store.timeline(alice.id)
+    assert record.previous == store.history(alice.id).record(3).digest
+    (use,) = store.history(alice.id).timeline()
     secret = store.namespace("default").secret
-    assert store.read_block("default", use.key)[0] == make_block([1, 2, 3], secret=secret), "no block is used in part"
+    assert store.blocks.read("default", use.key)[0] == make_block([1, 2, 3], secret=secret), "no block is used in part"
     row, _ = add_turn(store, row, [9], messages=(said("nine", 3, 4),))
-    assert store.ids(alice.id).tolist() == [1, 2, 3, 9]
+    assert store.history(alice.id).ids().tolist() == [1, 2, 3, 9]
     assert texts(store, alice) == ["one", "nine"]
-    assert store.ids(alice.id, 3).tolist() == [1, 2, 3, 4, 5, 6], "turns stay listed"
+    assert store.history(alice.id).ids(3).tolist() == [1, 2, 3, 4, 5, 6], "turns stay listed"
     assert texts(store, alice, 3) == ["one", "two", "three"]
-    assert [turn.kind.value for turn in store.turns(alice.id)][3:] == ["REWIND", "GENERATE"]
+    assert [turn.kind.value for turn in store.history(alice.id).page()][3:] == ["REWIND", "GENERATE"]
 
 
 def test_rewinding_to_a_later_turn_undoes_a_rewind(store: Store, alice: AgentRow) -> None:
-    row = store.rewind("default", "alice", 1)
+    row = store.branches.rewind("default", "alice", 1)
     row, _ = add_turn(store, row, [4, 9], messages=(said("nine", 3, 5),))
-    row = store.rewind("default", "alice", 3)
-    record = store.turn(alice.id, 6)
+    row = store.branches.rewind("default", "alice", 3)
+    record = store.history(alice.id).record(6)
     assert (record.start, record.end, record.base_blocks) == (3, 6, 0), "up to where the messages differ"
     assert record.ids.tolist() == [4, 5, 6]
-    assert store.ids(alice.id).tolist() == [1, 2, 3, 4, 5, 6]
+    assert store.history(alice.id).ids().tolist() == [1, 2, 3, 4, 5, 6]
     assert texts(store, row) == ["one", "two", "three"]
-    assert store.timeline(alice.id) == store.timeline(alice.id, 3)
-    row = store.rewind("default", "alice", 2)
-    assert (store.turn(alice.id, 7).start, store.turn(alice.id, 7).end, row.exactness) == (5, 5, Exactness.BLENDED)
-    assert store.turn(alice.id, 7).open
+    assert store.history(alice.id).timeline() == store.history(alice.id).timeline(3)
+    row = store.branches.rewind("default", "alice", 2)
+    record = store.history(alice.id).record(7)
+    assert (record.start, record.end, row.exactness) == (5, 5, Exactness.BLENDED)
+    assert record.open
     assert texts(store, row) == ["one", "two"]
 
 
 def test_the_same_ids_with_other_messages_are_another_timeline(store: Store) -> None:
     agent = store.create_agent("default", "alice")
     agent, _ = add_turn(store, agent, [1, 2, 3], messages=(said("one", 0, 1), said("two", 1, 3)))
-    agent = store.rewind("default", "alice", 0)
+    agent = store.branches.rewind("default", "alice", 0)
     agent, _ = add_turn(store, agent, [1, 2, 3], messages=(said("one", 0, 1), said("too", 1, 3)))
-    assert store.timeline(agent.id, 1) == store.timeline(agent.id)
-    store.rewind("default", "alice", 1)
-    record = store.turn(agent.id, 4)
+    assert store.history(agent.id).timeline(1) == store.history(agent.id).timeline()
+    store.branches.rewind("default", "alice", 1)
+    record = store.history(agent.id).record(4)
     assert (record.start, record.base_blocks, len(record.blocks)) == (1, 0, 1), "the block reaches beyond the start"
     assert texts(store, agent) == ["one", "two"]
 
 
 def test_rewind_to_nothing_and_back(store: Store, alice: AgentRow) -> None:
-    row = store.rewind("default", "alice", 0)
+    row = store.branches.rewind("default", "alice", 0)
     assert (row.turn, row.tokens, row.state_id) == (4, 0, "")
-    assert (store.timeline(alice.id), store.messages(alice.id), len(store.ids(alice.id))) == ([], (), 0)
-    row = store.rewind("default", "alice", 3)
+    assert (
+        store.history(alice.id).timeline(),
+        store.history(alice.id).messages(),
+        len(store.history(alice.id).ids()),
+    ) == ([], (), 0)
+    row = store.branches.rewind("default", "alice", 3)
     assert (row.turn, row.tokens, row.state_id) == (5, 6, "state-1")
-    assert (store.turn(alice.id, 5).start, texts(store, row)) == (0, ["one", "two", "three"])
-    assert store.rewind("default", "alice", 5).turn == 6, "to where it is: a turn that changes nothing"
-    assert store.ids(alice.id).tolist() == [1, 2, 3, 4, 5, 6]
+    assert (store.history(alice.id).record(5).start, texts(store, row)) == (0, ["one", "two", "three"])
+    assert store.branches.rewind("default", "alice", 5).turn == 6, "to where it is: a turn that changes nothing"
+    assert store.history(alice.id).ids().tolist() == [1, 2, 3, 4, 5, 6]
 
 
 def test_rewind_keeps_the_blocks_that_the_timelines_share(store: Store, folder: Path) -> None:
@@ -197,10 +208,10 @@ def test_rewind_keeps_the_blocks_that_the_timelines_share(store: Store, folder: 
     store.commit(make_record(agent, [3], [BlockUse(two.key, 3)], base_blocks=1), [two])
     (path,) = files_below(folder / "blocks", f"{full.key.hex()}.safetensors")
     path.unlink()
-    store.rewind("default", "alice", 1)
-    record = store.turn(agent.id, 3)
+    store.branches.rewind("default", "alice", 1)
+    record = store.history(agent.id).record(3)
     assert (record.start, record.base_blocks, record.blocks) == (258, 1, (BlockUse(one.key, 2),))
-    assert store.timeline(agent.id) == [BlockUse(full.key, 256), BlockUse(one.key, 2)]
+    assert store.history(agent.id).timeline() == [BlockUse(full.key, 256), BlockUse(one.key, 2)]
     assert not path.exists(), "a block that stays is not looked at"
 
 
@@ -210,12 +221,12 @@ def test_rewind_over_a_rebuild_brings_the_old_blocks_back(store: Store, alice: A
     changes = {"kind": TurnKind.REBUILD, "start": 0, "end": 6, "state_id": "state-2", "messages": ()}
     store.commit(make_record(alice, [1, 2, 3, 4, 5, 6], [BlockUse(fresh.key, 6)], **changes), [fresh])
     assert texts(store, alice) == ["one", "two", "three"], "a REBUILD does not repeat the messages"
-    row = store.rewind("default", "alice", 3)
-    record = store.turn(alice.id, 5)
+    row = store.branches.rewind("default", "alice", 3)
+    record = store.history(alice.id).record(5)
     assert (record.start, record.end, record.base_blocks, len(record.blocks)) == (6, 6, 0, 1)
-    assert (row.state_id, store.timeline(alice.id)) == ("state-1", store.timeline(alice.id, 3))
+    assert (row.state_id, store.history(alice.id).timeline()) == ("state-1", store.history(alice.id).timeline(3))
     assert texts(store, alice) == ["one", "two", "three"]
-    fork = store.fork("default", "alice", "bob", at_turn=4)
+    fork = store.branches.fork("default", "alice", "bob", at_turn=4)
     assert (fork.state_id, texts(store, fork)) == ("state-2", ["one", "two", "three"])
 
 
@@ -223,40 +234,42 @@ def test_messages_without_positions_are_kept(store: Store) -> None:
     agent = store.create_agent("default", "alice")
     agent, _ = add_turn(store, agent, [1, 2], messages=(said("", 0, 0), said("one", 0, 2), said("", 2, 2)))
     agent, _ = add_turn(store, agent, [3], messages=(said("", 2, 2), said("two", 2, 3)))
-    first, second = store.messages(agent.id, 1), store.messages(agent.id, 2)
+    first, second = store.history(agent.id).messages(1), store.history(agent.id).messages(2)
     assert (len(first), len(second)) == (3, 5)
     for number in (1, 2, 0, 2):
-        store.rewind("default", "alice", number)
-        assert store.messages(agent.id) == {0: (), 1: first, 2: second}[number]
-    assert store.messages(store.fork("default", "alice", "bob").id) == second
+        store.branches.rewind("default", "alice", number)
+        assert store.history(agent.id).messages() == {0: (), 1: first, 2: second}[number]
+    assert store.history(store.branches.fork("default", "alice", "bob").id).messages() == second
 
 
 def test_rewinds_that_cannot_be_made(store: Store, alice: AgentRow) -> None:
     with expect(Reason.AGENT_NOT_FOUND):
-        store.rewind("default", "nobody", 0)
+        store.branches.rewind("default", "nobody", 0)
     for number in (-1, 4):
         with expect(Reason.TURN_NOT_FOUND):
-            store.rewind("default", "alice", number)
+            store.branches.rewind("default", "alice", number)
     with expect(Reason.TURN_MISMATCH):
-        store.rewind("default", "alice", 1, expect_turn=2)
+        store.branches.rewind("default", "alice", 1, expect_turn=2)
     with expect(Reason.REQUEST_ID_REUSED):
-        store.rewind("default", "alice", 1, request_id="r2")
+        store.branches.rewind("default", "alice", 1, request_id="r2")
     assert store.agent("default", "alice") == alice
 
 
 def test_repeats_return_what_was_made(store: Store, alice: AgentRow) -> None:
-    fork = store.fork("default", "alice", "bob", at_turn=1, request_id="f", expect_turn=3)
-    row = store.rewind("default", "alice", 1, request_id="w", expect_turn=3)
+    fork = store.branches.fork("default", "alice", "bob", at_turn=1, request_id="f", expect_turn=3)
+    row = store.branches.rewind("default", "alice", 1, request_id="w", expect_turn=3)
     for _ in range(2):
-        assert store.fork("default", "alice", "bob", at_turn=1, request_id="f", expect_turn=3) == fork
-        assert store.rewind("default", "alice", 1, request_id="w", expect_turn=3) == row
+        assert store.branches.fork("default", "alice", "bob", at_turn=1, request_id="f", expect_turn=3) == fork
+        assert store.branches.rewind("default", "alice", 1, request_id="w", expect_turn=3) == row
     for name in ("carol", "alice"):
         with expect(Reason.REQUEST_ID_REUSED):
-            store.fork("default", "alice", name, request_id="f")
+            store.branches.fork("default", "alice", name, request_id="f")
     with expect(Reason.REQUEST_ID_REUSED):
-        store.rewind("default", "bob", 0, request_id="w")
-    store.delete_agent("default", "bob")
-    assert store.fork("default", "alice", "bob", request_id="f").id != fork.id, "a forgotten agent's requests are too"
+        store.branches.rewind("default", "bob", 0, request_id="w")
+    store.pruning.delete("default", "bob")
+    assert store.branches.fork("default", "alice", "bob", request_id="f").id != fork.id, (
+        "a forgotten agent's requests are too"
+    )
 
 
 def test_forks_beside_commits(store: Store, alice: AgentRow) -> None:
@@ -264,7 +277,9 @@ def test_forks_beside_commits(store: Store, alice: AgentRow) -> None:
 
     def fork(number: int) -> list[int]:
         start.wait()
-        return [store.fork("default", "alice", f"fork-{number}-{n}", at_turn=n % 3 + 1).tokens for n in range(6)]
+        return [
+            store.branches.fork("default", "alice", f"fork-{number}-{n}", at_turn=n % 3 + 1).tokens for n in range(6)
+        ]
 
     def grow() -> None:
         agent = alice
@@ -277,5 +292,5 @@ def test_forks_beside_commits(store: Store, alice: AgentRow) -> None:
         assert [job.result() for job in [pool.submit(fork, n) for n in range(2)]] == [[3, 5, 6] * 2] * 2
         grown.result()
     for agent in store.agents("default"):
-        for use in store.timeline(agent.id):
-            assert store.read_block("default", use.key)[0].tokens == use.used
+        for use in store.history(agent.id).timeline():
+            assert store.blocks.read("default", use.key)[0].tokens == use.used

@@ -60,10 +60,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record = make_record(bob, ids, [*first, BlockUse(tail.key, count)], base_blocks=0 if count == 1 else 1)
         store.commit(record, [full, tail] if count == 1 else [tail])
         bob = store.agent("default", "bob") or bob
-    store.fork("default", "bob", "fork", at_turn=2)
-    store.rewind("default", "bob", 1)
-    store.rewind("default", "bob", 3)
-    store.prune_history("default", "twin")
+    store.branches.fork("default", "bob", "fork", at_turn=2)
+    store.branches.rewind("default", "bob", 1)
+    store.branches.rewind("default", "bob", 3)
+    store.pruning.history("default", "twin")
     store.set_agent("default", "fork", share=Share.PRIVATE)
     killed = folder.with_name("killed")
     shutil.copytree(folder, killed)
@@ -77,11 +77,11 @@ def written(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[
     found = {}
     for namespace in NAMESPACES:
         for agent in store.agents(namespace):
-            timeline = store.timeline(agent.id)
-            turns = store.turns(agent.id)
-            uses = [use for turn in turns for use in store.timeline(agent.id, turn.number)]
-            blocks = {use.key: store.read_block(namespace, use.key)[0] for use in uses}
-            found[namespace, agent.name] = Written(turns, timeline, blocks, store.ids(agent.id).tolist())
+            timeline = store.history(agent.id).timeline()
+            turns = store.history(agent.id).page()
+            uses = [use for turn in turns for use in store.history(agent.id).timeline(turn.number)]
+            blocks = {use.key: store.blocks.read(namespace, use.key)[0] for use in uses}
+            found[namespace, agent.name] = Written(turns, timeline, blocks, store.history(agent.id).ids().tolist())
     store.close()
     assert len(found) == 5
     return found
@@ -99,10 +99,10 @@ def serve(store: Store, agent: AgentRow, expected: Written | None, set_aside: bo
     """
     refused = 0
     try:
-        turns = store.turns(agent.id)
-        ids = store.ids(agent.id).tolist()
-        timelines = {turn.number: store.timeline(agent.id, turn.number) for turn in turns}
-        earlier = {number: store.ids(agent.id, number).tolist() for number in timelines}
+        turns = store.history(agent.id).page()
+        ids = store.history(agent.id).ids().tolist()
+        timelines = {turn.number: store.history(agent.id).timeline(turn.number) for turn in turns}
+        earlier = {number: store.history(agent.id).ids(number).tolist() for number in timelines}
     except (RecordUnreadable, AgentmemError) as error:
         _must_be_foreseen(error)
         return 1
@@ -116,7 +116,7 @@ def serve(store: Store, agent: AgentRow, expected: Written | None, set_aside: bo
         assert sum(use.used for use in timeline) == len(earlier[number])
         for index, use in enumerate(timeline):
             try:
-                block, _ = store.read_block(agent.namespace, use.key)
+                block, _ = store.blocks.read(agent.namespace, use.key)
             except (BlockUnreadable, AgentmemError) as error:
                 _must_be_foreseen(error)
                 refused += 1
@@ -197,8 +197,8 @@ def test_damaged_catalogs(base: Path, tmp_path: Path, written: dict[tuple[str, s
         for ref, expected in written.items():
             agent = store.agent(*ref)
             assert agent is not None, f"seed {seed}: {mutation.__name__}"
-            assert store.turns(agent.id) == expected.turns
-            assert store.timeline(agent.id) == expected.timeline
+            assert store.history(agent.id).page() == expected.turns
+            assert store.history(agent.id).timeline() == expected.timeline
             assert (agent.share is Share.PRIVATE) is (agent.name == "fork")
         store.close()
         read_all(folder, NAMESPACES, blocks_may_be_missing=True)

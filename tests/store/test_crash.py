@@ -33,16 +33,16 @@ def new_namespace(store: Store) -> None:
 
 
 def delete(store: Store) -> None:
-    store.delete_agent("default", "alice")
+    store.pruning.delete("default", "alice")
 
 
 def quarantine_and_replace(store: Store) -> None:
     agent = store.agent("default", "alice")
     assert agent is not None
-    (use,) = store.timeline(agent.id)
-    block, _ = store.read_block("default", use.key)
-    store.quarantine(use.key, "TEST")
-    store.replace_block("default", block)
+    (use,) = store.history(agent.id).timeline()
+    block, _ = store.blocks.read("default", use.key)
+    store.blocks.quarantine(use.key, "TEST")
+    store.blocks.replace("default", block)
 
 
 def add_second_turn(store: Store) -> None:
@@ -55,26 +55,26 @@ def add_second_turn(store: Store) -> None:
 def fork(store: Store) -> None:
     """At a turn that ends inside a block."""
     add_second_turn(store)
-    store.fork("default", "alice", "carol", at_turn=1)
+    store.branches.fork("default", "alice", "carol", at_turn=1)
 
 
 def rewind(store: Store) -> None:
     add_second_turn(store)
-    store.rewind("default", "alice", 1)
+    store.branches.rewind("default", "alice", 1)
 
 
 def prune_history(store: Store) -> None:
     rewind(store)
-    store.prune_history("default", "alice")
+    store.pruning.history("default", "alice")
 
 
 def prune(store: Store) -> None:
-    store.prune("default", older_than_s=-1)
+    store.pruning.agents("default", older_than_s=-1)
 
 
 def make_private(store: Store) -> None:
     store.set_agent("default", "bob", share=Share.PRIVATE)
-    store.fork("default", "bob", "carol")
+    store.branches.fork("default", "bob", "carol")
     store.set_agent("default", "bob", share=Share.NAMESPACE)
 
 
@@ -258,9 +258,9 @@ def test_a_crash_in_setting_up_a_folder(tmp_path: Path) -> None:
     ("change", "blocks", "records"),
     [
         (two_blocks, 2, 1),
-        (lambda store: store.fork("default", "bob", "carol", at_turn=1), 1, 1),
-        (lambda store: store.rewind("default", "bob", 1), 1, 1),
-        (lambda store: store.prune_history("default", "bob"), 0, 1),
+        (lambda store: store.branches.fork("default", "bob", "carol", at_turn=1), 1, 1),
+        (lambda store: store.branches.rewind("default", "bob", 1), 1, 1),
+        (lambda store: store.pruning.history("default", "bob"), 0, 1),
         (delete, 0, 0),
         (prune, 0, 0),
     ],
@@ -281,7 +281,7 @@ def test_a_crash_before_the_catalog_is_told(
     def crash(*_: object) -> None:
         raise Crash
 
-    monkeypatch.setattr(store._catalog, "write", crash)
+    monkeypatch.setattr(store._core.catalog, "write", crash)
     with pytest.raises(Crash):
         change(store)
     store.close()

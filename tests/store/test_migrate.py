@@ -12,11 +12,12 @@ import sqlite3
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agentmem.store.files import Files
+from agentmem.store.keys import beginning
 from agentmem.store.records import BlockUse
-from agentmem.store.rows import Child
 from agentmem.store.store import Store
 from agentmem.types import Share
 from tests.store.samples import STATE_ID, Crash, files_below, make_block, make_record
@@ -45,43 +46,33 @@ def test_everything_is_there_and_goes_on(old: Path) -> None:
     (carol,) = store.agents("other")
     assert [agent.name for agent in (alice, bob, empty, carol)] == ["alice", "bob", "empty", "carol"]
     assert {(agent.share, agent.pinned, agent.expires) for agent in (alice, carol)} == {(Share.NAMESPACE, False, None)}
-    assert store.ids(alice.id).tolist() == [*range(256), 1, 2, 3]
-    assert store.ids(alice.id, 1).tolist() == store.ids(bob.id).tolist() == [*range(256), 1, 2]
-    assert store.ids(carol.id).tolist() == [1, 2, 3]
-    assert [message.end for message in store.messages(carol.id)] == [3], "REBUILD does not repeat the messages"
+    assert store.history(alice.id).ids().tolist() == [*range(256), 1, 2, 3]
+    assert store.history(alice.id).ids(1).tolist() == store.history(bob.id).ids().tolist() == [*range(256), 1, 2]
+    assert store.history(carol.id).ids().tolist() == [1, 2, 3]
+    assert [message.end for message in store.history(carol.id).messages()] == [3], (
+        "REBUILD does not repeat the messages"
+    )
     request = store.find_request("default", "r-bob")
     assert request is None or request.agent_name == "bob"
     for agent in (alice, bob, carol):
-        for use in store.timeline(agent.id):
-            assert store.read_block(agent.namespace, use.key)[0].tokens == use.used
+        for use in store.history(agent.id).timeline():
+            assert store.blocks.read(agent.namespace, use.key)[0].tokens == use.used
 
-    assert store.rewind("default", "alice", 1).turn == 3
-    assert store.fork("default", "bob", "twin").tokens == 258
+    assert store.branches.rewind("default", "alice", 1).turn == 3
+    assert store.branches.fork("default", "bob", "twin").tokens == 258
     fourth = make_block([4], secret=store.namespace("default").secret)
     store.commit(make_record(empty, [4], [BlockUse(fourth.key, 1)]), [fourth])
     store.close()
 
 
-def test_blocks_are_found_by_what_they_follow(old: Path) -> None:
+def test_old_blocks_are_found_whole(old: Path) -> None:
     store = Store.open(old)
-    alice, bob, _ = store.agents("default")
-    full, longer = store.timeline(alice.id)
-    _, tail = store.timeline(bob.id)
-    assert store.children("default", STATE_ID, b"") == [Child(full.key, 256)]
-    assert {child.key for child in store.children("default", STATE_ID, full.key)} == {longer.key, tail.key}
-    (carol,) = store.agents("other")
-    for number, state_id in ((1, STATE_ID), (2, "state-2")):
-        (use,) = store.timeline(carol.id, number)
-        assert store.children("other", state_id, b"") == [Child(use.key, 3)]
-    store.close()
-
-
-def test_a_first_block_whose_record_is_lost_is_not_offered(old: Path) -> None:
-    for path in files_below(old / "turns", "00000001.json"):
-        path.write_bytes(b"")
-    store = Store.open(old)
-    assert store.children("default", STATE_ID, b"") == []
-    assert len(store.children("other", "state-2", b"")) == 1
+    alice, *_ = store.agents("default")
+    full, longer = store.history(alice.id).timeline()
+    assert store.blocks.shared(full.key)
+    assert store.blocks.shared(longer.key)
+    secret = store.namespace("default").secret
+    assert store.blocks.beginning(beginning(secret, b"", STATE_ID, np.arange(256, dtype=np.int32)), 9) == []
     store.close()
 
 
@@ -110,9 +101,9 @@ def test_a_crash_while_migrating(old: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(Crash):
         Store.open(old)
     monkeypatch.undo()
-    test_blocks_are_found_by_what_they_follow(old)
+    test_old_blocks_are_found_whole(old)
 
 
-def _half_done(db: sqlite3.Connection, folder: object) -> None:
+def _half_done(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE agents ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0")
     raise Crash

@@ -102,7 +102,7 @@ def test_a_wrong_length_in_the_catalog_is_not_served(folder: Path) -> None:
     agent = store.agent("default", "alice")
     assert agent is not None
     with pytest.raises(AgentmemError) as caught:
-        store.timeline(agent.id)
+        store.history(agent.id).timeline()
     assert caught.value.reason is Reason.STORE_UNREADABLE
     store.close()
 
@@ -151,7 +151,7 @@ def test_a_record_that_was_not_committed_is_set_aside_until_its_turn_or_agent_is
     store.close()
     record.with_name("00000003.json").write_bytes(b"x")
     store = Store.open(folder)
-    store.delete_agent("default", "alice")
+    store.pruning.delete("default", "alice")
     assert files_below(folder / "quarantine", "") == files_below(folder / "turns", "") == []
     store.close()
 
@@ -239,5 +239,5 @@ def test_the_catalog_waits_for_the_drive(folder: Path, monkeypatch: pytest.Monke
     wanted = {"journal_mode": "wal", "synchronous": 2, "fullfsync": 1, "checkpoint_fullfsync": 1, "foreign_keys": 1}
     wanted |= {"secure_delete": 1, "temp_store": 2}
     for pragma, value in wanted.items():
-        assert store._catalog.read(lambda db, name=pragma: db.execute(f"PRAGMA {name}").fetchone()[0]) == value
+        assert store._core.catalog.read(lambda db, name=pragma: db.execute(f"PRAGMA {name}").fetchone()[0]) == value
     store.close()

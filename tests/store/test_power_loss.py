@@ -37,7 +37,9 @@ class History:
     def step(self, work: Callable[[], object]) -> None:
         work()
         agents = [agent for namespace in NAMESPACES for agent in self.store.agents(namespace)]
-        self.acked.append({(agent.namespace, agent.name): self.store.ids(agent.id).tolist() for agent in agents})
+        self.acked.append(
+            {(agent.namespace, agent.name): self.store.history(agent.id).ids().tolist() for agent in agents}
+        )
         self.private.append({agent.id for agent in agents if agent.share is Share.PRIVATE})
         self.files.acknowledge()
 
@@ -69,17 +71,17 @@ def failed_turn(store: Store, agent: AgentRow, monkeypatch: pytest.MonkeyPatch) 
         raise AgentmemError(Reason.STORE_UNWRITABLE, "The catalog cannot be written to.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store._catalog, "write", fail)
+        patch.setattr(store._core.catalog, "write", fail)
         with pytest.raises(AgentmemError):
             add_turn(store, agent, [99])
 
 
 def mend(store: Store, agent: AgentRow) -> None:
     """Sets the agent's only block aside and puts it back."""
-    (use,) = store.timeline(agent.id)
-    block, _ = store.read_block("default", use.key)
-    store.quarantine(use.key, "TEST")
-    store.replace_block("default", block)
+    (use,) = store.history(agent.id).timeline()
+    block, _ = store.blocks.read("default", use.key)
+    store.blocks.quarantine(use.key, "TEST")
+    store.blocks.replace("default", block)
 
 
 def run(folder: Path, files: RecordingFiles, monkeypatch: pytest.MonkeyPatch, whole: bool = True) -> History:
@@ -95,16 +97,16 @@ def run(folder: Path, files: RecordingFiles, monkeypatch: pytest.MonkeyPatch, wh
     history.step(lambda: over_a_border(history.store, history.agent("alice")))
     history.step(lambda: failed_turn(history.store, history.agent("bob"), monkeypatch))
     history.turn("bob", [3])
-    history.step(lambda: history.store.delete_agent("default", "alice"))
-    history.step(lambda: history.store.fork("default", "bob", "fork", at_turn=1))
+    history.step(lambda: history.store.pruning.delete("default", "alice"))
+    history.step(lambda: history.store.branches.fork("default", "bob", "fork", at_turn=1))
     history.step(lambda: history.store.set_agent("default", "fork", share=Share.PRIVATE))
-    history.step(lambda: history.store.fork("default", "fork", "hidden"))
-    history.step(lambda: history.store.rewind("default", "bob", 1))
-    history.step(lambda: history.store.rewind("default", "bob", 2))
-    history.step(lambda: history.store.prune_history("default", "bob"))
+    history.step(lambda: history.store.branches.fork("default", "fork", "hidden"))
+    history.step(lambda: history.store.branches.rewind("default", "bob", 1))
+    history.step(lambda: history.store.branches.rewind("default", "bob", 2))
+    history.step(lambda: history.store.pruning.history("default", "bob"))
     history.step(lambda: history.store.set_agent("default", "fork", share=Share.NAMESPACE))
     history.step(lambda: history.store.set_agent("default", "bob", pinned=True))
-    history.step(lambda: history.store.prune("default", older_than_s=-1))
+    history.step(lambda: history.store.pruning.agents("default", older_than_s=-1))
     history.create("carol", "another")
     history.turn("carol", [1], "another")
     history.create("alice")

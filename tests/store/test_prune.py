@@ -25,7 +25,7 @@ def alice(store: Store) -> AgentRow:
     agent = store.create_agent("default", "alice")
     agent, _ = add_turn(store, agent, [1, 2, 3])
     agent, _ = add_turn(store, agent, [4, 5], request_id="r2")
-    agent = store.rewind("default", "alice", 1)
+    agent = store.branches.rewind("default", "alice", 1)
     return add_turn(store, agent, [6])[0]
 
 
@@ -34,24 +34,25 @@ def bytes_on_disk(folder: Path) -> int:
 
 
 def test_history_is_dropped_and_the_timeline_stays(store: Store, folder: Path, alice: AgentRow) -> None:
-    ids, messages, timeline = store.ids(alice.id).tolist(), store.messages(alice.id), store.timeline(alice.id)
+    history = store.history(alice.id)
+    ids, messages, timeline = history.ids().tolist(), history.messages(), history.timeline()
     before = bytes_on_disk(folder)
-    planned = store.prune_history("default", "alice", dry_run=True)
+    planned = store.pruning.history("default", "alice", dry_run=True)
     assert store.agent("default", "alice") == alice
     assert bytes_on_disk(folder) == before == store.total_bytes()
 
-    assert store.prune_history("default", "alice") == planned
+    assert store.pruning.history("default", "alice") == planned
     assert [(item.kind, item.agent, item.turn) for item in planned] == [
         (PrunedKind.TURN, AgentRef("default", "alice"), number) for number in (1, 2, 3, 4)
     ]
     row = store.agent("default", "alice")
     assert row is not None
     assert (row.turn, row.tokens) == (5, 4)
-    (record,) = store.turns(alice.id)
+    (record,) = store.history(alice.id).page()
     assert (record.number, record.kind, record.start, record.base_blocks) == (5, TurnKind.FORK, 0, 0)
     assert record.previous == b"", "the chain begins here"
-    assert store.ids(alice.id).tolist() == ids == [1, 2, 3, 6]
-    assert (store.messages(alice.id), store.timeline(alice.id)) == (messages, timeline)
+    assert store.history(alice.id).ids().tolist() == ids == [1, 2, 3, 6]
+    assert (store.history(alice.id).messages(), store.history(alice.id).timeline()) == (messages, timeline)
     assert [path.name for path in files_below(folder / "turns", "")] == ["00000005.json"]
     assert [path.stem for path in files_below(folder / "blocks", "")] == [use.key.hex() for use in timeline]
     (new,) = files_below(folder / "turns", "")
@@ -60,52 +61,52 @@ def test_history_is_dropped_and_the_timeline_stays(store: Store, folder: Path, a
 
 
 def test_pruned_turns_are_gone_and_the_agent_goes_on(store: Store, folder: Path, alice: AgentRow) -> None:
-    store.prune_history("default", "alice")
+    store.pruning.history("default", "alice")
     for number in (1, 4):
         with expect(Reason.TURN_NOT_FOUND):
-            store.turn(alice.id, number)
+            store.history(alice.id).record(number)
         with expect(Reason.TURN_NOT_FOUND):
-            store.rewind("default", "alice", number)
+            store.branches.rewind("default", "alice", number)
         with expect(Reason.TURN_NOT_FOUND):
-            store.fork("default", "alice", "bob", at_turn=number)
+            store.branches.fork("default", "alice", "bob", at_turn=number)
     request = store.find_request("default", "r2")
     assert request is not None, "a repeat is not done twice"
     row = store.agent("default", "alice")
     assert row is not None
     row, _ = add_turn(store, row, [7])
-    assert store.ids(alice.id).tolist() == [1, 2, 3, 6, 7]
-    assert [turn.number for turn in store.turns(alice.id)] == [5, 6]
-    assert [turn.number for turn in store.turns(alice.id, limit=1)] == [5]
-    assert store.turn(alice.id, 6).previous == store.turn(alice.id, 5).digest
+    assert store.history(alice.id).ids().tolist() == [1, 2, 3, 6, 7]
+    assert [turn.number for turn in store.history(alice.id).page()] == [5, 6]
+    assert [turn.number for turn in store.history(alice.id).page(limit=1)] == [5]
+    assert store.history(alice.id).record(6).previous == store.history(alice.id).record(5).digest
     store.close()
     store = Store.open(folder)
-    assert store.rewind("default", "alice", 5).tokens == 4
-    assert [item.turn for item in store.prune_history("default", "alice")] == [5, 6, 7]
-    assert store.ids(alice.id).tolist() == [1, 2, 3, 6]
+    assert store.branches.rewind("default", "alice", 5).tokens == 4
+    assert [item.turn for item in store.pruning.history("default", "alice")] == [5, 6, 7]
+    assert store.history(alice.id).ids().tolist() == [1, 2, 3, 6]
     store.close()
 
 
 def test_there_may_be_no_history_to_drop(store: Store, folder: Path, alice: AgentRow) -> None:
     store.create_agent("default", "empty")
-    store.fork("default", "alice", "bob")
+    store.branches.fork("default", "alice", "bob")
     before = bytes_on_disk(folder)
     for name in ("empty", "bob"):
-        assert store.prune_history("default", name) == []
+        assert store.pruning.history("default", name) == []
     store.set_agent("default", "alice", pinned=True)
-    assert store.prune_history("default", "alice") == []
+    assert store.pruning.history("default", "alice") == []
     assert bytes_on_disk(folder) == before
     with expect(Reason.AGENT_NOT_FOUND):
-        store.prune_history("default", "nobody")
+        store.pruning.history("default", "nobody")
 
 
 def test_history_that_others_use_stays_theirs(store: Store, folder: Path, alice: AgentRow) -> None:
-    fork = store.fork("default", "alice", "bob", at_turn=2)
+    fork = store.branches.fork("default", "alice", "bob", at_turn=2)
     before = bytes_on_disk(folder)
-    pruned = store.prune_history("default", "alice")
+    pruned = store.pruning.history("default", "alice")
     (record,) = files_below(folder / "turns" / alice.id, "")
     assert bytes_on_disk(folder) == before - sum(item.freed_bytes for item in pruned) + record.stat().st_size
-    (use,) = store.timeline(fork.id)
-    assert store.read_block("default", use.key)[0].ids.tolist() == [1, 2, 3, 4, 5]
+    (use,) = store.history(fork.id).timeline()
+    assert store.blocks.read("default", use.key)[0].ids.tolist() == [1, 2, 3, 4, 5]
 
 
 def test_old_and_expired_agents_go_but_pinned_ones_stay(
@@ -119,12 +120,12 @@ def test_old_and_expired_agents_go_but_pinned_ones_stay(
     monkeypatch.setattr(time, "time", lambda: now)
     store.set_agent("default", "pinned", pinned=True, expires=now)
     store.set_agent("default", "new", expires=now + 1)
-    assert store.prune("default") == store.prune("default", expired=True) == []
-    assert store.prune("default", older_than_s=301) == []
-    planned = store.prune("default", older_than_s=99, dry_run=True)
+    assert store.pruning.agents("default") == store.pruning.agents("default", expired=True) == []
+    assert store.pruning.agents("default", older_than_s=301) == []
+    planned = store.pruning.agents("default", older_than_s=99, dry_run=True)
     assert store.count_agents() == 5
     before = bytes_on_disk(folder)
-    assert store.prune("default", older_than_s=99) == planned
+    assert store.pruning.agents("default", older_than_s=99) == planned
     assert [(item.kind, item.agent.name, item.turn) for item in planned] == [
         (PrunedKind.AGENT, "old", 1),
         (PrunedKind.AGENT, "older", 1),
@@ -132,11 +133,11 @@ def test_old_and_expired_agents_go_but_pinned_ones_stay(
     assert planned[0].freed_bytes < planned[1].freed_bytes, "a shared block goes with the last who used it"
     assert bytes_on_disk(folder) == before - sum(item.freed_bytes for item in planned) == store.total_bytes()
     monkeypatch.setattr(time, "time", lambda: now + 1)
-    assert [item.agent.name for item in store.prune("default", expired=True)] == ["new"]
+    assert [item.agent.name for item in store.pruning.agents("default", expired=True)] == ["new"]
     assert [agent.name for agent in store.agents("default")] == ["pinned"]
     assert store.count_agents() == 2
     store.set_agent("default", "pinned", pinned=False)
-    assert [item.agent.name for item in store.prune("default", older_than_s=-1, expired=True)] == ["pinned"]
+    assert [item.agent.name for item in store.pruning.agents("default", older_than_s=-1, expired=True)] == ["pinned"]
 
 
 def found(folder: Path, *words: str) -> set[str]:
@@ -155,19 +156,19 @@ def test_nothing_of_a_deleted_agent_stays(store: Store, folder: Path) -> None:
         agent = store.create_agent("default", name, "create-1")
         message = TurnMessage(Message("user", (text,)), 0, 2)
         agent, _ = add_turn(store, agent, [1, 2], messages=(message,), request_id="turn-1")
-        store.fork("default", name, f"{name}-fork", request_id="fork-1")
+        store.branches.fork("default", name, f"{name}-fork", request_id="fork-1")
         store.set_agent("default", name, pinned=True)
         assert found(folder, name, text) == {name, text}
-        store.delete_agent("default", f"{name}-fork")
-        assert store.delete_agent("default", name, "delete-1") > 0
+        store.pruning.delete("default", f"{name}-fork")
+        assert store.pruning.delete("default", name, "delete-1") > 0
         assert found(folder, name, text) == set()
         store.close()
         assert found(folder, name, text) == set()
         store = Store.open(folder)
         assert store.find_request("default", "turn-1") is None
-        assert store.delete_agent("default", name, "delete-1") > 0, "a repeat is known without the name"
+        assert store.pruning.delete("default", name, "delete-1") > 0, "a repeat is known without the name"
         with expect(Reason.REQUEST_ID_REUSED):
-            store.delete_agent("default", "another", "delete-1")
+            store.pruning.delete("default", "another", "delete-1")
         db = sqlite3.connect(folder / "catalog.sqlite")
         db.execute("DELETE FROM requests")
         db.commit()
@@ -189,23 +190,23 @@ def test_nothing_of_many_deleted_agents_stays(store: Store, folder: Path) -> Non
             kept.append(name)
 
     store.namespace("default")
-    store._catalog.write(come_and_go)
+    store._core.catalog.write(come_and_go)
     (last, *kept) = kept
-    store.delete_agent("default", last)
+    store.pruning.delete("default", last)
     assert {match.decode() for match in re.findall(rb"X[0-9]{6}", contents(folder))} == {name[:7] for name in kept}
 
 
 def test_a_deletion_says_when_something_stays(store: Store, folder: Path) -> None:
     """Another process that reads the catalog keeps its log from being emptied; a repeat does it."""
     add_turn(store, store.create_agent("default", "Xalice"), [1, 2])
-    store._catalog.read(lambda db: db.execute("PRAGMA busy_timeout=50"))
+    store._core.catalog.read(lambda db: db.execute("PRAGMA busy_timeout=50"))
     reader = sqlite3.connect(folder / "catalog.sqlite", isolation_level=None)
     reader.execute("BEGIN")
     assert reader.execute("SELECT count(*) FROM agents").fetchone() == (1,)
     with expect(Reason.STORE_UNWRITABLE):
-        store.delete_agent("default", "Xalice", "d")
+        store.pruning.delete("default", "Xalice", "d")
     assert store.agent("default", "Xalice") is None
     assert found(folder, "Xalice") == {"Xalice"}
     reader.close()
-    assert store.delete_agent("default", "Xalice", "d") > 0
+    assert store.pruning.delete("default", "Xalice", "d") > 0
     assert found(folder, "Xalice") == set()

@@ -169,7 +169,7 @@ def test_a_turn_whose_transaction_was_lost_is_found(folder: Path) -> None:
 def test_of_two_agents_with_one_name_the_later_is_kept(folder: Path) -> None:
     gone = shutil.copytree(folder / "turns", folder.parent / "turns")
     store = Store.open(folder)
-    store.delete_agent("default", "alice")
+    store.pruning.delete("default", "alice")
     add_turn(store, store.create_agent("default", "alice"), [8], created=5000.0)
     store.close()
     shutil.copytree(gone, folder / "turns", dirs_exist_ok=True)  # as if its removal had not reached the disk
@@ -185,7 +185,7 @@ def test_an_interrupted_deletion_is_not_undone(folder: Path) -> None:
     assert row is not None
     files.fail_at = files.count + 4
     with pytest.raises(Crash):
-        store.delete_agent("default", "alice")
+        store.pruning.delete("default", "alice")
     store.close()
     assert files_below(folder / "turns" / row.id, ".json"), "it was stopped too late"
     (folder / "catalog.sqlite").unlink()
@@ -203,9 +203,9 @@ def test_a_deletion_that_failed_does_not_count(folder: Path, monkeypatch: pytest
         raise AgentmemError(Reason.STORE_UNWRITABLE, "The catalog cannot be written to.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store._catalog, "write", fail)
+        patch.setattr(store._core.catalog, "write", fail)
         with pytest.raises(AgentmemError):
-            store.delete_agent("default", "alice")
+            store.pruning.delete("default", "alice")
     add_turn(store, row, [6])
     store.close()
     (folder / "catalog.sqlite").unlink()

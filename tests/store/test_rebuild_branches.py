@@ -13,7 +13,7 @@ from agentmem.store.rebuild import rebuild
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
 from agentmem.types import Share
-from tests.store.samples import STATE_ID, Crash, add_turn, dump, files_below, read_all
+from tests.store.samples import Crash, add_turn, dump, files_below, read_all
 
 NAMESPACES = ("default",)
 IDS = {
@@ -35,29 +35,31 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = Store.open(folder)
     alice, _ = add_turn(store, store.create_agent("default", "alice"), [1, 2, 3], request_id="r-1", created=9e9)
     alice, _ = add_turn(store, alice, [4, 5])
-    store.fork("default", "alice", "fork", at_turn=1, request_id="r-fork")
-    store.import_agent(store.export_agent("default", "alice"), "default", "imported", "r-import", lambda record: None)
-    pruned = store.fork("default", "alice", "pruned")
+    store.branches.fork("default", "alice", "fork", at_turn=1, request_id="r-fork")
+    store.transfers.take_in(
+        store.transfers.export("default", "alice"), "default", "imported", "r-import", lambda record: None
+    )
+    pruned = store.branches.fork("default", "alice", "pruned")
     pruned, _ = add_turn(store, pruned, [6])
-    store.rewind("default", "pruned", 1)
-    pruned = store.rewind("default", "pruned", 2)
-    store.prune_history("default", "pruned")
-    store.rewind("default", "pruned", 5)
-    alice = store.rewind("default", "alice", 1, request_id="r-rewind")
-    store.rewind("default", "alice", 2)
-    alice = store.rewind("default", "alice", 1)
+    store.branches.rewind("default", "pruned", 1)
+    pruned = store.branches.rewind("default", "pruned", 2)
+    store.pruning.history("default", "pruned")
+    store.branches.rewind("default", "pruned", 5)
+    alice = store.branches.rewind("default", "alice", 1, request_id="r-rewind")
+    store.branches.rewind("default", "alice", 2)
+    alice = store.branches.rewind("default", "alice", 1)
     add_turn(store, alice, [9])
-    text = store.export_agent("default", "alice")
-    store.import_agent(text, "default", "text", "r-text", lambda record: "state-2")
+    text = store.transfers.export("default", "alice")
+    store.transfers.take_in(text, "default", "text", "r-text", lambda record: "state-2")
     store.create_agent("default", "hidden")
     store.set_agent("default", "hidden", share=Share.PRIVATE)
     add_turn(store, row(store, "hidden"), [7, 8])
-    store.fork("default", "hidden", "hidden fork")
+    store.branches.fork("default", "hidden", "hidden fork")
     add_turn(store, store.create_agent("default", "published"), [5, 5])
     store.set_agent("default", "published", share=Share.PRIVATE)
     store.set_agent("default", "published", share=Share.NAMESPACE)
     cold, _ = add_turn(store, store.create_agent("default", "cold"), [11, 12])
-    assert store.drop_blocks(cold.id) > 0
+    assert store.pruning.blocks(cold.id) > 0
     store.close()
     return folder
 
@@ -101,7 +103,7 @@ def test_request_ids_of_branches_are_known(folder: Path) -> None:
         made = store.find_request("default", request_id)
         assert made is not None
         assert made.agent_name == name
-    assert store.fork("default", "alice", "fork", at_turn=1, request_id="r-fork") == row(store, "fork")
+    assert store.branches.fork("default", "alice", "fork", at_turn=1, request_id="r-fork") == row(store, "fork")
     store.close()
 
 
@@ -110,10 +112,10 @@ def test_what_was_given_up_is_no_loss(folder: Path) -> None:
     store = Store.open(folder)
     for name in ("cold", "text"):
         agent = row(store, name)
-        assert store.gave_up(agent.id)
-        (use,) = store.timeline(agent.id)
+        assert store.standings([agent.id])[agent.id].lacks_blocks
+        (use,) = store.history(agent.id).timeline()
         with pytest.raises(BlockUnreadable) as caught:
-            store.read_block("default", use.key)
+            store.blocks.read("default", use.key)
         assert caught.value.reason is Unreadable.EVICTED
     store.close()
 
@@ -126,10 +128,9 @@ def test_a_private_agent_stays_private(folder: Path) -> None:
         "hidden fork",
         "imported",
     }
-    offered = {child.key for child in store.children("default", STATE_ID, b"")}
     for name in ("hidden", "published"):
-        (use,) = store.timeline(row(store, name).id)
-        assert (use.key in offered) is store.shares(use.key) is (name == "published")
+        (use,) = store.history(row(store, name).id).timeline()
+        assert store.blocks.shared(use.key) is (name == "published")
     store.close()
 
 
@@ -150,7 +151,7 @@ def test_turns_that_were_pruned_stay_gone(folder: Path) -> None:
     records = folder / "turns" / agent_id(folder, "alice")
     old = {path: path.read_bytes() for path in files_below(records, ".json")}
     store = Store.open(folder)
-    store.prune_history("default", "alice")
+    store.pruning.history("default", "alice")
     store.close()
     for path in list(old)[1:]:
         path.write_bytes(old[path])
@@ -168,9 +169,9 @@ def test_pruning_that_was_not_committed_costs_no_turn(folder: Path, monkeypatch:
     def crash(*_: object) -> None:
         raise Crash
 
-    monkeypatch.setattr(store._catalog, "write", crash)
+    monkeypatch.setattr(store._core.catalog, "write", crash)
     with pytest.raises(Crash):
-        store.prune_history("default", "alice")
+        store.pruning.history("default", "alice")
     store.close()
     assert served(folder) == IDS
     assert len(files_below(folder / "quarantine", ".json")) == 1
@@ -188,7 +189,7 @@ def test_pruning_that_was_not_committed_costs_no_turn(folder: Path, monkeypatch:
 def test_pruning_that_the_catalog_forgot(folder: Path) -> None:
     catalog = (folder / "catalog.sqlite").read_bytes()
     store = Store.open(folder)
-    store.prune_history("default", "alice")
+    store.pruning.history("default", "alice")
     store.close()
     (folder / "catalog.sqlite").write_bytes(catalog)
     Store.open(folder).close()
@@ -201,7 +202,7 @@ def test_a_catalog_that_lost_an_agents_first_turns_is_refused(folder: Path) -> N
     alice = agent_id(folder, "alice")
     records = files_below(folder / "turns" / alice, "")
     store = Store.open(folder)
-    store._catalog.write(lambda db: db.execute("DELETE FROM turns WHERE agent=? AND number<4", (alice,)))
+    store._core.catalog.write(lambda db: db.execute("DELETE FROM turns WHERE agent=? AND number<4", (alice,)))
     store.close()
     with pytest.raises(AgentmemError) as caught:
         Store.open(folder)
@@ -226,6 +227,6 @@ def test_nothing_of_a_deleted_agent_stays_in_catalogs_set_aside(folder: Path) ->
     store = Store.open(folder)
     for name in ("hidden", "hidden fork"):
         assert any(name.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
-        store.delete_agent("default", name)
+        store.pruning.delete("default", name)
     store.close()
     assert not any(b"hidden" in path.read_bytes() for path in folder.rglob("*") if path.is_file())

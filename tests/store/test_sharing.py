@@ -6,11 +6,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agentmem.errors import Reason
+from agentmem.store.keys import beginning
 from agentmem.store.records import BlockUse
-from agentmem.store.rows import AgentRow, AgentUsage, Child
+from agentmem.store.rows import AgentRow, AgentUsage
 from agentmem.store.store import Store
 from agentmem.types import Share
 from tests.store.samples import STATE_ID, add_turn, expect, files_below, make_block, make_record
@@ -37,57 +39,76 @@ def test_set_agent_changes_what_it_is_told_to(folder: Path) -> None:
     store.close()
 
 
+TAILS = {"a": [1, *range(30), 5], "b": [1, *range(30), 6, 7], "c": [1, *range(30), 6, 7], "d": [2, *range(30)]}
+"""What agents go on with behind a block that all of them begin with: a and b alike for 31 positions, c as b does."""
+
+
 @pytest.fixture
 def agents(store: Store) -> list[AgentRow]:
-    """a and b begin with the same block and go on differently; c is b's twin."""
     secret = store.namespace("default").secret
     full = make_block(list(range(256)), secret=secret)
     rows = []
-    for name, token in (("a", 1), ("b", 2), ("c", 2)):
-        tail = make_block([token, 7], parent=full.key, secret=secret, start=256)
-        uses = [BlockUse(full.key, 256), BlockUse(tail.key, 2)]
+    for place, (name, ids) in enumerate(TAILS.items()):
+        tail = make_block(ids, parent=full.key, secret=secret, start=256)
+        uses = [BlockUse(full.key, 256), BlockUse(tail.key, len(ids))]
         agent = store.create_agent("default", name)
-        store.commit(make_record(agent, [*range(256), token, 7], uses), [full, tail])
+        store.commit(make_record(agent, [*range(256), *ids], uses, created=1000.0 + place), [full, tail])
         rows.append(store.agent("default", name) or agent)
     return rows
 
 
-def test_children_are_found_newest_first(store: Store, agents: list[AgentRow]) -> None:
-    a, b, _ = (store.timeline(agent.id) for agent in agents)
+def found(store: Store, parent: bytes, ids: list[int], state_id: str = STATE_ID, namespace: str = "default") -> list:
+    secret = store.namespace(namespace).secret
+    return store.blocks.beginning(beginning(secret, parent, state_id, np.array(ids, np.int32)), 10)
+
+
+def test_blocks_are_found_by_how_they_begin_newest_first(store: Store, agents: list[AgentRow]) -> None:
+    a, b, c, d = (store.history(agent.id).timeline() for agent in agents)
     full = a[0].key
-    assert store.children("default", STATE_ID, b"") == [Child(full, 256)]
-    assert store.children("default", STATE_ID, full) == [Child(b[1].key, 2), Child(a[1].key, 2)]
-    store.touch(agents[0].id)
-    assert store.children("default", STATE_ID, full) == [Child(a[1].key, 2), Child(b[1].key, 2)]
-    assert store.children("default", STATE_ID, full, limit=1) == [Child(a[1].key, 2)]
-    assert store.children("default", STATE_ID, a[1].key) == []
-    store.rewind("default", "a", 0)
-    assert len(store.children("default", STATE_ID, full)) == 2, "turns that are listed count"
-    store.delete_agent("default", "a")
-    assert store.children("default", STATE_ID, full) == [Child(b[1].key, 2)]
+    assert b[1] == c[1]
+    assert found(store, b"", list(range(40))) == [full]
+    assert found(store, full, TAILS["a"]) == found(store, full, TAILS["b"][:16]) == [b[1].key, a[1].key]
+    assert found(store, full, TAILS["d"]) == [d[1].key]
+    assert found(store, full, TAILS["a"][:15]) == found(store, b"", TAILS["a"]) == []
+    begins = beginning(store.namespace("default").secret, full, STATE_ID, np.array(TAILS["a"], np.int32))
+    assert store.blocks.beginning(begins, 1) == [b[1].key]
+    store.branches.rewind("default", "a", 0)
+    assert len(found(store, full, TAILS["a"])) == 2, "turns that are listed count"
+    store.pruning.delete("default", "a")
+    assert found(store, full, TAILS["a"]) == [b[1].key]
+
+
+def test_short_blocks_are_not_found_in_part(store: Store) -> None:
+    """Nor are they all alike, for beginning with nothing."""
+    for name in ("a", "b"):
+        add_turn(store, store.create_agent("default", name), [1, 2, 3])
+    assert found(store, b"", [1, 2, 3]) == found(store, b"", []) == []
 
 
 def test_nobody_finds_what_is_private_or_elsewhere(store: Store, agents: list[AgentRow]) -> None:
-    a, b, _ = (store.timeline(agent.id) for agent in agents)
+    a, b, *_ = (store.history(agent.id).timeline() for agent in agents)
     full = a[0].key
     store.set_agent("default", "a", share=Share.PRIVATE)
-    assert store.children("default", STATE_ID, full) == [Child(b[1].key, 2)]
+    assert found(store, full, TAILS["a"]) == [b[1].key]
+    assert not store.blocks.shared(a[1].key)
     store.set_agent("default", "b", share=Share.PRIVATE)
-    assert store.children("default", STATE_ID, full) == [Child(b[1].key, 2)], "c shares the same block"
+    assert found(store, full, TAILS["a"]) == [b[1].key], "c shares the same block"
+    assert store.blocks.shared(b[1].key)
     store.set_agent("default", "c", share=Share.PRIVATE)
-    assert store.children("default", STATE_ID, full) == store.children("default", STATE_ID, b"") == []
-    store.set_agent("default", "c", share=Share.NAMESPACE)
-    assert len(store.children("default", STATE_ID, b"")) == 1
-    assert store.children("default", "state-2", b"") == store.children("other", STATE_ID, b"") == []
+    assert found(store, full, TAILS["a"]) == []
+    assert store.blocks.shared(full), "d shares it"
+    assert found(store, b"", list(range(40)), state_id="state-2") == []
+    assert found(store, b"", list(range(40)), namespace="other") == []
 
 
 def test_bytes_by_user(store: Store, folder: Path, agents: list[AgentRow]) -> None:
-    add_turn(store, store.create_agent("other", "d"), [1, 2, 3])
-    store.create_agent("other", "e")
+    add_turn(store, store.create_agent("other", "x"), [1, 2, 3])
+    store.create_agent("other", "y")
     block_bytes = {path.stem: path.stat().st_size for path in files_below(folder / "blocks", "")}
     records = {row.name: _size(folder / "turns" / row.id) for row in (*agents, *store.agents("other"))}
-    (full, a), (_, b) = ([block_bytes[use.key.hex()] for use in store.timeline(row.id)] for row in agents[:2])
-    (use,) = store.timeline(store.agents("other")[0].id)
+    sizes = [[block_bytes[use.key.hex()] for use in store.history(row.id).timeline()] for row in agents]
+    (full, a), (_, b), _, (_, d) = sizes
+    (use,) = store.history(store.agents("other")[0].id).timeline()
     usage = store.disk_usage()
     default, other = usage.namespaces
     assert (default.namespace, default.shared_bytes, other.namespace, other.shared_bytes) == (
@@ -100,8 +121,9 @@ def test_bytes_by_user(store: Store, folder: Path, agents: list[AgentRow]) -> No
         AgentUsage("a", a, full, records["a"]),
         AgentUsage("b", 0, full + b, records["b"]),
         AgentUsage("c", 0, full + b, records["c"]),
+        AgentUsage("d", d, full, records["d"]),
     )
-    assert other.agents == (AgentUsage("d", block_bytes[use.key.hex()], 0, records["d"]), AgentUsage("e", 0, 0, 0))
+    assert other.agents == (AgentUsage("x", block_bytes[use.key.hex()], 0, records["x"]), AgentUsage("y", 0, 0, 0))
     assert default.total_bytes + other.total_bytes == store.total_bytes()
     assert (usage.orphaned_bytes, usage.quarantined_bytes) == (0, 0)
     assert usage.catalog_bytes == sum(path.stat().st_size for path in folder.glob("catalog.sqlite*"))
@@ -123,7 +145,7 @@ def test_bytes_of_nobody(store: Store, folder: Path, agents: list[AgentRow]) -> 
         orphan.write_bytes(bytes(size))
     (folder / "notes.txt").write_bytes(b"mine")
     size = path.stat().st_size
-    store.quarantine(bytes.fromhex(path.stem), "CORRUPT")
+    store.blocks.quarantine(bytes.fromhex(path.stem), "CORRUPT")
     (note,) = files_below(folder / "quarantine", ".json")
     usage = store.disk_usage()
     assert (usage.orphaned_bytes, usage.quarantined_bytes) == (123, size + note.stat().st_size)

@@ -48,7 +48,7 @@ def test_agents_are_created_found_and_listed_by_exact_name(store: Store, folder:
     assert store.count_agents() == len(UNUSUAL)
     for name in UNUSUAL:
         add_turn(store, rows[name], [1, 2])
-        assert store.ids(rows[name].id).tolist() == [1, 2]
+        assert store.history(rows[name].id).ids().tolist() == [1, 2]
     written = {path.name for path in folder.rglob("*")}
     assert not written & {"Bob", "bob", "passwd", "con"}
     assert not (folder.parent / "etc").exists()
@@ -70,23 +70,23 @@ def test_turns_survive_reopening(folder: Path) -> None:
     agent = store.create_agent("default", "alice")
     agent, _ = add_turn(store, agent, [1, 2, 3])
     agent, block = add_turn(store, agent, [4], request_id="r", exactness=Exactness.BLENDED)
-    before = store.turns(agent.id)
+    before = store.history(agent.id).page()
     store.close()
     store.close()
 
     store = Store.open(folder)
     assert store.agent("default", "alice") == agent
     assert (agent.turn, agent.tokens, agent.state_id, agent.exactness) == (2, 4, "state-1", Exactness.BLENDED)
-    assert store.turns(agent.id) == before
-    assert [turn.number for turn in store.turns(agent.id, after=1, limit=5)] == [2]
-    assert store.turn(agent.id, 2).ids.tolist() == [4]
-    assert store.turn(agent.id, 2).previous == store.turn(agent.id, 1).digest != b""
-    assert store.timeline(agent.id) == [BlockUse(block.key, 4)]
-    assert store.ids(agent.id).tolist() == [1, 2, 3, 4]
-    assert store.ids(agent.id).dtype == np.int32
-    found, size = store.read_block("default", block.key)
+    assert store.history(agent.id).page() == before
+    assert [turn.number for turn in store.history(agent.id).page(after=1, limit=5)] == [2]
+    assert store.history(agent.id).record(2).ids.tolist() == [4]
+    assert store.history(agent.id).record(2).previous == store.history(agent.id).record(1).digest != b""
+    assert store.history(agent.id).timeline() == [BlockUse(block.key, 4)]
+    assert store.history(agent.id).ids().tolist() == [1, 2, 3, 4]
+    assert store.history(agent.id).ids().dtype == np.int32
+    found, size = store.blocks.read("default", block.key)
     assert found == block
-    assert store.block_bytes([block.key, b"?"]) == {block.key: size}
+    assert store.blocks.sizes([block.key, b"?"]) == {block.key: size}
     request = store.find_request("default", "r")
     assert request is not None
     assert (request.operation, request.agent_name, request.turn) == ("GENERATE", "alice", 2)
@@ -98,11 +98,11 @@ def test_a_longer_block_supersedes_the_partial_one(store: Store, folder: Path) -
     agent, short = add_turn(store, agent, [1, 2, 3])
     agent, longer = add_turn(store, agent, [4, 5])
     assert len(files_below(folder / "blocks", "")) == 1
-    assert store.timeline(agent.id, 1) == [BlockUse(longer.key, 3)]
-    assert store.timeline(agent.id, 2) == [BlockUse(longer.key, 5)]
-    assert store.turn(agent.id, 1).blocks == (BlockUse(short.key, 3),), "records stay as they were written"
+    assert store.history(agent.id).timeline(1) == [BlockUse(longer.key, 3)]
+    assert store.history(agent.id).timeline(2) == [BlockUse(longer.key, 5)]
+    assert store.history(agent.id).record(1).blocks == (BlockUse(short.key, 3),), "records stay as they were written"
     with pytest.raises(BlockUnreadable) as caught:
-        store.read_block("default", short.key)
+        store.blocks.read("default", short.key)
     assert caught.value.reason is Unreadable.MISSING
 
 
@@ -111,10 +111,10 @@ def test_a_partial_block_stays_as_long_as_another_agent_uses_it(store: Store, fo
     twin, _ = add_turn(store, store.create_agent("default", "twin"), [1, 2, 3])
     assert len(files_below(folder / "blocks", "")) == 1, "equal blocks are one file"
     alice, longer = add_turn(store, alice, [4, 5])
-    assert store.timeline(alice.id, 1) == [BlockUse(longer.key, 3)]
-    assert store.timeline(twin.id) == [BlockUse(short.key, 3)]
-    assert store.read_block("default", short.key)[0] == short
-    store.delete_agent("default", "alice")
+    assert store.history(alice.id).timeline(1) == [BlockUse(longer.key, 3)]
+    assert store.history(twin.id).timeline() == [BlockUse(short.key, 3)]
+    assert store.blocks.read("default", short.key)[0] == short
+    store.pruning.delete("default", "alice")
     assert [path.stem for path in files_below(folder / "blocks", "")] == [short.key.hex()], "nothing of alice is left"
     twin, other = add_turn(store, twin, [6])
     assert [path.stem for path in files_below(folder / "blocks", "")] == [other.key.hex()]
@@ -127,9 +127,9 @@ def test_a_partial_block_that_is_not_contained_stays(store: Store, folder: Path)
     other = make_block([1, 2, 9, 9], secret=secret)
     record = make_record(agent, [9, 9], [BlockUse(other.key, 4)], start=2, end=4)
     store.commit(record, [other])
-    assert store.timeline(agent.id, 1) == [BlockUse(first.key, 3)]
-    assert store.timeline(agent.id, 2) == [BlockUse(other.key, 4)]
-    assert store.ids(agent.id).tolist() == [1, 2, 9, 9]
+    assert store.history(agent.id).timeline(1) == [BlockUse(first.key, 3)]
+    assert store.history(agent.id).timeline(2) == [BlockUse(other.key, 4)]
+    assert store.history(agent.id).ids().tolist() == [1, 2, 9, 9]
     assert len(files_below(folder / "blocks", "")) == 2
 
 
@@ -144,10 +144,10 @@ def test_full_blocks_stay_and_later_turns_build_on_them(store: Store) -> None:
     agent = store.agent("default", "alice") or agent
     longer = make_block([1, 2, 3], parent=full.key, secret=secret, start=256)
     written = store.commit(make_record(agent, [3], [BlockUse(longer.key, 3)], base_blocks=1), [longer])
-    assert store.timeline(agent.id, 1) == [BlockUse(full.key, 256), BlockUse(longer.key, 2)]
-    assert store.timeline(agent.id, 2) == [BlockUse(full.key, 256), BlockUse(longer.key, 3)]
-    assert store.ids(agent.id).tolist() == [*range(256), 1, 2, 3]
-    assert store.block_bytes([longer.key])[longer.key] < written < store.disk_bytes(agent.id)
+    assert store.history(agent.id).timeline(1) == [BlockUse(full.key, 256), BlockUse(longer.key, 2)]
+    assert store.history(agent.id).timeline(2) == [BlockUse(full.key, 256), BlockUse(longer.key, 3)]
+    assert store.history(agent.id).ids().tolist() == [*range(256), 1, 2, 3]
+    assert store.blocks.sizes([longer.key])[longer.key] < written < store.standings([agent.id])[agent.id].disk_bytes
 
 
 def test_rebuild_replaces_everything_and_keeps_the_old_timeline(store: Store) -> None:
@@ -158,10 +158,10 @@ def test_rebuild_replaces_everything_and_keeps_the_old_timeline(store: Store) ->
     fresh = make_block([1, 2, 3], secret=secret, state_id="state-2")
     changes = {"kind": TurnKind.REBUILD, "start": 0, "end": 3, "state_id": "state-2", "request_id": "r"}
     store.commit(make_record(agent, [1, 2, 3], [BlockUse(fresh.key, 3)], **changes), [fresh])
-    assert store.timeline(agent.id) == [BlockUse(fresh.key, 3)]
-    assert store.timeline(agent.id, 2) == [BlockUse(old.key, 3)]
-    assert store.ids(agent.id).tolist() == [1, 2, 3]
-    assert store.read_block("default", old.key)[0] == old
+    assert store.history(agent.id).timeline() == [BlockUse(fresh.key, 3)]
+    assert store.history(agent.id).timeline(2) == [BlockUse(old.key, 3)]
+    assert store.history(agent.id).ids().tolist() == [1, 2, 3]
+    assert store.blocks.read("default", old.key)[0] == old
     assert store.find_request("default", "r") is None, "the request itself is still to be done"
 
 
@@ -177,19 +177,19 @@ def test_delete_frees_what_nobody_else_uses(store: Store, folder: Path) -> None:
         path.stat().st_size for path in [folder / "format.json"]
     )
 
-    freed = store.delete_agent("default", "alice", "delete-1")
+    freed = store.pruning.delete("default", "alice", "delete-1")
     assert store.total_bytes() == total - freed
     assert sum(path.stat().st_size for path in on_disk if path.exists()) == sum(on_disk.values()) - freed
-    assert store.read_block("default", shared.key)[0] == shared
+    assert store.blocks.read("default", shared.key)[0] == shared
     assert store.agent("default", "alice") is None
     assert not (folder / "turns" / alice.id).exists()
-    assert store.delete_agent("default", "alice", "delete-1") == freed, "a repeat returns the first result"
+    assert store.pruning.delete("default", "alice", "delete-1") == freed, "a repeat returns the first result"
     for request_id in ("", "delete-2"):
         with expect(Reason.AGENT_NOT_FOUND):
-            store.delete_agent("default", "alice", request_id)
+            store.pruning.delete("default", "alice", request_id)
     with expect(Reason.REQUEST_ID_REUSED):
-        store.delete_agent("default", "bob", "delete-1")
-    assert store.delete_agent("default", "bob") > 0
+        store.pruning.delete("default", "bob", "delete-1")
+    assert store.pruning.delete("default", "bob") > 0
     assert files_below(folder / "blocks", "") == files_below(folder / "turns", "") == []
     assert store.total_bytes() == 0
     assert store.create_agent("default", "alice").id != alice.id
@@ -252,7 +252,7 @@ def test_unsound_blocks_are_refused_set_aside_and_replaced(store: Store, folder:
 
     def reason() -> Unreadable:
         with pytest.raises(BlockUnreadable) as caught:
-            store.read_block("default", block.key)
+            store.blocks.read("default", block.key)
         return caught.value.reason
 
     path.write_bytes(other_path.read_bytes())
@@ -271,21 +271,21 @@ def test_unsound_blocks_are_refused_set_aside_and_replaced(store: Store, folder:
     path.symlink_to(other_path)
     assert reason() is Unreadable.CORRUPT
 
-    store.quarantine(block.key, Unreadable.CORRUPT)
+    store.blocks.quarantine(block.key, Unreadable.CORRUPT)
     assert reason() is Unreadable.MISSING
     note = json.loads((folder / "quarantine" / f"{block.key.hex()}.reason.json").read_text())
     assert (note["key"], note["reason"]) == (block.key.hex(), "CORRUPT")
     assert (folder / "quarantine" / f"{block.key.hex()}.safetensors").is_symlink()
-    store.quarantine(block.key, "CORRUPT")
+    store.blocks.quarantine(block.key, "CORRUPT")
 
-    size = store.replace_block("default", block)
-    assert store.read_block("default", block.key) == (block, size)
+    size = store.blocks.replace("default", block)
+    assert store.blocks.read("default", block.key) == (block, size)
     assert path.read_bytes() == sound
     with pytest.raises(ValueError, match="key"):
-        store.replace_block("default", replace(block, key=b"\x01" * 32))
-    store.delete_agent("default", "alice")
+        store.blocks.replace("default", replace(block, key=b"\x01" * 32))
+    store.pruning.delete("default", "alice")
     assert files_below(folder / "quarantine", "") == []
-    assert store.replace_block("default", block) == 0, "nobody uses it any more"
+    assert store.blocks.replace("default", block) == 0, "nobody uses it any more"
     assert not path.exists()
 
 
@@ -299,7 +299,7 @@ def test_a_commit_replaces_an_unsound_file_of_a_block_it_uses(store: Store, fold
     stamp = path.stat().st_mtime_ns, path.stat().st_ino
     add_turn(store, store.create_agent("default", "carol"), [1, 2, 3])
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == stamp, "a sound file is kept"
-    assert store.read_block("default", block.key)[0] == block
+    assert store.blocks.read("default", block.key)[0] == block
 
 
 def test_a_broken_chain_of_records_is_refused(store: Store, folder: Path) -> None:
@@ -313,11 +313,11 @@ def test_a_broken_chain_of_records_is_refused(store: Store, folder: Path) -> Non
 
     def refused() -> None:
         with pytest.raises(RecordUnreadable):
-            store.turn(agent.id, 2)
+            store.history(agent.id).record(2)
         with pytest.raises(RecordUnreadable):
-            store.ids(agent.id)
+            store.history(agent.id).ids()
         with pytest.raises(RecordUnreadable):
-            store.turns(agent.id)
+            store.history(agent.id).page()
 
     for wrong in (first.read_bytes(), third.read_bytes(), sound[:-1], sound + b" ", b""):
         second.write_bytes(wrong)
@@ -327,11 +327,11 @@ def test_a_broken_chain_of_records_is_refused(store: Store, folder: Path) -> Non
     second.write_bytes(sound)
     first.write_bytes((folder / "turns" / twin.id / "00000001.json").read_bytes())
     with pytest.raises(RecordUnreadable):
-        store.turn(agent.id, 1)
-    assert store.turn(agent.id, 3).ids.tolist() == [3], "turns that are sound stay readable"
+        store.history(agent.id).record(1)
+    assert store.history(agent.id).record(3).ids.tolist() == [3], "turns that are sound stay readable"
     for number in (0, 4):
         with expect(Reason.TURN_NOT_FOUND):
-            store.turn(agent.id, number)
+            store.history(agent.id).record(number)
 
 
 def test_namespaces_share_nothing(store: Store, folder: Path) -> None:
@@ -343,14 +343,14 @@ def test_namespaces_share_nothing(store: Store, folder: Path) -> None:
     assert store.namespace("one").secret != store.namespace("two/..").secret
     assert repr(store.namespace("one")) == "Namespace(name='one')"
     with pytest.raises(BlockUnreadable) as caught:
-        store.read_block("one", two.key)
+        store.blocks.read("one", two.key)
     assert caught.value.reason is Unreadable.FOREIGN
 
 
 def test_files_are_private(store: Store, folder: Path) -> None:
     agent = store.create_agent("default", "alice")
     _, block = add_turn(store, agent, [1, 2, 3])
-    store.quarantine(block.key, "CORRUPT")
+    store.blocks.quarantine(block.key, "CORRUPT")
     assert folder.stat().st_mode & 0o777 == 0o700
     for path in folder.rglob("*"):
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
@@ -371,10 +371,10 @@ def test_many_threads_use_one_store(store: Store) -> None:
         start.wait()
         for token in range(5):
             agent, block = add_turn(store, agent, [10 * number + token])
-            assert store.read_block("default", block.key)[0] == block
-        ids = store.ids(agent.id).tolist()
+            assert store.blocks.read("default", block.key)[0] == block
+        ids = store.history(agent.id).ids().tolist()
         if number % 2:
-            store.delete_agent("default", agent.name)
+            store.pruning.delete("default", agent.name)
         return ids
 
     with ThreadPoolExecutor(4) as pool:

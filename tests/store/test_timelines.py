@@ -164,8 +164,8 @@ class Timelines(RuleBasedStateMachine):
         agent = self.agents[source]
         number = data.draw(st.sampled_from(sorted(agent.turns)), "turn")
         request_id = self.request_id()
-        row = self.store.fork("default", source, name, number, request_id, agent.last)
-        assert not repeat or self.store.fork("default", source, name, number, request_id, agent.last) == row
+        row = self.store.branches.fork("default", source, name, number, request_id, agent.last)
+        assert not repeat or self.store.branches.fork("default", source, name, number, request_id, agent.last) == row
         self.agents[name] = Agent(share=agent.share)
         self.agents[name].add(agent.turns[number])
         self.changed |= {source, name}
@@ -176,8 +176,8 @@ class Timelines(RuleBasedStateMachine):
         agent = self.agents[name]
         number = data.draw(st.sampled_from(sorted(agent.turns)), "turn")
         request_id = self.request_id()
-        row = self.store.rewind("default", name, number, request_id, agent.last)
-        assert not repeat or self.store.rewind("default", name, number, request_id, agent.last) == row
+        row = self.store.branches.rewind("default", name, number, request_id, agent.last)
+        assert not repeat or self.store.branches.rewind("default", name, number, request_id, agent.last) == row
         agent.add(agent.turns[number])
         self.changed.add(name)
 
@@ -187,9 +187,9 @@ class Timelines(RuleBasedStateMachine):
         agent = self.agents[name]
         self.store.set_agent("default", name, pinned=pinned)
         before = self.store.total_bytes()
-        planned = self.store.prune_history("default", name, dry_run=True)
+        planned = self.store.pruning.history("default", name, dry_run=True)
         assert self.store.total_bytes() == before
-        assert self.store.prune_history("default", name) == planned
+        assert self.store.pruning.history("default", name) == planned
         if pinned or len(agent.turns) <= 2:
             assert planned == []
             return
@@ -207,7 +207,7 @@ class Timelines(RuleBasedStateMachine):
     def delete(self, data: st.DataObject) -> None:
         name = self.someone(data)
         before = self.store.total_bytes()
-        freed = self.store.delete_agent("default", name, self.request_id())
+        freed = self.store.pruning.delete("default", name, self.request_id())
         assert self.store.total_bytes() == before - freed
         del self.agents[name]
         self.changed = set(self.agents)
@@ -251,41 +251,40 @@ class Timelines(RuleBasedStateMachine):
         for name in self.changed & set(self.agents):
             row, agent = self.row(name), self.agents[name]
             assert (row.turn, row.tokens, row.state_id) == (agent.last, len(agent.now.ids), agent.now.state_id)
-            self.seen[name] = {number: self.store.timeline(row.id, number) for number in agent.turns}
+            self.seen[name] = {number: self.store.history(row.id).timeline(number) for number in agent.turns}
             for number, turn in agent.turns.items():
                 self.check_turn(row, number, turn, self.seen[name][number])
         self.changed = set()
         keys: set[bytes] = set()
         records = set()
-        first: dict[str, set[bytes]] = {state: set() for state in STATES}
+        shared: set[bytes] = set()
         for name, agent in self.agents.items():
             records |= {self.folder / "turns" / self.row(name).id / f"{n:08d}.json" for n in agent.turns if n}
             if agent.share is Share.PRIVATE:
                 records.add(self.folder / "turns" / self.row(name).id / "private")
-            for number, uses in self.seen[name].items():
+            for uses in self.seen[name].values():
                 keys |= {use.key for use in uses}
-                if uses and agent.share is Share.NAMESPACE:
-                    first[agent.turns[number].state_id].add(uses[0].key)
+                if agent.share is Share.NAMESPACE:
+                    shared |= {use.key for use in uses}
         on_disk = self.on_disk()
         assert {bytes.fromhex(path.stem) for path in on_disk if path.suffix == ".safetensors"} == keys
         assert {path for path in on_disk if path.suffix != ".safetensors"} == records
         assert len(on_disk) == len(keys) + len(records)
         assert self.store.total_bytes() == sum(on_disk.values())
-        for state_id, expected in first.items():
-            assert {child.key for child in self.store.children("default", state_id, b"")} == expected
+        assert {key for key in keys if self.store.blocks.shared(key)} == shared
 
     def check_turn(self, row: AgentRow, number: int, turn: Turn, uses: list[BlockUse]) -> None:
-        ids = self.store.ids(row.id, number)
+        ids = self.store.history(row.id).ids(number)
         assert ids.dtype == np.int32
         assert tuple(ids.tolist()) == turn.ids
-        assert self.store.messages(row.id, number) == turn.messages
+        assert self.store.history(row.id).messages(number) == turn.messages
         if number:
-            record = self.store.turn(row.id, number)
+            record = self.store.history(row.id).record(number)
             assert (record.state_id, record.open) == (turn.state_id, turn.open)
         expected = cut(turn, 0, self.secret)
         assert [use.used for use in uses] == [block.tokens for block in expected]
         for use, wanted in zip(uses, expected, strict=True):
-            block, _ = self.store.read_block("default", use.key)
+            block, _ = self.store.blocks.read("default", use.key)
             assert block.prefix(self.secret, use.used) == wanted
             assert number < row.turn or block.tokens == use.used, "the last timeline uses no block in part"
 

@@ -64,11 +64,11 @@ def test_a_damaged_block_is_said_of_all_it_belongs_to_and_set_aside(
     found = verify(store, repair=True)
     assert (found.problems, found.repaired) == (problems, 2)
     with pytest.raises(BlockUnreadable) as caught:
-        store.read_block("default", block.key)
+        store.blocks.read("default", block.key)
     assert caught.value.reason is Unreadable.EVICTED
     assert [path.name for path in files_below(folder / "quarantine", "tensors")] == [f"{block.key.hex()}.safetensors"]
     assert verify(store).problems == ()
-    store.replace_block("default", block)
+    store.blocks.replace("default", block)
     assert verify(store).blocks == 3
 
 
@@ -77,13 +77,13 @@ def test_a_lost_block_is_given_up(store: Store, folder: Path, agents: dict[str, 
     found = verify(store, repair=True)
     assert [(problem.reason, problem.agent) for problem in found.problems] == [("BLOCK_MISSING", "bob")]
     assert found.repaired == 1
-    assert store.gave_up(agents["bob"][0].id)
+    assert store.standings([agents["bob"][0].id])[agents["bob"][0].id].lacks_blocks
     assert verify(store).problems == ()
 
 
 def test_a_block_that_was_mended_meanwhile_is_kept(store: Store, agents: dict[str, tuple[AgentRow, Block]]) -> None:
-    store.give_up("default", agents["bob"][1].key)
-    assert not store.gave_up(agents["bob"][0].id)
+    store.blocks.give_up("default", agents["bob"][1].key)
+    assert not store.standings([agents["bob"][0].id])[agents["bob"][0].id].lacks_blocks
     assert verify(store).blocks == 3
 
 
@@ -91,14 +91,14 @@ def test_branches(store: Store) -> None:
     """Rewound, pruned and forked agents; a turn that ends inside a block is checked as far as it goes."""
     agent, _ = add_turn(store, store.create_agent("default", "alice"), [1, 2, 3])
     add_turn(store, agent, [4, 5])
-    store.rewind("default", "alice", 1)
-    store.rewind("default", "alice", 2)
-    store.fork("default", "alice", "fork", at_turn=1)
-    store.rewind("default", "alice", 0)
+    store.branches.rewind("default", "alice", 1)
+    store.branches.rewind("default", "alice", 2)
+    store.branches.fork("default", "alice", "fork", at_turn=1)
+    store.branches.rewind("default", "alice", 0)
     found = verify(store)
     assert (found.blocks, found.records, found.problems) == (2, 6, ())
-    store.prune_history("default", "fork")
-    store.prune_history("default", "alice")
+    store.pruning.history("default", "fork")
+    store.pruning.history("default", "alice")
     assert (verify(store).records, verify(store).problems) == (2, ())
 
 
@@ -106,13 +106,13 @@ def test_a_timeline_that_names_another_block(
     store: Store, folder: Path, agents: dict[str, tuple[AgentRow, Block]]
 ) -> None:
     """The block is sound: it is not set aside."""
-    (use,) = store.timeline(agents["twin"][0].id)
+    (use,) = store.history(agents["twin"][0].id).timeline()
     sets = "UPDATE timeline SET key=? WHERE agent=? AND since=3"
-    store._catalog.write(lambda db: db.execute(sets, (use.key, agents["bob"][0].id)))
+    store._core.catalog.write(lambda db: db.execute(sets, (use.key, agents["bob"][0].id)))
     found = verify(store, repair=True)
     assert found.problems == (Problem(ProblemKind.CATALOG, "CATALOG_CONTRADICTS_RECORD", "default", "bob", 3),)
     assert found.repaired == 0
-    assert store.read_block("default", use.key)
+    assert store.blocks.read("default", use.key)
 
 
 def test_another_agents_block_in_its_place(
@@ -126,7 +126,7 @@ def test_another_agents_block_in_its_place(
 
 
 def test_a_block_that_was_given_up_is_no_problem(store: Store, agents: dict[str, tuple[AgentRow, Block]]) -> None:
-    store.drop_blocks(agents["bob"][0].id)
+    store.pruning.blocks(agents["bob"][0].id)
     found = verify(store)
     assert (found.blocks, found.problems) == (2, ())
 

@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import replace
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.store.catalog import blocks
+from agentmem.store.catalog import blocks, requests
 from agentmem.store.catalog.scalar import number
 from agentmem.store.rows import DELETE, UNCHANGED, AgentRow, Deleted, Unchanged
 from agentmem.types import Exactness, Share
@@ -14,16 +14,15 @@ from agentmem.types import Exactness, Share
 _COLUMNS = "id, namespace, name, created, last_used, turn, tokens, state_id, exactness, share, pinned, expires"
 
 
-def create(db: sqlite3.Connection, row: AgentRow, request_id: str) -> AgentRow:
-    """Raises AGENT_EXISTS, unless the same non-empty request made the one that is there."""
-    found = find(db, row.namespace, row.name)
+def made_by(db: sqlite3.Connection, namespace: str, name: str, request_id: str) -> AgentRow | None:
+    """The agent, if this very request made it; None if there is none. Raises AGENT_EXISTS if another did."""
+    found = find(db, namespace, name)
     if found is None:
-        insert(db, row, request_id)
-        return row
+        return None
     (made_by,) = db.execute("SELECT create_request_id FROM agents WHERE id=?", (found.id,)).fetchone()
     if request_id and made_by == request_id:
         return found
-    raise exists(row.name)
+    raise _exists(name)
 
 
 def insert(db: sqlite3.Connection, row: AgentRow, request_id: str = "") -> None:
@@ -36,7 +35,14 @@ def insert(db: sqlite3.Connection, row: AgentRow, request_id: str = "") -> None:
     )  # fmt: skip
 
 
-def exists(name: str) -> AgentmemError:
+def check_new(db: sqlite3.Connection, namespace: str, name: str, request_id: str) -> None:
+    """Whether a request may make an agent. Raises AGENT_EXISTS, REQUEST_ID_REUSED."""
+    requests.check_new(db, namespace, request_id)
+    if find(db, namespace, name):
+        raise _exists(name)
+
+
+def _exists(name: str) -> AgentmemError:
     return AgentmemError(Reason.AGENT_EXISTS, f"There is an agent named {name!r} already.", agent=name)
 
 

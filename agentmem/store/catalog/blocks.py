@@ -5,14 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping
 
-from agentmem.store.catalog.tables import FOREVER
-from agentmem.store.rows import BlockRow, Child
+from agentmem.store.rows import BlockRow
 from agentmem.types import Share
 
 
 def known(db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, BlockRow]:
     """Those of the keys that are known."""
-    query = "SELECT bytes, tokens, parent FROM blocks WHERE key=?"
+    query = "SELECT bytes, tokens, beginning FROM blocks WHERE key=?"
     found = ((key, db.execute(query, (key,)).fetchone()) for key in keys)
     return {key: BlockRow(*row) for key, row in found if row}
 
@@ -21,13 +20,18 @@ def keys(db: sqlite3.Connection) -> set[bytes]:
     return {key for (key,) in db.execute("SELECT key FROM blocks")}
 
 
-def put(db: sqlite3.Connection, rows: Mapping[bytes, BlockRow]) -> None:
+def put(db: sqlite3.Connection, rows: Mapping[bytes, BlockRow], created: float) -> None:
     """Enters blocks, or their new sizes."""
     db.executemany(
-        "INSERT INTO blocks (key, bytes, tokens, parent) VALUES (?,?,?,?)"
-        " ON CONFLICT (key) DO UPDATE SET bytes=excluded.bytes",
-        [(key, row.size, row.tokens, row.parent) for key, row in rows.items()],
+        "INSERT INTO blocks VALUES (?,?,?,?,?) ON CONFLICT (key) DO UPDATE SET bytes=excluded.bytes",
+        [(key, row.size, row.tokens, row.beginning, created) for key, row in rows.items()],
     )
+
+
+def expect(db: sqlite3.Connection, rows: Mapping[bytes, BlockRow], created: float) -> None:
+    """Enters blocks, but for those that are known."""
+    there = known(db, rows)
+    put(db, {key: row for key, row in rows.items() if key not in there}, created)
 
 
 def resize(db: sqlite3.Connection, key: bytes, size: int) -> None:
@@ -58,20 +62,14 @@ def only_of(db: sqlite3.Connection, agent_id: str) -> dict[bytes, int]:
     return dict(db.execute(query, (agent_id,)))
 
 
-def given_up(db: sqlite3.Connection, agent_id: str) -> bool:
-    """Whether a block of the agent's last timeline has no file any more."""
-    query = """SELECT 1 FROM timeline t JOIN blocks b ON b.key=t.key
-        WHERE t.agent=? AND t.until=? AND b.bytes=0 LIMIT 1"""
-    return db.execute(query, (agent_id, FOREVER)).fetchone() is not None
-
-
 def empty(db: sqlite3.Connection, keys: Iterable[bytes]) -> None:
     """Notes that these blocks have no files any more, and are to be computed again."""
     db.executemany("UPDATE blocks SET bytes=0 WHERE key=?", [(key,) for key in keys])
 
 
-def children(db: sqlite3.Connection, parent: bytes, limit: int) -> list[Child]:
-    """Blocks that follow `parent` and that some agent shares with its namespace, newest use first."""
-    query = """SELECT b.key, b.tokens FROM blocks b JOIN timeline t ON t.key=b.key JOIN agents a ON a.id=t.agent
-        WHERE b.parent=? AND a.share=? GROUP BY b.key ORDER BY max(a.last_used) DESC, b.key LIMIT ?"""
-    return [Child(*row) for row in db.execute(query, (parent, Share.NAMESPACE.value, limit))]
+def beginning(db: sqlite3.Connection, beginning: bytes, limit: int) -> list[bytes]:
+    """Keys of blocks that begin so and that some agent shares with its namespace, the newest first."""
+    query = """SELECT key FROM blocks b WHERE beginning=? AND EXISTS (
+            SELECT 1 FROM timeline t JOIN agents a ON a.id=t.agent WHERE t.key=b.key AND a.share=?
+        ) ORDER BY created DESC LIMIT ?"""
+    return [key for (key,) in db.execute(query, (beginning, Share.NAMESPACE.value, limit))]

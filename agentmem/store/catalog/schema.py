@@ -42,14 +42,14 @@ def open_database(folder: StateFolder, must_exist: bool) -> sqlite3.Connection:
             raise AgentmemError(Reason.STORE_UNWRITABLE, f"The catalog cannot be opened: {error.strerror}.") from error
         db = sqlite3.connect(folder.catalog, isolation_level=None, timeout=5.0)
         try:
-            _prepare(db, folder, must_exist)
+            _prepare(db, must_exist)
         except BaseException:
             db.close()
             raise
         return db
 
 
-def _prepare(db: sqlite3.Connection, folder: StateFolder, must_exist: bool) -> None:
+def _prepare(db: sqlite3.Connection, must_exist: bool) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise AgentmemError(
@@ -67,7 +67,7 @@ def _prepare(db: sqlite3.Connection, folder: StateFolder, must_exist: bool) -> N
         raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog is damaged.", verdict=verdict)
     if version == 1:
         with transaction(db):
-            from_1(db, folder)
+            from_1(db)
     if not {*NAMES, *INDEXES}.issubset(name for (name,) in db.execute("SELECT name FROM sqlite_schema")):
         raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog lacks tables.")
     db.execute("PRAGMA foreign_keys=ON")

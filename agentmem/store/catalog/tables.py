@@ -47,9 +47,10 @@ CREATE TABLE blocks (
   key BLOB PRIMARY KEY,
   bytes INTEGER NOT NULL,
   tokens INTEGER NOT NULL,
-  parent BLOB NOT NULL
+  beginning BLOB NOT NULL,
+  created REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX blocks_parent ON blocks (parent);
+CREATE INDEX blocks_beginning ON blocks (beginning, created);
 CREATE TABLE timeline (
   agent TEXT NOT NULL REFERENCES agents(id) ON DELETE CASCADE,
   since INTEGER NOT NULL,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Mapping
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.store.catalog import blocks, requests
+from agentmem.store.catalog import agents, blocks, requests
 from agentmem.store.catalog.scalar import number
 from agentmem.store.catalog.tables import FOREVER
 from agentmem.store.records import BlockUse
-from agentmem.store.rows import NewTurn, RequestRow, TurnRow
+from agentmem.store.rows import AgentRow, BlockRow, NewTurn, RequestRow, TurnRow
 from agentmem.types import TurnKind
 
 _DISAGREEING = """SELECT count(*) FROM agents a
@@ -32,7 +33,7 @@ def add(db: sqlite3.Connection, new: NewTurn, superseded: dict[bytes, bytes]) ->
         (record.number, record.end, record.state_id, record.exactness.value, time.time(), agent),
     )
     db.execute("INSERT INTO turns VALUES (?,?,?,?,?)", (agent, record.number, record.end, new.record_bytes, new.digest))
-    blocks.put(db, new.blocks)
+    blocks.put(db, new.blocks, record.created)
     db.execute(
         "UPDATE timeline SET until=? WHERE agent=? AND until=? AND place>=?",
         (record.number, agent, FOREVER, record.base_blocks),
@@ -52,6 +53,21 @@ def add(db: sqlite3.Connection, new: NewTurn, superseded: dict[bytes, bytes]) ->
         made = RequestRow(record.kind.value, record.agent_name, record.number)
         requests.remember(db, record.namespace, record.request_id, made)
     return list(blocks.drop_unused(db, superseded))
+
+
+def go_on(db: sqlite3.Connection, new: NewTurn) -> AgentRow:
+    """Makes a turn the agent's last one, all blocks of the turns before staying as they are."""
+    add(db, new, {})
+    return agents.by_id(db, new.record.agent_id)
+
+
+def begin(
+    db: sqlite3.Connection, new: NewTurn, agent: AgentRow, to_compute: Mapping[bytes, BlockRow] | None = None
+) -> AgentRow:
+    """Enters an agent with its first turn. to_compute: those of its blocks that may have no file."""
+    agents.insert(db, agent)
+    blocks.expect(db, to_compute or {}, new.record.created)
+    return go_on(db, new)
 
 
 def rows(db: sqlite3.Connection, agent_id: str) -> dict[int, TurnRow]:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Iterable
 
 from agentmem.store.catalog.scalar import number
-from agentmem.store.rows import AgentUsage, NamespaceUsage
+from agentmem.store.catalog.tables import FOREVER
+from agentmem.store.rows import AgentUsage, NamespaceUsage, Standing
 
 _SHARED = "SELECT key, min(agent) AS agent FROM timeline GROUP BY key HAVING count(DISTINCT agent)>1"
 
 
-def of_agent(db: sqlite3.Connection, agent_id: str) -> int:
-    """Bytes of the blocks, shared ones included, and records of an agent."""
-    query = """SELECT
-        (SELECT coalesce(sum(bytes), 0) FROM blocks WHERE key IN (SELECT key FROM timeline WHERE agent=?1)) +
-        (SELECT coalesce(sum(record_bytes), 0) FROM turns WHERE agent=?1)"""
-    return number(db, query, agent_id)
+def standings(db: sqlite3.Connection, agent_ids: Iterable[str]) -> dict[str, Standing]:
+    """What each of the agents takes and lacks."""
+    query = """WITH chosen AS (SELECT value AS agent FROM json_each(?1)),
+        used AS (SELECT agent, key, max(until) AS until FROM timeline
+            WHERE agent IN (SELECT agent FROM chosen) GROUP BY agent, key),
+        held AS (SELECT agent, sum(bytes) AS bytes, max(bytes=0 AND until=?2) AS lacking
+            FROM used JOIN blocks USING (key) GROUP BY agent),
+        recorded AS (SELECT agent, sum(record_bytes) AS bytes FROM turns
+            WHERE agent IN (SELECT agent FROM chosen) GROUP BY agent)
+        SELECT agent, coalesce(held.bytes, 0) + coalesce(recorded.bytes, 0), coalesce(lacking, 0)
+            FROM chosen LEFT JOIN held USING (agent) LEFT JOIN recorded USING (agent)"""
+    rows = db.execute(query, (json.dumps(list(agent_ids)), FOREVER))
+    return {agent: Standing(size, bool(lacking)) for agent, size, lacking in rows}
 
 
 def total(db: sqlite3.Connection) -> int:

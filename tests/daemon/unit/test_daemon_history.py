@@ -9,8 +9,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from agentmem.engine.request import AgentView
-from agentmem.engine.views import Diff, Evicted, NamespaceView, Prefetched, Pruned
-from agentmem.store.rows import DiskUsage
+from agentmem.engine.views import Diff, Evicted, NamespaceView, Prefetched
+from agentmem.store.rows import DiskUsage, Pruned, PrunedKind
 from agentmem.store.verify import Verified
 from agentmem.types import AgentRef, Residency, Share
 from agentmem.v1 import (
@@ -92,7 +92,7 @@ CALLS: list[tuple[str, Any, Any, tuple[Any, ...], dict[str, Any]]] = [
     (
         "Prune",
         maintenance_pb2.PruneRequest(namespace="team", older_than=Duration(seconds=60), dry_run=True),
-        [Pruned("AGENT", REF, 0, 7)],
+        [Pruned(PrunedKind.AGENT, REF, 0, 7)],
         ("team",),
         {"older_than_s": 60, "dry_run": True},
     ),

@@ -9,11 +9,10 @@ from agentmem.engine.request import AgentView, BlockView, Delta, Finished, Reuse
 from agentmem.engine.views import (
     LayerInfo,
     ModelInfo,
-    Pruned,
     TurnView,
 )
 from agentmem.store.problems import Problem, ProblemKind
-from agentmem.store.rows import AgentUsage, DiskUsage, NamespaceUsage
+from agentmem.store.rows import AgentUsage, DiskUsage, NamespaceUsage, Pruned, PrunedKind
 from agentmem.store.verify import Verified
 from agentmem.types import (
     AgentRef,
@@ -151,7 +150,9 @@ def test_disk_usage_with_its_sums() -> None:
 
 def test_what_is_pruned_and_what_is_wrong() -> None:
     bob = AgentRef("team", "bob")
-    turn, orphan = (responses.pruned(p) for p in (Pruned("TURN", bob, 3, 7), Pruned("ORPHAN", None, 0, 9)))
+    turn, orphan = (
+        responses.pruned(p) for p in (Pruned(PrunedKind.TURN, bob, 3, 7), Pruned(PrunedKind.ORPHAN, None, 0, 9))
+    )
     assert (turn.kind, turn.agent.namespace, turn.agent.name) == ("TURN", "team", "bob")
     assert (turn.turn, turn.freed_bytes) == (3, 7)
     assert (orphan.kind, orphan.HasField("agent"), orphan.freed_bytes) == ("ORPHAN", False, 9)

@@ -1,0 +1,192 @@
+"""Export files: an agent in one file that vouches for itself.
+
+The file is a tar archive: `agentmem.json` (format and a secret drawn for this file), `record.json` (a turn record that
+stands on its own), then the timeline's blocks in order; behind the archive stands a checksum of all of it. Record and
+blocks are keyed with the file's secret exactly as they are with a namespace's, so the same code verifies them, and
+nothing tells which namespace they came from.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+import tarfile
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+import xxhash
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.store import records
+from agentmem.store.blockfile import Block, BlockUnreadable, decode, encode, id_bytes
+from agentmem.store.keys import SECRET_BYTES, block_key
+from agentmem.store.layout import parse_json
+from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
+from agentmem.types import BLOCK_TOKENS, MAX_NAME_BYTES, BlockKind, TurnKind
+
+FORMAT = 1
+DIGEST_BYTES = 16
+HEADER, RECORD = "agentmem.json", "record.json"
+MAX_HEADER_BYTES, MAX_RECORD_BYTES, MAX_BLOCK_BYTES = 1 << 10, 1 << 30, 1 << 30
+
+
+def block_name(place: int) -> str:
+    return f"blocks/{place:06d}.safetensors"
+
+
+def write(record: TurnRecord, blocks: Iterable[Block]) -> Iterator[bytes]:
+    """The file of an agent. record: one that begins a timeline. blocks: its blocks, in order."""
+    digest = xxhash.xxh3_128()
+    for piece in _archive(record, blocks):
+        digest.update(piece)
+        yield piece
+    yield digest.digest()
+
+
+def _archive(record: TurnRecord, blocks: Iterable[Block]) -> Iterator[bytes]:
+    secret = secrets.token_bytes(SECRET_BYTES)
+    keys = timeline_keys(record, secret, record.state_id)
+    uses = tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True))
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
+
+        def add(name: str, data: bytes) -> bytes:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+            out = sink.getvalue()
+            sink.seek(0)
+            sink.truncate()
+            return out
+
+        yield add(HEADER, json.dumps({"format": FORMAT, "secret": secret.hex()}).encode())
+        yield add(RECORD, records.encode(replace(record, blocks=uses, request_id=""), b"", secret)[0])
+        parent = b""
+        for place, (block, use) in enumerate(zip(blocks, uses, strict=True)):
+            yield add(block_name(place), encode(replace(block, key=use.key, parent=parent)))
+            parent = use.key
+    yield sink.getvalue()
+
+
+def timeline_keys(record: TurnRecord, secret: bytes, state_id: str) -> list[bytes]:
+    """The keys that a timeline's blocks have under a secret and a model."""
+    keys: list[bytes] = []
+    parent = b""
+    for start in range(0, record.end, BLOCK_TOKENS):
+        payload = id_bytes(record.ids[start : start + BLOCK_TOKENS])
+        parent = block_key(secret, parent, state_id, BlockKind.TEXT, payload)
+        keys.append(parent)
+    return keys
+
+
+@contextmanager
+def spooled(chunks: Iterable[bytes], folder: Path) -> Iterator[ExportFile]:
+    """The file in the chunks, in a temporary one: nobody waits for the store while a slow sender sends."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for chunk in chunks:
+                file.write(chunk)
+            _check_whole(file)
+            with tarfile.open(fileobj=file, mode="r|") as tar:
+                yield ExportFile.read(tar)
+    except tarfile.TarError:
+        raise _invalid("it is cut short, or no export") from None
+
+
+def _check_whole(file: IO[bytes]) -> None:
+    """Checks the checksum at the end and removes it; the file is at its beginning then. Raises IMPORT_INVALID."""
+    rest = file.seek(0, os.SEEK_END) - DIGEST_BYTES
+    digest = xxhash.xxh3_128()
+    file.seek(0)
+    while rest > 0 and (piece := file.read(min(rest, 1 << 20))):
+        digest.update(piece)
+        rest -= len(piece)
+    end = file.tell()
+    if rest or file.read() != digest.digest():
+        raise _invalid("it is cut short, changed, or no export")
+    file.truncate(end)
+    file.seek(0)
+
+
+@dataclass(frozen=True)
+class ExportFile:
+    """An export being read. record: verified."""
+
+    tar: tarfile.TarFile
+    secret: bytes
+    record: TurnRecord
+
+    @classmethod
+    def read(cls, tar: tarfile.TarFile) -> ExportFile:
+        """Raises IMPORT_INVALID."""
+        try:
+            header = parse_json(_member(tar, HEADER, MAX_HEADER_BYTES))
+            if header["format"] != FORMAT:
+                raise _invalid(f"its format is {str(header['format'])[:20]}; this version of agentmem knows {FORMAT}")
+            secret = bytes.fromhex(header["secret"])
+            if len(secret) != SECRET_BYTES:
+                raise ValueError("no secret")
+            record = records.decode(_member(tar, RECORD, MAX_RECORD_BYTES), secret)
+        except (ValueError, TypeError, KeyError, RecordUnreadable):
+            raise _invalid("its record is not what was written") from None
+        _check(record)
+        keys = timeline_keys(record, secret, record.state_id)
+        if [use.key for use in record.blocks] != keys:
+            raise _invalid("its record names other blocks than its ids make")
+        return cls(tar, secret, record)
+
+    def blocks(self, secret: bytes) -> Iterator[Block]:
+        """The blocks, each verified, under the keys of another secret. Raises IMPORT_INVALID."""
+        parent, new_parent = b"", b""
+        new_keys = timeline_keys(self.record, secret, self.record.state_id)
+        for place, (use, key) in enumerate(zip(self.record.blocks, new_keys, strict=True)):
+            data = _member(self.tar, block_name(place), MAX_BLOCK_BYTES)
+            try:
+                block = decode(data, key=use.key, secret=self.secret)
+            except BlockUnreadable:
+                raise _invalid(f"block {place} is not what was written") from None
+            if block.parent != parent or block.start != place * BLOCK_TOKENS or block.tokens != use.used:
+                raise _invalid(f"block {place} is not where it belongs")
+            yield replace(block, key=key, parent=new_parent)
+            parent, new_parent = use.key, key
+        if self.tar.next() is not None:
+            raise _invalid("it holds more than an agent")
+
+
+def _check(record: TurnRecord) -> None:
+    """Whether the record is what an export has: who sealed the file may have written anything."""
+    words = (record.agent_name, record.state_id, record.tokenizer_id)
+    blocks = -(-len(record.ids) // BLOCK_TOKENS)
+    used = [min(BLOCK_TOKENS, len(record.ids) - place * BLOCK_TOKENS) for place in range(blocks)]
+    if (
+        record.kind is not TurnKind.FORK
+        or (record.start, record.base_blocks, record.end) != (0, 0, len(record.ids))
+        or [use.used for use in record.blocks] != used
+        or not all(isinstance(word, str) for word in words)
+        or not 1 <= len(record.agent_name.encode(errors="replace")) <= MAX_NAME_BYTES
+        or any(unicodedata.category(character) == "Cc" for character in record.agent_name)
+        or not all(0 <= message.start <= message.end <= record.end for message in record.messages)
+    ):
+        raise _invalid("its record does not begin a timeline")
+
+
+def _member(tar: tarfile.TarFile, name: str, most: int) -> bytes:
+    entry = tar.next()
+    if entry is None or not entry.isreg() or entry.name != name or entry.size > most:
+        raise _invalid(f"{name} is missing")
+    file = tar.extractfile(entry)
+    data = file.read() if file else b""
+    if len(data) != entry.size:
+        raise _invalid(f"{name} is cut short")
+    return data
+
+
+def _invalid(why: str) -> AgentmemError:
+    return AgentmemError(Reason.IMPORT_INVALID, f"The file cannot be imported: {why}.")
