@@ -14,8 +14,8 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.store.files import Files, make_folders, read_small_file, write_durably
 from agentmem.store.layout import parse_json
 
-FORMAT = 2
-"""1: catalogs of schema 1. A folder is marked before its catalog is migrated, so that older versions refuse both."""
+FORMAT = 3
+"""That of the catalog's schema. A folder is marked before its catalog is migrated: older versions refuse both."""
 
 SECRET = "secret"
 """The file in a namespace's folder that holds its secret."""

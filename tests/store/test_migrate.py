@@ -1,8 +1,9 @@
 """A store written by the previous format is opened, migrated, and goes on.
 
-format-1.tar.gz was written by the code of format 1 (commit b272175), with the samples of this folder. Namespace
-"default": alice and bob, whose request ids were r-alice and r-bob, both with positions 0..255 and ids 1, 2 behind them;
-alice has a second turn that adds 3. "empty" has no turn. Namespace "other": carol's ids 1, 2, 3, rebuilt under state-2.
+format-N.tar.gz was written by the code of format N (1: commit b272175, 2: 660f293), with the samples of this folder.
+Namespace "default": alice and bob, whose request ids were r-alice and r-bob, both with positions 0..255 and ids 1, 2
+behind them; alice has a second turn that adds 3. "empty" has no turn, and from format 2 on is private and pinned.
+Namespace "other": carol's ids 1, 2, 3, rebuilt under state-2.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from agentmem.store.files import Files
+from agentmem.store.folder import FORMAT
 from agentmem.store.keys import beginning
 from agentmem.store.records import BlockUse
 from agentmem.store.store import Store
@@ -23,10 +25,15 @@ from agentmem.types import Share
 from tests.store.samples import STATE_ID, Crash, files_below, make_block, make_record
 
 
+@pytest.fixture(params=[1, 2])
+def version(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
 @pytest.fixture
-def old(folder: Path) -> Path:
+def old(folder: Path, version: int) -> Path:
     folder.mkdir(mode=0o700)
-    with tarfile.open(Path(__file__).with_name("format-1.tar.gz")) as archive:
+    with tarfile.open(Path(__file__).with_name(f"format-{version}.tar.gz")) as archive:
         archive.extractall(folder, filter="data")
     return folder
 
@@ -38,7 +45,7 @@ def schema(folder: Path) -> list[tuple]:
     return found
 
 
-def test_everything_is_there_and_goes_on(old: Path) -> None:
+def test_everything_is_there_and_goes_on(old: Path, version: int) -> None:
     on_disk = files_below(old / "blocks", "") + files_below(old / "turns", "")
     store = Store.open(old)
     assert files_below(old / "blocks", "") + files_below(old / "turns", "") == on_disk
@@ -46,6 +53,7 @@ def test_everything_is_there_and_goes_on(old: Path) -> None:
     (carol,) = store.agents("other")
     assert [agent.name for agent in (alice, bob, empty, carol)] == ["alice", "bob", "empty", "carol"]
     assert {(agent.share, agent.pinned, agent.expires) for agent in (alice, carol)} == {(Share.NAMESPACE, False, None)}
+    assert (empty.share, empty.pinned) == ((Share.PRIVATE, True) if version == 2 else (Share.NAMESPACE, False))
     assert store.history(alice.id).ids().tolist() == [*range(256), 1, 2, 3]
     assert store.history(alice.id).ids(1).tolist() == store.history(bob.id).ids().tolist() == [*range(256), 1, 2]
     assert store.history(carol.id).ids().tolist() == [1, 2, 3]
@@ -80,10 +88,10 @@ def test_the_schema_is_that_of_a_new_store(old: Path, tmp_path: Path) -> None:
     Store.open(old).close()
     Store.open(tmp_path / "new").close()
     assert schema(old) == schema(tmp_path / "new")
-    assert json.loads((old / "format.json").read_text())["format"] == 2
+    assert json.loads((old / "format.json").read_text())["format"] == FORMAT
 
 
-def test_a_crash_while_migrating(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_while_migrating(old: Path, version: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder is marked, so that older versions refuse it, and the catalog is migrated when it is opened again."""
 
     class NoSync(Files):
@@ -93,17 +101,17 @@ def test_a_crash_while_migrating(old: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     with pytest.raises(Crash):
         Store.open(old, NoSync())
-    assert json.loads((old / "format.json").read_text())["format"] == 2
+    assert json.loads((old / "format.json").read_text())["format"] == FORMAT
     db = sqlite3.connect(old / "catalog.sqlite")
-    assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    assert db.execute("PRAGMA user_version").fetchone() == (version,)
     db.close()
-    monkeypatch.setattr("agentmem.store.catalog.schema.from_1", _half_done)
+    monkeypatch.setattr("agentmem.store.catalog.schema.migrate", _half_done)
     with pytest.raises(Crash):
         Store.open(old)
     monkeypatch.undo()
     test_old_blocks_are_found_whole(old)
 
 
-def _half_done(db: sqlite3.Connection) -> None:
-    db.execute("ALTER TABLE agents ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0")
+def _half_done(db: sqlite3.Connection, version: int) -> None:
+    db.execute("ALTER TABLE agents RENAME TO old_agents")
     raise Crash

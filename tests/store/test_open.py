@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentmem.errors import AgentmemError, Reason
+from agentmem.store.folder import FORMAT
 from agentmem.store.store import Store
 from tests.store.samples import FailingFiles, add_turn, files_below, make_block
 
@@ -36,11 +38,11 @@ def test_a_folder_in_use_is_refused_by_name(folder: Path) -> None:
 
 def test_a_newer_format_is_refused_and_not_touched(folder: Path) -> None:
     filled(folder)
-    (folder / "format.json").write_text('{"format": 3}')
+    (folder / "format.json").write_text(json.dumps({"format": FORMAT + 1}))
     refused(folder, Reason.STORE_TOO_NEW)
-    (folder / "format.json").write_text('{"format": 2}')
+    (folder / "format.json").write_text(json.dumps({"format": FORMAT}))
     with sqlite3.connect(folder / "catalog.sqlite") as db:
-        db.execute("PRAGMA user_version=3")
+        db.execute(f"PRAGMA user_version={FORMAT + 1}")
     db.close()
     refused(folder, Reason.STORE_TOO_NEW)
     assert len(files_below(folder / "blocks", "")) == 1

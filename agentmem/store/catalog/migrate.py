@@ -6,25 +6,29 @@ import sqlite3
 
 from agentmem.store.catalog.tables import NAMES, create
 
+_AGENTS_OF_1 = """SELECT id, namespace, name, created, last_used, create_request_id, turn, tokens, state_id, exactness,
+    'namespace', 0, NULL FROM old_agents"""
+_BLOCKS_OF_2 = "SELECT key, bytes, tokens, x'', 0.0 FROM old_blocks"
 _SELECT = {
-    "agents": """SELECT id, namespace, name, created, last_used, create_request_id, turn, tokens, state_id, exactness,
-        'namespace', 0, NULL FROM old_agents""",
-    "blocks": "SELECT key, bytes, tokens, x'', 0.0 FROM old_blocks",
+    1: {"agents": _AGENTS_OF_1, "blocks": _BLOCKS_OF_2},
+    2: {"blocks": _BLOCKS_OF_2},
 }
-"""What each row of a table becomes; tables that are not here have the same columns as before."""
+"""What each row of a table becomes, by the version that wrote it; other tables have the columns that they had."""
 
 
-def from_1(db: sqlite3.Connection) -> None:
-    """Schema 1 knew no sharing, pins and times to live, and not how blocks begin; nor were its tables STRICT.
+def migrate(db: sqlite3.Connection, version: int) -> None:
+    """Schema 1 knew no sharing, pins and times to live, nor were its tables STRICT; 2 knew not how blocks begin.
 
     A block from then is found by others that hold the whole of it, but not by those that agree with it in part.
     """
     for (index,) in db.execute("SELECT name FROM sqlite_schema WHERE type='index' AND sql IS NOT NULL").fetchall():
         db.execute(f"DROP INDEX {index}")
-    for table in NAMES:
+    there = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type='table'")}
+    old = [table for table in NAMES if table in there]
+    for table in old:
         db.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
     create(db)
-    for table in NAMES:
-        db.execute(f"INSERT INTO {table} {_SELECT.get(table, f'SELECT * FROM old_{table}')}")
-    for table in reversed(NAMES):
+    for table in old:
+        db.execute(f"INSERT INTO {table} {_SELECT[version].get(table, f'SELECT * FROM old_{table}')}")
+    for table in reversed(old):
         db.execute(f"DROP TABLE old_{table}")

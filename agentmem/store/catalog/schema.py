@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.store.catalog.migrate import from_1
+from agentmem.store.catalog.migrate import migrate
 from agentmem.store.catalog.tables import INDEXES, NAMES, VERSION, create
 from agentmem.store.folder import StateFolder
 
@@ -65,9 +65,9 @@ def _prepare(db: sqlite3.Connection, must_exist: bool) -> None:
             create(db)
     elif (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
         raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog is damaged.", verdict=verdict)
-    if version == 1:
+    if 0 < version < VERSION:
         with transaction(db):
-            from_1(db)
+            migrate(db, version)
     if not {*NAMES, *INDEXES}.issubset(name for (name,) in db.execute("SELECT name FROM sqlite_schema")):
         raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog lacks tables.")
     db.execute("PRAGMA foreign_keys=ON")

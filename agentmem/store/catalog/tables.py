@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 
-VERSION = 2
+VERSION = 3
 FOREVER = (1 << 63) - 1
 """`until` of a timeline entry that the agent's last turn still has."""
 
