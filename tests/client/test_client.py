@@ -151,7 +151,7 @@ def test_deadlines(daemon: ScriptedDaemon, client: Client) -> None:
         time.sleep(0.4)
 
     daemon.answers["Generate"] = slow
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded, match="longer than its timeout"):
         client.agent("alice").chat("Hi", timeout=0.2)
     assert limits[0] < 0.2
 

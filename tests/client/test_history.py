@@ -172,3 +172,31 @@ def test_a_turn_that_does_not_exist(daemon: ScriptedDaemon, do: Do) -> None:
         do(lambda c: c.agent("alice").rewind(9))
     assert not isinstance(caught.value, errors.AgentNotFound)
     assert caught.value.reason == "TURN_NOT_FOUND"
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "CreateAgent": lambda c: c.agent("alice").create(),
+    "UpdateAgent": lambda c: c.agent("alice").pin(),
+    "ForkAgent": lambda c: c.agent("alice").fork("bob"),
+    "RewindAgent": lambda c: c.agent("alice").rewind(1),
+    "DeleteAgent": lambda c: c.agent("alice").delete(),
+    "EvictAgent": lambda c: c.agent("alice").evict(),
+    "PrefetchAgent": lambda c: c.agent("alice").prefetch(),
+    "Prune": lambda c: c.prune(),
+    "Verify": lambda c: c.verify(),
+}
+
+
+@pytest.mark.parametrize("method", CHANGES)
+def test_what_waits_behind_turns_has_no_deadline_by_default(daemon: ScriptedDaemon, do: Do, method: str) -> None:
+    """A turn may take minutes, and a change whose caller gave up meanwhile is made all the same."""
+    limits: list[float] = []
+
+    def note(request: Any, context: grpc.ServicerContext) -> Any:
+        limits.append(context.time_remaining())
+        fail(context, "NOT_FOUND", "AGENT_NOT_FOUND", "There is no alice.")
+
+    daemon.answers[method] = note
+    with pytest.raises(errors.AgentNotFound):
+        do(CHANGES[method])
+    assert limits[0] > 365 * 86_400  # what gRPC says where there is none

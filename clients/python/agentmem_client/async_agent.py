@@ -22,7 +22,8 @@ class AsyncAgent:
     """One agent's memory, by name.
 
     tokens_to_recompute: of a fork, positions to compute before it can go on; 0 for full attention.
-    timeout: a deadline in seconds; by default 30, and none where tokens are computed or files are sent.
+    timeout: a deadline in seconds. By default 30 for calls that only look, and none for those that wait behind turns
+    that run, or send files.
     For the other options see `turns.TurnOptions` and `turns.GenerateOptions`.
     """
 

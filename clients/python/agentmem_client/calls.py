@@ -27,7 +27,8 @@ Span = float | timedelta
 
 T = TypeVar("T")
 
-ADMIN_TIMEOUT = 30.0
+LOOK_TIMEOUT = 30.0
+"""Seconds that a daemon has to answer what it need not work for."""
 
 
 class Stubs(
@@ -53,7 +54,7 @@ class Call(Generic[T]):
     method: str
     request: Any
     read: Callable[[Any], T]
-    timeout: float | None = ADMIN_TIMEOUT
+    timeout: float | None = LOOK_TIMEOUT
 
     def begin(self) -> Any:
         """What to send."""
@@ -72,19 +73,6 @@ def first_set(*timeouts: float | None) -> float | None:
     return next((timeout for timeout in timeouts if timeout is not None), None)
 
 
-def create_agent(
-    ref: types_pb2.AgentRef, share: str | None, ttl: Span | None, pinned: bool, request_id: str | None
-) -> Call[AgentInfo]:
-    request = agents_pb2.CreateAgentRequest(
-        agent=ref,
-        request_id=inputs.request_id(request_id),
-        share=inputs.share(share),
-        ttl=inputs.optional_span(ttl, "ttl"),
-        pinned=pinned,
-    )
-    return Call("CreateAgent", request, lambda response: convert.agent(response.agent))
-
-
 def get_agent(ref: types_pb2.AgentRef) -> Call[AgentInfo]:
     return Call("GetAgent", agents_pb2.GetAgentRequest(agent=ref), lambda response: convert.agent(response.agent))
 
@@ -99,14 +87,60 @@ def list_agents(namespace: str, hot_only: bool, page_size: int, page_token: str)
     return Call("ListAgents", request, lambda r: Page(tuple(map(convert.agent, r.agents)), r.next_page_token))
 
 
-def delete_agent(ref: types_pb2.AgentRef, dry_run: bool, request_id: str | None, expect_turn: int | None) -> Call[int]:
-    request = agents_pb2.DeleteAgentRequest(
+def list_turns(ref: types_pb2.AgentRef, include_messages: bool, page_token: str) -> Call[Page[Turn]]:
+    request = agents_pb2.ListTurnsRequest(agent=ref, include_messages=include_messages, page_token=page_token)
+    return Call("ListTurns", request, lambda r: Page(tuple(map(convert.turn, r.turns)), r.next_page_token))
+
+
+def diff_agents(a: types_pb2.AgentRef, b: types_pb2.AgentRef) -> Call[Diff]:
+    return Call("DiffAgents", agents_pb2.DiffAgentsRequest(a=a, b=b), convert.diff)
+
+
+def disk_usage() -> Call[DiskUsage]:
+    return Call("GetDiskUsage", maintenance_pb2.GetDiskUsageRequest(), convert.disk_usage)
+
+
+def create_namespace(name: str, request_id: str | None) -> Call[None]:
+    request = admin_pb2.CreateNamespaceRequest(
+        name=inputs.text(name, "The namespace"), request_id=inputs.request_id(request_id)
+    )
+    return Call("CreateNamespace", request, lambda response: None)
+
+
+def list_namespaces() -> Call[list[Namespace]]:
+    return Call("ListNamespaces", admin_pb2.ListNamespacesRequest(), convert.namespaces)
+
+
+def get_status() -> Call[Status]:
+    return Call("GetStatus", admin_pb2.GetStatusRequest(), convert.status)
+
+
+def get_stats() -> Call[Stats]:
+    return Call("GetStats", admin_pb2.GetStatsRequest(), convert.stats)
+
+
+# What changes an agent waits behind the turns that run, and large memories take long to read and send. How long is
+# not for the client to guess: no deadline below.
+
+
+def create_agent(
+    ref: types_pb2.AgentRef, share: str | None, ttl: Span | None, pinned: bool, request_id: str | None
+) -> Call[AgentInfo]:
+    request = agents_pb2.CreateAgentRequest(
         agent=ref,
         request_id=inputs.request_id(request_id),
-        expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
-        dry_run=dry_run,
+        share=inputs.share(share),
+        ttl=inputs.optional_span(ttl, "ttl"),
+        pinned=pinned,
     )
-    return Call("DeleteAgent", request, lambda response: response.freed_bytes)
+    return Call("CreateAgent", request, lambda response: convert.agent(response.agent), timeout=None)
+
+
+def update_agent(ref: types_pb2.AgentRef, pinned: bool | None, ttl: Span | None, share: str | None) -> Call[AgentInfo]:
+    request = agents_pb2.UpdateAgentRequest(agent=ref, ttl=inputs.optional_span(ttl, "ttl"), share=inputs.share(share))
+    if pinned is not None:
+        request.pinned = pinned
+    return Call("UpdateAgent", request, lambda response: convert.agent(response.agent), timeout=None)
 
 
 def fork_agent(
@@ -120,7 +154,7 @@ def fork_agent(
         request_id=inputs.request_id(request_id),
         expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
     )
-    return Call("ForkAgent", request, lambda response: response.tokens_to_recompute)
+    return Call("ForkAgent", request, lambda response: response.tokens_to_recompute, timeout=None)
 
 
 def rewind_agent(
@@ -132,31 +166,22 @@ def rewind_agent(
         request_id=inputs.request_id(request_id),
         expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
     )
-    return Call("RewindAgent", request, convert.rewound)
+    return Call("RewindAgent", request, convert.rewound, timeout=None)
 
 
-def list_turns(ref: types_pb2.AgentRef, include_messages: bool, page_token: str) -> Call[Page[Turn]]:
-    request = agents_pb2.ListTurnsRequest(agent=ref, include_messages=include_messages, page_token=page_token)
-    return Call("ListTurns", request, lambda r: Page(tuple(map(convert.turn, r.turns)), r.next_page_token))
-
-
-def diff_agents(a: types_pb2.AgentRef, b: types_pb2.AgentRef) -> Call[Diff]:
-    return Call("DiffAgents", agents_pb2.DiffAgentsRequest(a=a, b=b), convert.diff)
-
-
-def update_agent(ref: types_pb2.AgentRef, pinned: bool | None, ttl: Span | None, share: str | None) -> Call[AgentInfo]:
-    request = agents_pb2.UpdateAgentRequest(agent=ref, ttl=inputs.optional_span(ttl, "ttl"), share=inputs.share(share))
-    if pinned is not None:
-        request.pinned = pinned
-    return Call("UpdateAgent", request, lambda response: convert.agent(response.agent))
+def delete_agent(ref: types_pb2.AgentRef, dry_run: bool, request_id: str | None, expect_turn: int | None) -> Call[int]:
+    request = agents_pb2.DeleteAgentRequest(
+        agent=ref,
+        request_id=inputs.request_id(request_id),
+        expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
+        dry_run=dry_run,
+    )
+    return Call("DeleteAgent", request, lambda response: response.freed_bytes, timeout=None)
 
 
 def evict_agent(ref: types_pb2.AgentRef, to: str, dry_run: bool) -> Call[Evicted]:
     request = agents_pb2.EvictAgentRequest(agent=ref, to=inputs.evict_to(to), dry_run=dry_run)
-    return Call("EvictAgent", request, convert.evicted)
-
-
-# How long it takes to read, compute or send what an agent remembers is not for the client to guess: no deadline below.
+    return Call("EvictAgent", request, convert.evicted, timeout=None)
 
 
 def prefetch_agent(ref: types_pb2.AgentRef) -> Call[Prefetched]:
@@ -193,30 +218,7 @@ def prune(
     return Call("Prune", request, convert.pruned, timeout=None)
 
 
-def disk_usage() -> Call[DiskUsage]:
-    return Call("GetDiskUsage", maintenance_pb2.GetDiskUsageRequest(), convert.disk_usage)
-
-
 def verify(namespace: str | None, repair: bool) -> Call[VerifyReport]:
     chosen = None if namespace is None else inputs.text(namespace, "The namespace")
     request = maintenance_pb2.VerifyRequest(namespace=chosen, repair=repair)
     return Call("Verify", request, convert.verify_report, timeout=None)
-
-
-def create_namespace(name: str, request_id: str | None) -> Call[None]:
-    request = admin_pb2.CreateNamespaceRequest(
-        name=inputs.text(name, "The namespace"), request_id=inputs.request_id(request_id)
-    )
-    return Call("CreateNamespace", request, lambda response: None)
-
-
-def list_namespaces() -> Call[list[Namespace]]:
-    return Call("ListNamespaces", admin_pb2.ListNamespacesRequest(), convert.namespaces)
-
-
-def get_status() -> Call[Status]:
-    return Call("GetStatus", admin_pb2.GetStatusRequest(), convert.status)
-
-
-def get_stats() -> Call[Stats]:
-    return Call("GetStats", admin_pb2.GetStatsRequest(), convert.stats)

@@ -11,6 +11,10 @@ from agentmem_client.endpoint import Endpoint
 from agentmem_client.errors import AgentmemError, make_error
 
 _DETAILS = "grpc-status-details-bin"
+_TOO_LATE = (
+    "The call took longer than its timeout. What it was to change may still be changed: to be sure, repeat it with the "
+    "same request_id."
+)
 
 
 def from_rpc_error(error: Any, endpoint: Endpoint) -> AgentmemError:
@@ -21,6 +25,8 @@ def from_rpc_error(error: Any, endpoint: Endpoint) -> AgentmemError:
         # Nothing from the daemon's own hand: if the connection failed, is there a daemon at all?
         if code == "UNAVAILABLE" and not endpoint.is_listening():
             return endpoint.not_running()
+        if code == "DEADLINE_EXCEEDED":
+            return make_error(code, "", _TOO_LATE)
         return make_error(code, "", error.details() or code)
     info = _error_info(status)
     return make_error(code, info.reason, status.message or error.details() or code, info.metadata)
