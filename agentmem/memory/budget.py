@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Iterable
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.kv.layout import AttentionLayout
+from agentmem.kv.full import TAIL_SEGMENTS
+from agentmem.kv.layout import StateLayout
 from agentmem.kv.pool import BlockPool
-from agentmem.kv.state import TAIL_SEGMENTS
 from agentmem.memory.agent import Agent
 from agentmem.types import BLOCK_TOKENS
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 class RamBudget:
     """limit: bytes."""
 
-    def __init__(self, limit: int, pool: BlockPool, layout: AttentionLayout) -> None:
+    def __init__(self, limit: int, pool: BlockPool, layout: StateLayout) -> None:
         self.limit, self._pool, self._layout = limit, pool, layout
 
     def make_room(self, agent: Agent, positions: int, others: Iterable[Agent], evict: Callable[[Agent], int]) -> None:
@@ -43,16 +43,16 @@ class RamBudget:
                 needed_bytes=need,
                 free_bytes=free,
                 budget_bytes=self.limit,
-                fitting_tokens=max(0, free // self._layout.bytes_per_token - TAIL_SEGMENTS * BLOCK_TOKENS),
+                fitting_tokens=max(0, free // self._layout.full.bytes_per_token - TAIL_SEGMENTS * BLOCK_TOKENS),
             )
 
     def _held(self, agent: Agent) -> int:
         """Bytes of its state that are in RAM already, be it in other agents' hands."""
         if agent.state is not None:
             return agent.state.nbytes
-        return self._pool.count(agent.full_keys) * BLOCK_TOKENS * self._layout.bytes_per_token
+        return self._pool.count(agent.full_keys) * BLOCK_TOKENS * self._layout.full.bytes_per_token
 
     def _most_bytes(self, positions: int) -> int:
         """Bytes that this many positions take at the most: whole segments, and a tail that has just doubled."""
         segments = -(-positions // BLOCK_TOKENS)
-        return (segments + min(segments, TAIL_SEGMENTS)) * BLOCK_TOKENS * self._layout.bytes_per_token
+        return self._layout.most_bytes(positions, (segments + min(segments, TAIL_SEGMENTS)) * BLOCK_TOKENS)

@@ -14,6 +14,7 @@ from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.budget import RamBudget
+from agentmem.memory.companions import Companions
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
@@ -39,9 +40,10 @@ class Memory:
         self._agents: OrderedDict[AgentRef, Agent] = OrderedDict()  # least recently used first
         self.pool = BlockPool()
         self._budget = RamBudget(ram_budget, self.pool, model.layout)
-        self._saver = TurnSaver(store, model)
-        self._prefix = PrefixMatch(store, self.pool, model)
-        self._restorer = Restorer(store, self.pool, model)
+        companions = Companions(store, self.pool, model)
+        self._saver = TurnSaver(store, model, companions)
+        self._prefix = PrefixMatch(store, self.pool, model, companions)
+        self._restorer = Restorer(store, self.pool, model, companions)
         self.hot_bytes: dict[AgentRef, int] = {}
 
     @property
@@ -83,7 +85,7 @@ class Memory:
             history = self._store.history(agent.id)
             last = history.record(agent.turn)
             agent.ids = history.ids()
-        agent.blocks = history.timeline()
+        agent.blocks, agent.companions = history.timeline(), tuple(history.companions())
         agent.unclosed, agent.tokenizer_id = last.open, last.tokenizer_id
         if sum(b.used for b in agent.blocks) != last.end or len(agent.ids) != last.end:
             raise AgentmemError(
@@ -139,6 +141,7 @@ class Memory:
         state = AgentState(self._model.layout)
         for _ in prefill(self._model, state, agent.ids):
             yield
+        state.mark()
         self._drop(agent)
         agent.state, tokens = state, agent.tokens
         agent.rebuilt = TurnDraft(TurnKind.REBUILD, request_id="", ids=agent.ids.tolist(), unclosed=agent.unclosed)
@@ -227,8 +230,10 @@ class Memory:
             return
         try:
             same = before.state_id == agent.state_id and np.array_equal(before.ids[: agent.tokens], agent.ids)
+            # Layers with companions cannot be taken back to any position: theirs are read from the disk.
+            same = same and not self._model.layout.has_companions
             if same and agent.tokens:
-                state = self._restorer.from_pool(agent)
+                state = self._restorer.from_pool(agent.full_keys)
                 if state.offset < agent.tokens:
                     state.extend([before.state.read(state.offset, agent.tokens)])
                 agent.state = state
@@ -259,6 +264,7 @@ class Memory:
 
     def _note_hot(self, agent: Agent) -> None:
         if agent.state is not None:
+            agent.state.mark()
             self.pool.note(agent.state, agent.full_keys)
             self.hot_bytes[agent.ref] = agent.state.nbytes
 
