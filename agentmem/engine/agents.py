@@ -31,14 +31,16 @@ class AgentOperations:
     # Look
 
     def get_agent(self, ref: AgentRef) -> AgentView:
-        """The agent with its blocks."""
+        """The agent with its blocks, and what other layers than full attention need to go on from its end."""
         store = self._context.store
         row = self._row(ref)
-        uses = store.history(row.id).timeline()
-        sizes = store.blocks.sizes([u.key for u in uses])
+        history = store.history(row.id)
+        held = [(BlockKind.TEXT, place, use) for place, use in enumerate(history.timeline())]
+        held += [(use.kind, use.place, use) for use in history.companions()]
+        sizes = store.blocks.sizes([use.key for _, _, use in held])
         blocks = tuple(
-            BlockView(u.key.hex(), BlockKind.TEXT.value, i * BLOCK_TOKENS, u.used, sizes.get(u.key, 0))
-            for i, u in enumerate(uses)
+            BlockView(use.key.hex(), kind.value, place * BLOCK_TOKENS, use.used, sizes.get(use.key, 0))
+            for kind, place, use in held
         )
         return replace(self._view(row), blocks=blocks)
 
