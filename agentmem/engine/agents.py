@@ -128,7 +128,8 @@ class AgentOperations:
         return self._branched(self._in_order(ref, rewind))
 
     def _branched(self, row: AgentRow) -> tuple[AgentView, int]:
-        return self._view(row), 0 if self._matches(row) else row.tokens
+        view = self._view(row)
+        return view, row.tokens if view.residency is Residency.COLD else 0
 
     def delete_agent(
         self, ref: AgentRef, request_id: str = "", expect_turn: int | None = None, dry_run: bool = False

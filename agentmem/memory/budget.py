@@ -27,14 +27,16 @@ class RamBudget:
         Raises RAM_BUDGET_EXCEEDED with what would fit.
         """
         need = self._most_bytes(positions) - self._held(agent)
+        free = self.limit - self._pool.nbytes
         for other in others:
-            if self._pool.nbytes + need <= self.limit:
+            if need <= free:
                 return
             may_go = other is not agent and not other.pinned and not other.unsaved
             if may_go and other.state is not None and self._pool.exclusive_bytes(other.state):
                 freed = evict(other)
+                free += freed
                 log.info("agent %r left RAM (%d bytes) to make room", other.ref.name, freed)
-        free = max(0, self.limit - self._pool.nbytes)
+        free = max(0, free)
         if need > free:
             raise AgentmemError(
                 Reason.RAM_BUDGET_EXCEEDED,

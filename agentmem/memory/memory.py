@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from agentmem.store.records import RecordUnreadable, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
 from agentmem.types import AgentRef, PrefixMiss, Share, TurnKind, Warning
+
+WARM_KEPT = 256
+"""Agents beside the hot ones whose ids stay in RAM: 4 bytes a token, outside the budget."""
 
 NOT_DURABLE = Warning("NOT_DURABLE", "the disk takes nothing now: this turn is in RAM only")
 
@@ -59,9 +63,17 @@ class Memory:
             if row.turn:
                 self._load(known)
             self._agents[ref] = known
+            self._forget_warm()
         if known is not None:
             self._agents.move_to_end(ref)
         return known
+
+    def _forget_warm(self) -> None:
+        """Keeps the timelines of the last WARM_KEPT agents that are not hot; the disk has the others'."""
+        surplus = len(self._agents) - len(self.hot_bytes) - WARM_KEPT
+        warm = (ref for ref, agent in self._agents.items() if agent.state is None and not agent.unsaved)
+        for ref in list(islice(warm, max(0, surplus))):
+            del self._agents[ref]
 
     def create(self, ref: AgentRef) -> Agent:
         """A new, empty agent; one that was made elsewhere meanwhile will do."""
