@@ -43,10 +43,7 @@ class ForkedDaemon(Daemon):
     def start(self) -> Client:
         """Starts it and waits until it serves. RuntimeError if it dies before."""
         self.socket.unlink(missing_ok=True)  # of one that was killed
-        self._forked = _FORKS.Process(
-            target=_serve, args=(self._command()[3:], str(self.log), self.stop_at, self.armed), daemon=True
-        )
-        self._forked.start()
+        self._fork(self.log)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self.alive:
             if self.socket.exists():
@@ -58,6 +55,20 @@ class ForkedDaemon(Daemon):
                     client.close()
             time.sleep(0.01)
         raise RuntimeError(f"the daemon did not come up:\n{self.log.read_text()[-2000:]}")
+
+    def _fork(self, log: Path) -> multiprocessing.context.ForkServerProcess:
+        args = (self._command()[3:], str(log), self.stop_at, self.armed)
+        self._forked = _FORKS.Process(target=_serve, args=args, daemon=True)
+        self._forked.start()
+        return self._forked
+
+    def refusal(self) -> tuple[int, str]:
+        log = self.log.with_name("refusal.log")
+        log.unlink(missing_ok=True)
+        process = self._fork(log)
+        process.join(60)
+        assert process.exitcode is not None
+        return process.exitcode, log.read_text()
 
     @property
     def alive(self) -> bool:
