@@ -43,11 +43,12 @@ class Restorer:
         verified: list[dict[str, np.ndarray]] = []
         first = state.offset // BLOCK_TOKENS
         parent = agent.parent_of(first)
+        known = self._store.blocks.known([use.key for use in agent.blocks[first:]])
         for index, use in enumerate(agent.blocks[first:], first):
             start = index * BLOCK_TOKENS
             ids = agent.ids[start : start + use.used]
             try:
-                block, read = self._store.blocks.read(agent.ref.namespace, use.key)
+                block, read = self._store.blocks.read(agent.ref.namespace, use.key, known)
                 verified.append(block_cutter.checked(block, parent, start, ids, self._model))
                 draft.usage.bytes_read += read
                 draft.usage.reused_warm_tokens += use.used
