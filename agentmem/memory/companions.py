@@ -86,6 +86,7 @@ class Companions:
         Raises BlockUnreadable if one cannot be read, or one that the model needs is not among them.
         """
         secret, read = self._store.namespace(namespace).secret, Restorable()
+        known = self._store.blocks.known([one.key for one in uses])
         given = {(one.kind, one.place): one for one in uses}
         for needed in self.needed(ids, keys, secret):
             one, parent = given.get((needed.kind, needed.place)), _parent(keys, needed.place)
@@ -95,7 +96,7 @@ class Companions:
             if one.kind is BlockKind.WINDOW and (there := self._pool.find_parts(full)):
                 read.parts |= there
                 continue
-            block, size = self._store.blocks.read(namespace, one.key)
+            block, size = self._store.blocks.read(namespace, one.key, known)
             start = one.place * BLOCK_TOKENS
             rows = ids[start : start + needed.used]
             tensors = block_cutter.checked(block, parent, start, rows, self._model, one.kind)

@@ -19,8 +19,8 @@ from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.companions import Companions, Restorable
 from agentmem.model.loader import LoadedModel
-from agentmem.store.blockfile import Block, BlockUnreadable, id_bytes
-from agentmem.store.keys import BEGINNING, beginning, block_key
+from agentmem.store.blockfile import Block, BlockUnreadable
+from agentmem.store.keys import BEGINNING, beginning
 from agentmem.store.records import CompanionUse
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, BlockKind
@@ -80,21 +80,19 @@ class PrefixMatch:
     def _match(self, agent: Agent, ids: np.ndarray, found: _Found) -> Iterator[None]:
         namespace, state_id = agent.ref.namespace, self._model.state_id
         secret = self._store.namespace(namespace).secret
-        parent = agent.parent_of(found.base)
-        for start in range(found.base * BLOCK_TOKENS, len(ids), BLOCK_TOKENS):
-            run = ids[start : start + BLOCK_TOKENS]
-            key = block_key(secret, parent, state_id, BlockKind.TEXT, id_bytes(run))
-            if len(run) == BLOCK_TOKENS and self._store.blocks.shared(key):
-                found.keys.append(key)
-                parent = key
-                continue
-            own = max(0, agent.tokens - start)
-            if len(run) >= own + BEGINNING:
-                begins = beginning(secret, parent, state_id, run)
-                mine = {use.key for use in agent.blocks}
-                others = [k for k in self._store.blocks.beginning(begins, MAX_CANDIDATES + 1) if k not in mine]
-                yield from self._match_part(agent, parent, start, run, own, others[:MAX_CANDIDATES], found)
-            return
+        first = agent.parent_of(found.base)
+        whole = ids[: len(ids) // BLOCK_TOKENS * BLOCK_TOKENS]
+        keys = list(block_cutter.keys_of(whole, found.base * BLOCK_TOKENS, first, secret, state_id))
+        found.keys = keys[: self._store.blocks.count_shared(keys)]
+        parent = found.keys[-1] if found.keys else first
+        start = found.end
+        run = ids[start : start + BLOCK_TOKENS]
+        own = max(0, agent.tokens - start)
+        if len(run) >= own + BEGINNING:
+            begins = beginning(secret, parent, state_id, run)
+            mine = {use.key for use in agent.blocks}
+            others = [k for k in self._store.blocks.beginning(begins, MAX_CANDIDATES + 1) if k not in mine]
+            yield from self._match_part(agent, parent, start, run, own, others[:MAX_CANDIDATES], found)
 
     def _match_part(
         self, agent: Agent, parent: bytes, start: int, run: np.ndarray, own: int, candidates: list[bytes], found: _Found
@@ -186,12 +184,13 @@ class PrefixMatch:
     def _read(self, agent: Agent, ids: np.ndarray, found: _Found, hot: int) -> Generator[None, None, list[Tensors]]:
         """Reads the matching blocks that are not in RAM. One that cannot be read ends the match."""
         read: list[Tensors] = []
+        known = self._store.blocks.known(found.keys[hot:])
         for number, key in enumerate(found.keys[hot:], hot):
             yield
             start = (found.base + number) * BLOCK_TOKENS
             parent = found.keys[number - 1] if number else agent.parent_of(found.base)
             try:
-                block, size = self._store.blocks.read(agent.ref.namespace, key)
+                block, size = self._store.blocks.read(agent.ref.namespace, key, known)
                 read.append(block_cutter.checked(block, parent, start, ids[start : start + BLOCK_TOKENS], self._model))
                 found.bytes_read += size
             except BlockUnreadable:

@@ -6,7 +6,7 @@ the ends of turns: from the last one of which all can be read.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from agentmem.model.forward import prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.records import BlockUse, CompanionUse, RecordUnreadable
+from agentmem.store.rows import BlockRow
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, BlockKind
 
@@ -68,10 +69,11 @@ class Restorer:
         draft.usage.reused_hot_tokens += state.offset
         verified: list[Tensors] = []
         first = state.offset // BLOCK_TOKENS
+        known = self._store.blocks.known([use.key for use in agent.blocks[first:]])
         for place, use in enumerate(agent.blocks[first:], first):
             start, end = place * BLOCK_TOKENS, place * BLOCK_TOKENS + use.used
             try:
-                verified.append(self._read(agent, use, place, draft))
+                verified.append(self._read(agent, use, place, known, draft))
             except BlockUnreadable as fault:
                 state.extend(verified)
                 verified = []
@@ -120,9 +122,10 @@ class Restorer:
         """Raises BlockUnreadable if anything of it cannot be read; nothing is counted then."""
         state = self.from_pool([use.key for use in end.blocks if use.used == BLOCK_TOKENS])
         hot, read = state.offset, TurnDraft(draft.kind, "")
-        verified = []
-        for place, use in enumerate(end.blocks[hot // BLOCK_TOKENS :], hot // BLOCK_TOKENS):
-            verified.append(self._read(agent, use, place, read))
+        verified, first = [], hot // BLOCK_TOKENS
+        known = self._store.blocks.known([use.key for use in end.blocks[first:]])
+        for place, use in enumerate(end.blocks[first:], first):
+            verified.append(self._read(agent, use, place, known, read))
             yield
         companions = yield from self._companions.read(agent.ref.namespace, end.ids, end.keys, end.companions)
         state.extend(verified)
@@ -133,10 +136,12 @@ class Restorer:
         draft.usage.bytes_read += read.usage.bytes_read + companions.bytes_read
         return state
 
-    def _read(self, agent: Agent, use: BlockUse, place: int, draft: TurnDraft) -> Tensors:
+    def _read(
+        self, agent: Agent, use: BlockUse, place: int, known: Mapping[bytes, BlockRow], draft: TurnDraft
+    ) -> Tensors:
         """One block of the agent's timeline, or the first positions of a longer one. Raises BlockUnreadable."""
         start, parent = place * BLOCK_TOKENS, agent.parent_of(place)
-        block, size = self._store.blocks.read(agent.ref.namespace, use.key)
+        block, size = self._store.blocks.read(agent.ref.namespace, use.key, known)
         rows = block_cutter.checked(block, parent, start, agent.ids[start : start + use.used], self._model)
         draft.usage.bytes_read += size
         draft.usage.reused_warm_tokens += use.used

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
 from agentmem.store.catalog import blocks as rows
 from agentmem.store.core import Core
+from agentmem.store.rows import BlockRow
 
 
 class Blocks:
@@ -19,16 +20,24 @@ class Blocks:
         """Whether there is such a block that an agent shares with its namespace."""
         return self._core.catalog.read(rows.shared, key)
 
+    def count_shared(self, keys: Sequence[bytes]) -> int:
+        """How many of the leading keys are those of such blocks."""
+        return self._core.catalog.read(rows.count_shared, keys)
+
     def beginning(self, beginning: bytes, limit: int) -> list[bytes]:
         """Keys of shared blocks that begin so (`keys.beginning`), the newest first; none for b""."""
         return self._core.catalog.read(rows.beginning, beginning, limit) if beginning else []
 
-    def read(self, namespace: str, key: bytes) -> tuple[Block, int]:
-        """A verified block, and the bytes read. Raises BlockUnreadable.
+    def known(self, keys: Iterable[bytes]) -> dict[bytes, BlockRow]:
+        """What `read` needs to know of blocks: who reads many asks once."""
+        return self._core.catalog.read(rows.known, keys)
+
+    def read(self, namespace: str, key: bytes, known: Mapping[bytes, BlockRow] | None = None) -> tuple[Block, int]:
+        """A verified block, and the bytes read. known: it and others, as `known` gave it. Raises BlockUnreadable.
 
         MISSING may also mean that the agent's own next commit superseded it since its timeline was asked for.
         """
-        row = self._core.catalog.read(rows.known, [key]).get(key)
+        row = (self.known([key]) if known is None else known).get(key)
         if row is None:
             raise BlockUnreadable(Unreadable.MISSING, "the catalog has no such block")
         if row.size == 0:
@@ -37,7 +46,7 @@ class Blocks:
 
     def sizes(self, keys: Iterable[bytes]) -> dict[bytes, int]:
         """File sizes of those of the blocks that are known; 0 for one that was given up."""
-        return {key: row.size for key, row in self._core.catalog.read(rows.known, keys).items()}
+        return {key: row.size for key, row in self.known(keys).items()}
 
     def quarantine(self, key: bytes, reason: str) -> None:
         """Sets an unsound block's file aside, with a note of why; its users keep referring to it."""
@@ -58,7 +67,7 @@ class Blocks:
         with self._core.change():
             if block.key_of_prefix(self._core.secret(namespace), block.tokens) != block.key:
                 raise ValueError("a block with a wrong key")
-            if not self._core.catalog.read(rows.known, [block.key]):
+            if not self.known([block.key]):
                 return 0
             written = self._core.blocks.write(block)
             self._core.catalog.write(rows.resize, block.key, written)

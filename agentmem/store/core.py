@@ -32,9 +32,16 @@ class Core:
         self._changing = threading.Lock()
 
     @contextmanager
-    def change(self) -> Iterator[None]:
-        """Holds the store still for a change. What the disk refuses becomes STORE_UNWRITABLE."""
+    def still(self) -> Iterator[None]:
+        """Holds the store still. What the disk refuses becomes STORE_UNWRITABLE."""
         with self._changing, unwritable(self.folder.root):
+            yield
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Holds the store still for a change. Raises STORE_UNWRITABLE also if the folder is not in its place."""
+        with self.still():
+            self.catalog.check_in_place()
             yield
 
     def secret(self, namespace: str) -> bytes:
@@ -56,4 +63,4 @@ class Core:
 
 
 def in_use(folder: StateFolder, catalog: Catalog) -> InUse:
-    return InUse(folder, catalog.read(blocks.keys), catalog.read(turns.listed))
+    return InUse(folder, catalog.read(blocks.sizes), catalog.read(turns.listed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ FORMAT = 3
 SECRET = "secret"
 """The file in a namespace's folder that holds its secret."""
 
+_OLD_CATALOG = re.compile(r"catalog\.([0-9]+\.sqlite|rebuilt)(-wal|-shm)?")
+
 
 @dataclass(frozen=True)
 class StateFolder:
@@ -34,7 +37,11 @@ class StateFolder:
 
     def old_catalogs(self) -> list[Path]:
         """Files of catalogs that a rebuild set aside, or did not finish."""
-        return [path for path in self.root.glob("catalog.*") if not path.name.startswith(self.catalog_name)]
+        return [path for path in self.root.glob("catalog.*") if _OLD_CATALOG.fullmatch(path.name)]
+
+    def catalogs(self) -> list[Path]:
+        """Files of the catalog, and of old ones."""
+        return [*self.root.glob(f"{self.catalog_name}*"), *self.old_catalogs()]
 
     @property
     def marker(self) -> Path:
@@ -91,7 +98,7 @@ class StateFolder:
         return [path.parent.name for path in self.turns.glob("*/private")]
 
     def has_records(self) -> bool:
-        return any(self.turns.glob("*/*.json"))
+        return any(self.turns.glob(f"{'[0-9a-f]' * 32}/{'[0-9]' * 8}*.json"))
 
 
 def lock(folder: StateFolder) -> FileLock:

@@ -59,6 +59,7 @@ class Namespaces:
         return namespace
 
     def _create(self, name: str) -> Namespace:
+        self._catalog.check_in_place()
         namespace = Namespace(name, secrets.token_bytes(SECRET_BYTES))
         folder = self._folder / secrets.token_hex(16)
         write_durably(self._files, folder / SECRET, namespace.secret)

@@ -235,4 +235,4 @@ def _add(db: sqlite3.Connection, agent: AgentRow, added: list[tuple[NewTurn, dic
     agents.insert(db, agent)
     for new, longer in added:
         turns.add(db, new, longer)
-    agents.touch(db, agent.id, added[-1][0].record.created)
+    agents.date(db, agent.id, added[-1][0].record.created)

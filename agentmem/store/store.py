@@ -78,7 +78,7 @@ class Store:
 
     def close(self) -> None:
         """Closes the catalog and lets go of the folder. Harmless when repeated."""
-        with self._core.change():
+        with self._core.still():
             if not self._closed:
                 self._closed = True
                 self._core.catalog.close()

@@ -22,17 +22,23 @@ _TEMP = re.compile(r"\.[0-9a-f]{16}" + re.escape(TEMP_SUFFIX))
 
 @dataclass(frozen=True)
 class InUse:
-    """What the catalog refers to. turns: the numbers of the turns that are listed, by agent id."""
+    """What the catalog refers to.
+
+    sizes: of the blocks' files, by key; 0 for a block that was given up. turns: the numbers of the turns that are
+    listed, by agent id.
+    """
 
     folder: StateFolder
-    keys: set[bytes]
+    sizes: Mapping[bytes, int]
     turns: Mapping[str, range]
 
     def orphaned(self, path: str) -> bool:
         """Whether the file is one of the store's to which nothing refers."""
         above, name = os.path.split(path)
         if match := _BLOCK.fullmatch(name):
-            return bytes.fromhex(match[1]) not in self.keys
+            size = self.sizes.get(bytes.fromhex(match[1]))
+            # A block that was given up has no file, but what was wrong with the one it had stays in quarantine.
+            return size is None or (size == 0 and above.startswith(f"{self.folder.blocks}{os.sep}"))
         if match := RECORD.fullmatch(name):
             turns, agent = os.path.split(above)
             return turns == str(self.folder.turns) and self._unlisted(agent, int(match[1]))

@@ -13,7 +13,7 @@ from agentmem.store.sweep import files_below
 def disk_usage(folder: StateFolder, namespaces: Iterable[NamespaceUsage], orphans: list[str]) -> DiskUsage:
     """namespaces: as the catalog counts them. orphans: files that nothing refers to."""
     known = set(files_below(folder.quarantine)).difference(orphans)
-    database = (str(path) for path in folder.root.glob("catalog.*"))
+    database = map(str, folder.catalogs())
     return DiskUsage(tuple(namespaces), size_of(orphans), size_of(known), size_of(database))
 
 

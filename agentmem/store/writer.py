@@ -87,9 +87,10 @@ class TurnWriter:
         rows: dict[bytes, BlockRow] = {}
         fresh: list[bytes] = []
         written = 0
+        there = self._core.catalog.read(block_rows.known, [use.key for use in (*record.blocks, *record.companions)])
         try:
             for block in blocks:
-                known = self._core.catalog.read(block_rows.known, [block.key]).get(block.key)
+                known = there.get(block.key)
                 if known is None:
                     fresh.append(block.key)
                 size, new = self._core.blocks.keep_or_write(block, known.size if known else None, secret)

@@ -10,6 +10,7 @@ from agentmem_client import Client
 
 from tests.helpers.checkpoints import ALL, Spec, write
 from tests.helpers.daemon import Daemon
+from tests.helpers.forked import ForkedDaemon
 
 
 @pytest.fixture(scope="session")
@@ -27,12 +28,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Spec], Pat
 
 @pytest.fixture
 def daemon_on(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    """Makes daemons on a checkpoint; those that still run are killed at the end."""
+    """Makes daemons on a checkpoint, which start fast; those that still run are killed at the end."""
     made: list[Daemon] = []
 
     def make(model: Path | None = None, name: str = "d", log_level: str = "DEBUG") -> Daemon:
         (tmp_path / name).mkdir(exist_ok=True)
-        made.append(Daemon(tmp_path / name, model, log_level))
+        made.append(ForkedDaemon(tmp_path / name, model, log_level))
         return made[-1]
 
     yield make

@@ -210,3 +210,37 @@ def test_a_deletion_says_when_something_stays(store: Store, folder: Path) -> Non
     reader.close()
     assert store.pruning.delete("default", "Xalice", "d") > 0
     assert found(folder, "Xalice") == set()
+
+
+@pytest.mark.parametrize("reopened", [True, False])
+def test_a_file_of_a_block_that_was_given_up_is_an_orphan(folder: Path, reopened: bool) -> None:
+    """A crash leaves it: between catalog and files, or between the file that was written again and the catalog."""
+    store = Store.open(folder)
+    agent, block = add_turn(store, store.create_agent("default", "alice"), [1, 2, 3])
+    (file,) = files_below(folder / "blocks", "")
+    data = file.read_bytes()
+    assert store.pruning.blocks(agent.id) == len(data)
+    file.write_bytes(data)
+    if reopened:
+        store.close()
+        store = Store.open(folder)
+    else:
+        assert store.disk_usage().orphaned_bytes == len(data)
+        assert [item.freed_bytes for item in store.pruning.orphans()] == [len(data)]
+    assert files_below(folder / "blocks", "") == []
+    assert store.blocks.sizes([block.key]) == {block.key: 0}
+    store.close()
+
+
+def test_what_was_wrong_with_a_block_that_was_given_up_stays_in_quarantine(folder: Path) -> None:
+    store = Store.open(folder)
+    _, block = add_turn(store, store.create_agent("default", "alice"), [1, 2, 3])
+    (file,) = files_below(folder / "blocks", "")
+    file.write_bytes(b"damaged")
+    store.blocks.give_up("default", block.key)
+    aside = files_below(folder / "quarantine", "")
+    assert len(aside) == 2
+    assert store.pruning.orphans() == []
+    store.close()
+    Store.open(folder).close()
+    assert files_below(folder / "quarantine", "") == aside

@@ -85,7 +85,12 @@ def count(db: sqlite3.Connection) -> int:
 
 
 def touch(db: sqlite3.Connection, agent_id: str, at: float) -> None:
-    """Notes that the agent was used then (Unix seconds)."""
+    """Notes that the agent was used then (Unix seconds): a clock that goes back makes no agent look less used."""
+    db.execute("UPDATE agents SET last_used=max(last_used, ?) WHERE id=?", (at, agent_id))
+
+
+def date(db: sqlite3.Connection, agent_id: str, at: float) -> None:
+    """Sets when the agent was last used (Unix seconds), whatever was noted."""
     db.execute("UPDATE agents SET last_used=? WHERE id=?", (at, agent_id))
 
 

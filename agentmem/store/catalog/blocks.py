@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from agentmem.store.rows import BlockRow
 from agentmem.types import Share
@@ -16,8 +16,9 @@ def known(db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, BlockRow
     return {key: BlockRow(*row) for key, row in found if row}
 
 
-def keys(db: sqlite3.Connection) -> set[bytes]:
-    return {key for (key,) in db.execute("SELECT key FROM blocks")}
+def sizes(db: sqlite3.Connection) -> dict[bytes, int]:
+    """File sizes by key, of all blocks; 0 for one that was given up."""
+    return dict(db.execute("SELECT key, bytes FROM blocks"))
 
 
 def put(db: sqlite3.Connection, rows: Mapping[bytes, BlockRow], created: float) -> None:
@@ -52,6 +53,11 @@ def shared(db: sqlite3.Connection, key: bytes) -> bool:
     """Whether some agent shares the block with its namespace."""
     query = "SELECT 1 FROM timeline t JOIN agents a ON a.id=t.agent WHERE t.key=? AND a.share=? LIMIT 1"
     return db.execute(query, (key, Share.NAMESPACE.value)).fetchone() is not None
+
+
+def count_shared(db: sqlite3.Connection, keys: Sequence[bytes]) -> int:
+    """How many of the leading keys are shared ones."""
+    return next((i for i, key in enumerate(keys) if not shared(db, key)), len(keys))
 
 
 def only_of(db: sqlite3.Connection, agent_id: str) -> dict[bytes, int]:

@@ -18,9 +18,12 @@ PRAGMAS = (
     "temp_store=MEMORY",
 )  # fmt: skip
 
+LOCK_WAIT_S = 5.0
+"""How long another process's lock is waited for."""
+
+_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _UNWRITABLE = {
-    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY,
 }  # fmt: skip
 _UNREADABLE = {
     sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT,
@@ -40,7 +43,7 @@ def open_database(folder: StateFolder, must_exist: bool) -> sqlite3.Connection:
             os.close(os.open(folder.catalog, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
             raise AgentmemError(Reason.STORE_UNWRITABLE, f"The catalog cannot be opened: {error.strerror}.") from error
-        db = sqlite3.connect(folder.catalog, isolation_level=None, timeout=5.0)
+        db = sqlite3.connect(folder.catalog, isolation_level=None, timeout=LOCK_WAIT_S)
         try:
             _prepare(db, must_exist)
         except BaseException:
@@ -101,6 +104,9 @@ def sqlite_errors() -> Iterator[None]:
             raise
         if code in _UNREADABLE_IO or code & 0xFF in _UNREADABLE:
             raise AgentmemError(Reason.STORE_UNREADABLE, f"The catalog is damaged: {error}.") from error
+        if code & 0xFF in _LOCKED:
+            message = "The catalog is locked by another process: close what has it open, and repeat."
+            raise AgentmemError(Reason.STORE_UNWRITABLE, message) from error
         if code & 0xFF in _UNWRITABLE:
             raise AgentmemError(Reason.STORE_UNWRITABLE, f"The catalog cannot be written to: {error}.") from error
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,14 +24,33 @@ class Catalog:
 
     def __init__(self, folder: StateFolder, must_exist: bool, durable: bool = True) -> None:
         """durable=False: no transaction waits for the drive; the caller syncs the file once it is closed."""
+        self._folder = folder
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentmem-catalog")
         try:
             self._db = self._thread.submit(open_database, folder, must_exist).result()
             if not durable:
                 self.read(lambda db: db.execute("PRAGMA synchronous=OFF"))
+            self._file = self._file_in_place()
         except BaseException:
             self._thread.shutdown()
             raise
+
+    def check_in_place(self) -> None:
+        """Raises STORE_UNWRITABLE if the folder was deleted or moved: SQLite would go on in a file without a name."""
+        if self._file_in_place() != self._file:
+            raise AgentmemError(
+                Reason.STORE_UNWRITABLE,
+                f"The state folder {self._folder.root} was deleted or moved while it is in use: put it back, or "
+                "restart the daemon to begin anew.",
+            )
+
+    def _file_in_place(self) -> tuple[int, int] | None:
+        """What tells the catalog's file from any other of its name; None if there is none."""
+        try:
+            status = os.stat(self._folder.catalog)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def close(self) -> None:
         self._thread.submit(self._db.close).result()
@@ -52,7 +72,9 @@ class Catalog:
 
         def run(db: sqlite3.Connection) -> _T:
             with transaction(db):
-                return work(db, *args, **kwargs)
+                result = work(db, *args, **kwargs)
+                self.check_in_place()
+                return result
 
         return self.read(run)
 

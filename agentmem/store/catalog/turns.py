@@ -30,9 +30,10 @@ def add(db: sqlite3.Connection, new: NewTurn, superseded: dict[bytes, bytes]) ->
     record = new.record
     agent = record.agent_id
     db.execute(
-        "UPDATE agents SET turn=?, tokens=?, state_id=?, exactness=?, last_used=? WHERE id=?",
-        (record.number, record.end, record.state_id, record.exactness.value, time.time(), agent),
+        "UPDATE agents SET turn=?, tokens=?, state_id=?, exactness=? WHERE id=?",
+        (record.number, record.end, record.state_id, record.exactness.value, agent),
     )
+    agents.touch(db, agent, time.time())
     db.execute("INSERT INTO turns VALUES (?,?,?,?,?)", (agent, record.number, record.end, new.record_bytes, new.digest))
     blocks.put(db, new.blocks, record.created)
     db.execute(
