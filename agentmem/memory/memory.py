@@ -173,6 +173,11 @@ class Memory:
         records = (one.record for agent in waiting for one in agent.unsaved)
         return next((record for record in records if record.request_id == request_id), None)
 
+    def last_turn(self, ref: AgentRef) -> int | None:
+        """The number of the agent's last turn, be it in RAM only; None if there is no such agent."""
+        agent = self._agents.get(ref) or self._store.agent(ref.namespace, ref.name)
+        return None if agent is None else agent.turn
+
     def settle(self, ref: AgentRef | None = None) -> None:
         """Saves what is in RAM only, of one agent or of all. Raises STORE_UNWRITABLE if the disk does not take it."""
         for agent in [a for a in self._agents.values() if a.unsaved and ref in (None, a.ref)]:
