@@ -10,7 +10,7 @@ import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.request import Request, Sampling, TokenInput
-from agentmem.errors import Reason
+from agentmem.errors import AgentmemError, Reason
 from agentmem.store.files import Files
 from agentmem.types import AgentRef
 from tests.engine.runs import A, B, finished, refused, run, said
@@ -22,11 +22,18 @@ class FullDisk(Files):
     """Real files, until `full` is set: then no new one fits."""
 
     full = False
+    room = 0
+    """Bytes that are free when it is full."""
 
     def create(self, path: Path, data: bytes) -> None:
-        if self.full:
+        if self.full and self.room <= len(data):
             raise OSError(errno.ENOSPC, "No space left on device")
         super().create(path, data)
+
+    def unlink(self, path: Path) -> None:
+        if self.full and path.exists():
+            self.room += path.stat().st_size
+        super().unlink(path)
 
 
 @pytest.fixture
@@ -136,12 +143,43 @@ def test_a_request_id_that_waits_in_ram_is_not_for_another_call(engine: Engine, 
     assert engine.get_agent(A).turn == 2
 
 
-def test_what_could_not_be_deleted_keeps_its_turns(engine: Engine, disk: FullDisk) -> None:
+def test_what_could_not_be_deleted_keeps_its_turns(
+    engine: Engine, disk: FullDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ask(engine, A, 5, 6)
     disk.full = True
     ask(engine, A, 7)
-    with refused(Reason.STORE_UNWRITABLE):
+    with monkeypatch.context() as patch, refused(Reason.STORE_UNWRITABLE):
+        patch.setattr(disk, "unlink", lambda path: None)  # nothing makes room
         engine.delete_agent(A)
     disk.full = False
     assert ask(engine, A, 8)[1]
     assert engine.get_agent(A).turn == 3
+
+
+def test_an_agent_can_be_deleted_from_a_full_disk_which_does_not_have_its_last_turn(
+    engine: Engine, disk: FullDisk
+) -> None:
+    ask(engine, A, 5, 6)
+    ask(engine, B, 7, 8)
+    disk.full = True
+    assert not ask(engine, A, 7)[1]
+    for other in (1, 3):
+        with refused(Reason.TURN_MISMATCH):
+            engine.delete_agent(A, expect_turn=other)
+    assert engine.delete_agent(A, expect_turn=2) > 0
+    with refused(Reason.AGENT_NOT_FOUND):
+        engine.get_agent(A)
+    assert engine.get_agent(B).turn == 1
+
+
+def test_ram_can_be_freed_while_the_disk_takes_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(engine, A, 5, 6)
+
+    def full(*_: object) -> None:
+        raise AgentmemError(Reason.STORE_UNWRITABLE, "The catalog cannot be written to.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._context.store._core.catalog, "write", full)
+        assert engine.evict_agent(A, request_id="r").ram_bytes > 0
+    assert engine.stats().hot_bytes == 0
