@@ -31,6 +31,7 @@ def test_a_dry_run_evicts_nothing_and_uses_no_id_up(engine: Engine) -> None:
     feed(engine, A, *PROMPT, tokens=None)
     would = engine.evict_agent(A, dry_run=True, request_id="r")
     assert engine.evict_agent(A, request_id="r") == would
+    assert engine.get_agent(A).residency is Residency.WARM
 
 
 def test_a_repeated_update_does_not_move_the_expiry(engine: Engine) -> None:
