@@ -14,9 +14,9 @@ from agentmem.engine.executor import Call
 from agentmem.engine.request import AgentView, BlockView
 from agentmem.engine.scheduler import Scheduler
 from agentmem.engine.views import Diff, Evicted, Prefetched, TurnView
-from agentmem.errors import AgentmemError, Reason
+from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.memory.agent import TurnDraft
-from agentmem.memory.memory import Memory, readable
+from agentmem.memory.memory import readable
 from agentmem.store.commit import check_turn
 from agentmem.store.rows import EVICT, UNCHANGED, AgentRow, RequestRow, Standing
 from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Residency, Share, TurnKind
@@ -184,7 +184,7 @@ class AgentOperations:
             self._check_turn(ref, request_id, expect_turn)
             agent = memory.find(ref)
             if agent is None:
-                raise memory.not_found(ref)
+                raise agent_not_found(ref.namespace, ref.name)
             if not dry_run and (made := store.repeated(ref.namespace, request_id, EVICT, ref.name)):
                 return Evicted(*(size for _, size in made.freed))
             ram = memory.exclusive_bytes(agent) if dry_run else memory.evict(agent)
@@ -202,7 +202,7 @@ class AgentOperations:
         def prefetch() -> Iterator[None]:
             agent = memory.find(ref)
             if agent is None:
-                raise memory.not_found(ref)
+                raise agent_not_found(ref.namespace, ref.name)
             memory.require_match(agent, rebuild=False)
             memory.make_room(agent, agent.tokens)
             yield from memory.restore(agent, draft)
@@ -236,7 +236,7 @@ class AgentOperations:
     def _row(self, ref: AgentRef) -> AgentRow:
         row = self._context.store.agent(ref.namespace, ref.name)
         if row is None:
-            raise Memory.not_found(ref)
+            raise agent_not_found(ref.namespace, ref.name)
         return row
 
     def _matches(self, row: AgentRow) -> bool:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from agentmem.errors import AgentmemError, Reason
+from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
@@ -70,7 +70,7 @@ class Memory:
                 raise
         agent = self.find(ref)
         if agent is None:
-            raise self.not_found(ref)
+            raise agent_not_found(ref.namespace, ref.name)
         return agent
 
     def record(self, agent_id: str, number: int) -> TurnRecord:
@@ -266,12 +266,6 @@ class Memory:
         if agent.state is not None:
             self.pool.note(agent.state, agent.full_keys)
             self.hot_bytes[agent.ref] = agent.state.nbytes
-
-    @staticmethod
-    def not_found(ref: AgentRef) -> AgentmemError:
-        return AgentmemError(
-            Reason.AGENT_NOT_FOUND, f"there is no agent of this name in namespace {ref.namespace}", agent=ref.name
-        )
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import replace
 
-from agentmem.errors import AgentmemError, Reason
+from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.store.catalog import blocks, requests
 from agentmem.store.catalog.scalar import number
 from agentmem.store.rows import CREATE, DELETE, UNCHANGED, UPDATE, AgentRow, Deleted, RequestRow, Unchanged
@@ -45,7 +45,7 @@ def get(db: sqlite3.Connection, namespace: str, name: str) -> AgentRow:
     """Raises AGENT_NOT_FOUND."""
     row = find(db, namespace, name)
     if row is None:
-        raise AgentmemError(Reason.AGENT_NOT_FOUND, f"There is no agent named {name!r}.", agent=name)
+        raise agent_not_found(namespace, name)
     return row
 
 
