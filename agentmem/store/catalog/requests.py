@@ -63,4 +63,5 @@ def _pairs(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def _reused() -> AgentmemError:
-    return AgentmemError(Reason.REQUEST_ID_REUSED, "This request_id belongs to another call; draw a new one for each call.")
+    message = "This request_id belongs to another call; draw a new one for each call."
+    return AgentmemError(Reason.REQUEST_ID_REUSED, message)
