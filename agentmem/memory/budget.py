@@ -43,7 +43,7 @@ class RamBudget:
                 needed_bytes=need,
                 free_bytes=free,
                 budget_bytes=self.limit,
-                fitting_tokens=max(0, free // self._layout.bytes_per_token - TAIL_SEGMENTS * BLOCK_TOKENS),
+                fitting_tokens=self._most_positions(free + self._held(agent)),
             )
 
     def _held(self, agent: Agent) -> int:
@@ -56,3 +56,8 @@ class RamBudget:
         """Bytes that this many positions take at the most: whole segments, and a tail that has just doubled."""
         segments = -(-positions // BLOCK_TOKENS)
         return (segments + min(segments, TAIL_SEGMENTS)) * BLOCK_TOKENS * self._layout.bytes_per_token
+
+    def _most_positions(self, size: int) -> int:
+        """Positions that fit into so many bytes whatever happens."""
+        segments = size // (BLOCK_TOKENS * self._layout.bytes_per_token)
+        return max(segments // 2, segments - TAIL_SEGMENTS) * BLOCK_TOKENS

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
-from agentmem.errors import Reason
 from agentmem.types import AgentRef, Residency, Share, TurnKind
-from tests.engine.runs import PROMPT, A, B, C, cold, feed, finished, refused, request, run, said
+from tests.engine.runs import PROMPT, A, B, C, cold, feed, finished, request, run, said
 
 
 @pytest.mark.parametrize("length", [256, 257, 511, 512, 700])
@@ -166,33 +165,6 @@ def test_a_cold_agent_is_computed_again_from_its_record(engine: Engine) -> None:
     assert finished(events).usage.recomputed_tokens == 700
     assert finished(events).warnings == ()
     assert said(events) == cold(engine, PROMPT, (11,), tokens=4)
-
-
-def _budget_of(engine: Engine, tokens: int) -> int:
-    return tokens * engine.model_info().bytes_per_token
-
-
-def test_the_ram_budget_makes_the_agent_that_waited_longest_warm(checkpoint: Path, tmp_path: Path) -> None:
-    probe = Engine.open(EngineSettings(tmp_path / "probe", str(checkpoint)))
-    budget = _budget_of(probe, 3 * 512)
-    probe.close()
-    engine = Engine.open(EngineSettings(tmp_path / "state", str(checkpoint), ram_budget=budget))
-    try:
-        for i, ref in enumerate((A, B, C)):
-            feed(engine, ref, *PROMPT[i : i + 250], tokens=None)
-            assert engine.stats().hot_bytes <= budget
-        engine.update_agent(B, pinned=True)
-        feed(engine, A, 5, tokens=None)
-        feed(engine, AgentRef("default", "d"), *PROMPT[9:300], tokens=None)
-        residency = {ref.name: engine.get_agent(ref).residency for ref in (A, B, C)}
-        assert residency["b"] is Residency.HOT
-        assert Residency.WARM in (residency["a"], residency["c"])
-        assert engine.stats().hot_bytes <= budget
-        with refused(Reason.RAM_BUDGET_EXCEEDED):
-            feed(engine, A, *PROMPT * 3, tokens=None)
-        feed(engine, A, 5, tokens=None)
-    finally:
-        engine.close()
 
 
 def test_agents_that_hold_copies_of_their_own_leave_nothing_behind(engine: Engine) -> None:
