@@ -13,6 +13,7 @@ import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.request import (
+    ChatInput,
     Delta,
     Event,
     Failed,
@@ -24,7 +25,7 @@ from agentmem.engine.request import (
 )
 from agentmem.errors import AgentmemError, Reason
 from agentmem.model import forward
-from agentmem.types import AgentRef, FinishReason
+from agentmem.types import AgentRef, FinishReason, Message
 from tests.engine.runs import SPEC, A, attempt, cut_short, recorded, request, said
 from tests.helpers.checkpoints import with_other_weights, write
 
@@ -209,6 +210,67 @@ def test_a_cancelled_reply_ends_within_one_step(engine: Engine) -> None:
     for on_cancel in OnCancel:
         events = cut_short(engine, request(5, 6, tokens=200, on_cancel=on_cancel), 3)
         assert 3 <= sum(isinstance(e, Delta) for e in events) <= 4
+
+
+def test_a_cancelled_turn_is_committed_unless_it_is_to_be_discarded(engine: Engine) -> None:
+    attempt(engine, request(5, 6, tokens=None))
+    discarded = cut_short(engine, request(7, tokens=200, on_cancel=OnCancel.DISCARD), 3)[-1]
+    assert isinstance(discarded, Failed)
+    assert discarded.error.reason is Reason.REQUEST_CANCELLED
+    assert (engine.get_agent(A).turn, recorded(engine)) == (1, [5, 6])
+    events = cut_short(engine, request(7, tokens=200, on_cancel=OnCancel.COMMIT), 3)
+    assert recorded(engine) == [5, 6, 7, *said(events)]
+    assert isinstance(events[-1], Finished)
+    assert events[-1].finish_reason is FinishReason.CANCELLED
+
+
+def test_a_repeated_request_is_answered_from_the_record(engine: Engine) -> None:
+    first = attempt(engine, request(5, 6, request_id="r"))
+    passed = engine.stats().prefill_tokens_total
+    again = attempt(engine, request(5, 6, request_id="r"))
+    assert said(again) == said(first)
+    assert isinstance(again[-1], Finished)
+    assert isinstance(first[-1], Finished)
+    assert (again[-1].repeated_result, again[-1].turn) == (True, 1)
+    assert replace(again[-1].usage, bytes_written=0) == replace(first[-1].usage, bytes_written=0)
+    assert engine.get_agent(A).turn == 1
+    assert engine.stats().prefill_tokens_total == passed
+
+
+def test_a_turn_is_on_disk_when_it_is_said_to_be(engine: Engine) -> None:
+    on_disk = []
+
+    def sink(event: Event) -> None:
+        if isinstance(event, Finished):
+            row = engine._context.store.agent("default", "a")
+            on_disk.append((event.durable, event.turn, row and row.turn))
+            done.set()
+
+    done = threading.Event()
+    engine.submit(request(5, 6), sink)
+    assert done.wait(30)
+    assert on_disk == [(True, 1, 1)]
+
+
+def test_a_reply_that_was_cut_short_is_closed_after_a_restart_too(checkpoint: Path, tmp_path: Path) -> None:
+    """Whether the assistant's last message is closed yet is remembered: the template closes it before the next one."""
+
+    def ask(engine: Engine, text: str) -> None:
+        given = ChatInput((Message("user", (text,)),))
+        assert said(attempt(engine, request(input=given, tokens=3)))
+
+    ids = []
+    for restarts in (False, True):
+        settings = EngineSettings(tmp_path / f"state-{restarts}", str(checkpoint))
+        engine = Engine.open(settings)
+        ask(engine, "the quick fox")
+        if restarts:
+            engine.close()
+            engine = Engine.open(settings)
+        ask(engine, "jumps")
+        ids.append(recorded(engine))
+        engine.close()
+    assert ids[0] == ids[1]
 
 
 def test_a_cancelled_prefill_ends_within_one_step(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
