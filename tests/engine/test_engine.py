@@ -26,7 +26,7 @@ from agentmem.engine.request import (
 from agentmem.errors import AgentmemError, Reason
 from agentmem.model import forward
 from agentmem.types import AgentRef, FinishReason, Message
-from tests.engine.runs import SPEC, A, attempt, cut_short, recorded, request, said
+from tests.engine.runs import SPEC, A, attempt, cut_short, finished, recorded, request, said
 from tests.helpers.checkpoints import with_other_weights, write
 
 
@@ -311,6 +311,27 @@ def test_raw_text_gets_its_leading_token_once(checkpoint: Path, tmp_path: Path) 
         engine.close()
     assert ids[0] == 0
     assert ids.count(0) == 1
+
+
+def test_usage_says_what_was_remembered_read_and_written(checkpoint: Path, tmp_path: Path) -> None:
+    def on_disk(kind: str) -> int:
+        return sum(path.stat().st_size for path in (tmp_path / "state" / kind).rglob("*.*") if path.is_file())
+
+    settings = EngineSettings(tmp_path / "state", str(checkpoint))
+    engine = Engine.open(settings)
+    first = finished(attempt(engine, request(*range(5, 305), tokens=None))).usage
+    assert (first.prompt_tokens, first.prefill_tokens, first.bytes_read) == (300, 300, 0)
+    assert first.bytes_written == on_disk("blocks") + on_disk("turns")
+    second = finished(attempt(engine, request(7, 8))).usage
+    assert (second.prompt_tokens, second.reused_hot_tokens, second.prefill_tokens) == (302, 300, 2)
+    engine.close()
+    blocks = on_disk("blocks")
+    engine = Engine.open(settings)
+    third = finished(attempt(engine, request(9, 9))).usage
+    engine.close()
+    assert (third.prompt_tokens, third.reused_hot_tokens, third.reused_warm_tokens) == (308, 0, 306)
+    assert (third.prefill_tokens, third.generated_tokens, third.recomputed_tokens) == (2, 4, 0)
+    assert third.bytes_read == blocks
 
 
 def _passed(counts: list[int], events: list[Event]) -> tuple[int, int]:
