@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from agentmem.engine.engine import Engine
 from agentmem.store.blockfile import Block
 from agentmem.store.catalog.blocks import resize
 from agentmem.store.layout import RawTensor
-from agentmem.types import Residency
 from tests.engine.runs import PROMPT, A, cold, feed, finished, request, run, said
 
 NAME = "attn.k.scales"
@@ -47,7 +47,9 @@ def _other_place(block: Block) -> Block:
         pytest.param(_other_place, marks=pytest.mark.slow),
     ],
 )
-def test_a_block_that_fits_not_is_computed_again_and_put_back(engine: Engine, change: Callable[[Block], Block]) -> None:
+def test_a_block_that_fits_not_is_computed_again_and_put_back(
+    engine: Engine, tmp_path: Path, change: Callable[[Block], Block]
+) -> None:
     feed(engine, A, *PROMPT[:300], tokens=None)
     key = bytes.fromhex(engine.get_agent(A).blocks[0].key)
     engine.evict_agent(A)
@@ -59,8 +61,10 @@ def test_a_block_that_fits_not_is_computed_again_and_put_back(engine: Engine, ch
     assert (usage.recomputed_tokens, usage.reused_warm_tokens, usage.prefill_tokens) == (256, 44, 1)
     (warning,) = finished(events).warnings
     assert warning.reason in ("BLOCK_CORRUPT", "BLOCK_FOREIGN")
-    assert said(events) == cold(engine, PROMPT[:300], (11,))
     assert engine.stats().quarantined_blocks_total == 1
-    engine.evict_agent(A, Residency.WARM)
+    aside = tmp_path / "state" / "quarantine"
+    assert sorted(path.name for path in aside.iterdir()) == [f"{key.hex()}.reason.json", f"{key.hex()}.safetensors"]
+    engine.evict_agent(A)
     assert feed(engine, A, 12)[1].recomputed_tokens == 0, "it was put back"
     assert engine.verify().problems == ()
+    assert said(events) == cold(engine, PROMPT[:300], (11,))

@@ -15,7 +15,7 @@ from agentmem.errors import Reason
 from agentmem.types import Residency, Share, TurnKind
 from tests.engine.runs import PROMPT, SPEC, A, B, C, cold, feed, recorded, refused
 from tests.helpers.checkpoints import with_other_weights
-from tests.store.samples import reseal
+from tests.store.samples import add_turn, reseal
 
 Members = dict[str, bytes]
 
@@ -104,6 +104,15 @@ def test_what_leaves_is_verified(engine: Engine, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with refused(Reason.BLOCK_UNRECOVERABLE):
         exported(engine)
+
+
+def test_ids_that_the_served_model_does_not_know_are_not_taken(engine: Engine) -> None:
+    store = engine._context.store
+    add_turn(store, store.create_agent("default", "x"), [5, 512])
+    file = b"".join(store.transfers.export("default", "x"))
+    for text_only in (False, True):
+        with refused(Reason.IMPORT_INVALID):
+            engine.import_agent([file], "default", "y", text_only=text_only)
 
 
 def _swap(members: Members) -> None:
