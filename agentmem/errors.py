@@ -108,3 +108,8 @@ class AgentmemError(Exception):
     @property
     def code(self) -> Code:
         return _CODES.get(self.reason, Code.INVALID_ARGUMENT)
+
+
+def agent_not_found(namespace: str, name: str) -> AgentmemError:
+    message = f"There is no agent named {name!r} in the namespace {namespace!r}."
+    return AgentmemError(Reason.AGENT_NOT_FOUND, message, agent=name)

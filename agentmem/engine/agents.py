@@ -14,9 +14,11 @@ from agentmem.engine.executor import Call
 from agentmem.engine.request import AgentView, BlockView
 from agentmem.engine.scheduler import Scheduler
 from agentmem.engine.views import Diff, Evicted, Prefetched, TurnView
+from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.memory.agent import TurnDraft
-from agentmem.memory.memory import Memory, readable
-from agentmem.store.rows import UNCHANGED, AgentRow, Standing
+from agentmem.memory.memory import readable
+from agentmem.store.commit import check_turn
+from agentmem.store.rows import EVICT, UNCHANGED, AgentRow, RequestRow, Standing
 from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Residency, Share, TurnKind
 
 T = TypeVar("T")
@@ -138,10 +140,9 @@ class AgentOperations:
         store, memory = self._context.store, self._context.memory
 
         def delete() -> int:
-            if expect_turn is not None:
-                memory.settle(ref)  # the disk is to know the agent's last turn
+            self._check_turn(ref, request_id, expect_turn)
             try:
-                return store.pruning.delete(ref.namespace, ref.name, request_id, expect_turn, dry_run=dry_run)
+                return store.pruning.delete(ref.namespace, ref.name, request_id, dry_run=dry_run)
             finally:
                 memory.forget_gone(ref)
 
@@ -150,29 +151,49 @@ class AgentOperations:
     # Keep, let go
 
     def update_agent(
-        self, ref: AgentRef, *, pinned: bool | None = None, ttl_s: float | None = None, share: Share | None = None
+        self,
+        ref: AgentRef,
+        request_id: str = "",
+        expect_turn: int | None = None,
+        *,
+        pinned: bool | None = None,
+        ttl_s: float | None = None,
+        share: Share | None = None,
     ) -> AgentView:
         """What is None stays. ttl_s: seconds from now until the agent expires; 0: never."""
         expires = UNCHANGED if ttl_s is None else time.time() + ttl_s if ttl_s else None
         store, memory = self._context.store, self._context.memory
 
         def update() -> AgentRow:
-            row = store.set_agent(ref.namespace, ref.name, pinned=pinned, expires=expires, share=share)
+            self._check_turn(ref, request_id, expect_turn)
+            row = store.set_agent(ref.namespace, ref.name, request_id, pinned=pinned, expires=expires, share=share)
             memory.settings_changed(ref, row)
             return row
 
         return self._view(self._in_order(ref, update))
 
-    def evict_agent(self, ref: AgentRef, to: Residency = Residency.WARM, dry_run: bool = False) -> Evicted:
+    def evict_agent(
+        self,
+        ref: AgentRef,
+        to: Residency = Residency.WARM,
+        dry_run: bool = False,
+        request_id: str = "",
+        expect_turn: int | None = None,
+    ) -> Evicted:
         """Frees the agent's RAM, and to COLD also the disk blocks that it alone uses; its record stays."""
         store, memory = self._context.store, self._context.memory
 
         def evict() -> Evicted:
+            self._check_turn(ref, request_id, expect_turn)
             agent = memory.find(ref)
             if agent is None:
-                raise memory.not_found(ref)
+                raise agent_not_found(ref.namespace, ref.name)
+            if not dry_run and (made := store.repeated(ref.namespace, request_id, EVICT, ref.name)):
+                return Evicted(*(size for _, size in made.freed))
             ram = memory.exclusive_bytes(agent) if dry_run else memory.evict(agent)
             disk = store.pruning.blocks(agent.id, dry_run=dry_run) if to is Residency.COLD else 0
+            if not dry_run:
+                self._remember(ref, request_id, RequestRow(EVICT, ref.name, agent.turn, ((0, ram), (0, disk))))
             return Evicted(ram, disk)
 
         return self._in_order(ref, evict)
@@ -184,7 +205,7 @@ class AgentOperations:
         def prefetch() -> Iterator[None]:
             agent = memory.find(ref)
             if agent is None:
-                raise memory.not_found(ref)
+                raise agent_not_found(ref.namespace, ref.name)
             memory.require_match(agent, rebuild=False)
             memory.make_room(agent, agent.tokens)
             yield from memory.restore(agent, draft)
@@ -193,6 +214,21 @@ class AgentOperations:
         self._in_order(ref, prefetch)
         u = draft.usage
         return Prefetched(u.reused_hot_tokens, u.reused_warm_tokens, u.recomputed_tokens, u.bytes_read)
+
+    def _check_turn(self, ref: AgentRef, request_id: str, expect_turn: int | None) -> None:
+        """Raises TURN_MISMATCH if the agent's last turn, be it in RAM only, is another; a repeat need not expect it."""
+        if expect_turn is None or self._context.store.find_request(ref.namespace, request_id):
+            return
+        last = self._context.memory.last_turn(ref)
+        if last is not None:
+            check_turn(expect_turn, last)
+
+    def _remember(self, ref: AgentRef, request_id: str, made: RequestRow) -> None:
+        try:
+            self._context.store.remember(ref.namespace, request_id, made)
+        except AgentmemError as error:  # a full disk need not keep anyone from freeing RAM; a repeat does it again
+            if error.reason is not Reason.STORE_UNWRITABLE:
+                raise
 
     def _in_order(self, ref: AgentRef, work: Callable[[], T]) -> T:
         """Runs on the executor thread, behind the agent's requests."""
@@ -203,7 +239,7 @@ class AgentOperations:
     def _row(self, ref: AgentRef) -> AgentRow:
         row = self._context.store.agent(ref.namespace, ref.name)
         if row is None:
-            raise Memory.not_found(ref)
+            raise agent_not_found(ref.namespace, ref.name)
         return row
 
     def _matches(self, row: AgentRow) -> bool:

@@ -26,37 +26,44 @@ class Maintenance(AgentOperations):
         older_than_s: float | None = None,
         expired: bool = False,
         dry_run: bool = False,
+        request_id: str = "",
+        expect_turn: int | None = None,
     ) -> list[Pruned]:
         """Drops an agent's history, or agents by age or expiry, or, asked for neither, files that nobody uses.
 
-        Pinned agents keep everything. Dry and real runs return the same list.
+        Pinned agents keep everything. Dry and real runs return the same list. expect_turn: of the agent's history.
         """
         if agent is not None:
-            return self._prune_history(AgentRef(namespace, agent), dry_run)
+            return self._prune_history(AgentRef(namespace, agent), dry_run, request_id, expect_turn)
         if older_than_s is not None or expired:
-            return self._prune_agents(namespace, older_than_s, expired, dry_run)
-        return self._context.store.pruning.orphans(dry_run=dry_run)
+            return self._prune_agents(namespace, older_than_s, expired, dry_run, request_id)
+        return self._context.store.pruning.orphans(namespace, request_id, dry_run=dry_run)
 
-    def _prune_history(self, ref: AgentRef, dry_run: bool) -> list[Pruned]:
+    def _prune_history(self, ref: AgentRef, dry_run: bool, request_id: str, expect_turn: int | None) -> list[Pruned]:
         store, memory = self._context.store, self._context.memory
 
         def prune() -> list[Pruned]:
+            self._check_turn(ref, request_id, expect_turn)
             memory.settle(ref)
             try:
                 with readable():
-                    return store.pruning.history(ref.namespace, ref.name, dry_run=dry_run)
+                    return store.pruning.history(ref.namespace, ref.name, request_id, dry_run=dry_run)
             finally:
                 memory.reload(ref)
 
         return self._in_order(ref, prune)
 
-    def _prune_agents(self, namespace: str, older_than_s: float | None, expired: bool, dry_run: bool) -> list[Pruned]:
+    def _prune_agents(
+        self, namespace: str, older_than_s: float | None, expired: bool, dry_run: bool, request_id: str
+    ) -> list[Pruned]:
         store, memory = self._context.store, self._context.memory
 
         def prune() -> list[Pruned]:
             memory.settle()  # the disk is to know when each was last used
             try:
-                return store.pruning.agents(namespace, older_than_s=older_than_s, expired=expired, dry_run=dry_run)
+                return store.pruning.agents(
+                    namespace, request_id, older_than_s=older_than_s, expired=expired, dry_run=dry_run
+                )
             finally:
                 memory.forget_gone()
 

@@ -24,7 +24,7 @@ from agentmem.engine.request import (
     Started,
     TextInput,
 )
-from agentmem.errors import AgentmemError, Reason
+from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.model.forward import LAST, last_logits, prefill
 from agentmem.model.text import Encoded
@@ -90,7 +90,7 @@ class Run:
         memory, request = self._context.memory, self._request
         agent = memory.find(self.ref)
         if agent is None and not request.create:
-            raise memory.not_found(self.ref)
+            raise agent_not_found(self.ref.namespace, self.ref.name)
         agent, encoded = self._prepare(agent or Agent(self.ref, ""))
         self._send(Started(agent.turn + 1 + (not memory.matches(agent)), 0, self.plan(agent), request.request_id))
         try:
@@ -254,7 +254,7 @@ class Run:
         self._check_same(row.operation, row.agent_name)
         agent = memory.find(self.ref)
         if agent is None:
-            raise memory.not_found(self.ref)
+            raise agent_not_found(self.ref.namespace, self.ref.name)
         self._send_all(answer_again(memory.record(agent.id, row.turn), durable=True))
         return True
 

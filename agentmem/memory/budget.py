@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 
 from agentmem.errors import AgentmemError, Reason
@@ -45,7 +46,7 @@ class RamBudget:
                 needed_bytes=need,
                 free_bytes=free,
                 budget_bytes=self.limit,
-                fitting_tokens=max(0, free // self._layout.full.bytes_per_token - TAIL_SEGMENTS * BLOCK_TOKENS),
+                fitting_tokens=self._most_positions(free + self._held(agent)),
             )
 
     def _held(self, agent: Agent) -> int:
@@ -58,3 +59,8 @@ class RamBudget:
         """Bytes that this many positions take at the most: whole segments, and a tail that has just doubled."""
         segments = -(-positions // BLOCK_TOKENS)
         return self._layout.most_bytes(positions, (segments + min(segments, TAIL_SEGMENTS)) * BLOCK_TOKENS)
+
+    def _most_positions(self, size: int) -> int:
+        """Positions that fit into so many bytes whatever happens."""
+        fitting = bisect_right(range(1 << 20), size, key=lambda segments: self._most_bytes(segments * BLOCK_TOKENS))
+        return max(0, fitting - 1) * BLOCK_TOKENS

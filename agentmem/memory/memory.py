@@ -10,7 +10,7 @@ from itertools import islice
 
 import numpy as np
 
-from agentmem.errors import AgentmemError, Reason
+from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
@@ -84,7 +84,7 @@ class Memory:
                 raise
         agent = self.find(ref)
         if agent is None:
-            raise self.not_found(ref)
+            raise agent_not_found(ref.namespace, ref.name)
         return agent
 
     def record(self, agent_id: str, number: int) -> TurnRecord:
@@ -188,6 +188,11 @@ class Memory:
         records = (one.record for agent in waiting for one in agent.unsaved)
         return next((record for record in records if record.request_id == request_id), None)
 
+    def last_turn(self, ref: AgentRef) -> int | None:
+        """The number of the agent's last turn, be it in RAM only; None if there is no such agent."""
+        agent = self._agents.get(ref) or self._store.agent(ref.namespace, ref.name)
+        return None if agent is None else agent.turn
+
     def settle(self, ref: AgentRef | None = None) -> None:
         """Saves what is in RAM only, of one agent or of all. Raises STORE_UNWRITABLE if the disk does not take it."""
         for agent in [a for a in self._agents.values() if a.unsaved and ref in (None, a.ref)]:
@@ -279,12 +284,6 @@ class Memory:
             agent.state.mark()
             self.pool.note(agent.state, agent.full_keys)
             self.hot_bytes[agent.ref] = agent.state.nbytes
-
-    @staticmethod
-    def not_found(ref: AgentRef) -> AgentmemError:
-        return AgentmemError(
-            Reason.AGENT_NOT_FOUND, f"there is no agent of this name in namespace {ref.namespace}", agent=ref.name
-        )
 
 
 @contextmanager

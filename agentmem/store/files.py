@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import sqlite3
 import stat
 import sys
 from collections.abc import Iterator
@@ -152,6 +153,15 @@ def is_missing(error: OSError) -> bool:
 def is_damage(error: OSError) -> bool:
     """The file itself is at fault (bad sector, a link or socket where a file was), not the process or its rights."""
     return error.errno in (errno.EIO, errno.ELOOP, errno.ENXIO)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says that the disk has no room."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return error.__cause__ is not None and is_full(error.__cause__)
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from agentmem.store import commit as rules
+from agentmem.errors import AgentmemError
 from agentmem.store.branch import Branches
 from agentmem.store.catalog import agents, blocks, requests, turns
 from agentmem.store.core import Core
+from agentmem.store.files import is_full
 from agentmem.store.keys import keyed_digest
 from agentmem.store.rows import DELETE, AgentRow, Deleted, NewTurn, Pruned, PrunedKind, RequestRow
 from agentmem.store.usage import size_of
@@ -27,14 +28,12 @@ class Pruning:
         self._branches = branches
         self._writer = writer
 
-    def delete(
-        self, namespace: str, name: str, request_id: str = "", expect_turn: int | None = None, *, dry_run: bool = False
-    ) -> int:
+    def delete(self, namespace: str, name: str, request_id: str = "", *, dry_run: bool = False) -> int:
         """Forgets an agent; its records and the blocks nobody else uses are gone from the disk. Bytes freed.
 
         Its name is gone from the catalog's files too, unless STORE_UNWRITABLE is raised because another process reads
         them: a repeat clears them. A repeat of a non-empty request_id returns the first result.
-        Raises AGENT_NOT_FOUND, TURN_MISMATCH, REQUEST_ID_REUSED.
+        Raises AGENT_NOT_FOUND, REQUEST_ID_REUSED.
         """
         core = self._core
         with core.change():
@@ -43,42 +42,52 @@ class Pruning:
             if made := core.catalog.read(requests.repeated, namespace, request_id, DELETE, digest):
                 if not dry_run:
                     self._scrub()
-                return made.freed_bytes
+                return sum(size for _, size in made.freed)
             agent = core.catalog.read(agents.get, namespace, name)
-            rules.check_turn(expect_turn, agent.turn)
             if dry_run:
                 return core.catalog.rehearse(agents.delete, agent).freed_bytes
             return self._forget([agent], partial(_delete, request_id=request_id, digest=digest))[0].freed_bytes
 
     def agents(
-        self, namespace: str, *, older_than_s: float | None = None, expired: bool = False, dry_run: bool = False
+        self,
+        namespace: str,
+        request_id: str = "",
+        *,
+        older_than_s: float | None = None,
+        expired: bool = False,
+        dry_run: bool = False,
     ) -> list[Pruned]:
         """Forgets agents that were not used for so many seconds, and those that have expired; what goes, by name.
 
-        Pinned agents stay.
+        Pinned agents stay. Raises REQUEST_ID_REUSED.
         """
         unused_since = None if older_than_s is None else time.time() - older_than_s
         expired_at = time.time() if expired else None
         with self._core.change():
+            if not dry_run and (again := self._again(namespace, request_id, PrunedKind.AGENT)) is not None:
+                return again
             chosen = self._core.catalog.read(agents.prunable, namespace, unused_since, expired_at)
             if dry_run:
                 deleted = self._core.catalog.rehearse(_delete_all, chosen)
             else:
-                deleted = self._forget(chosen, _delete_all) if chosen else []
+                delete = partial(_delete_some, namespace=namespace, request_id=request_id)
+                deleted = self._forget(chosen, delete) if chosen else []
         return [
             Pruned(PrunedKind.AGENT, AgentRef(namespace, one.agent.name), one.agent.turn, one.freed_bytes)
             for one in deleted
         ]
 
-    def history(self, namespace: str, name: str, *, dry_run: bool = False) -> list[Pruned]:
+    def history(self, namespace: str, name: str, request_id: str = "", *, dry_run: bool = False) -> list[Pruned]:
         """Drops all turns of an agent, and the blocks only they used; a FORK turn with the same timeline takes over.
 
         What goes, oldest first; the bytes of the new turn's record are not subtracted. Nothing if the agent is pinned
-        or has one turn only. Raises AGENT_NOT_FOUND, RecordUnreadable.
+        or has one turn only. Raises AGENT_NOT_FOUND, REQUEST_ID_REUSED, RecordUnreadable.
         """
         core = self._core
         with core.change():
             agent = core.catalog.read(agents.get, namespace, name)
+            if not dry_run and (again := self._again(namespace, request_id, PrunedKind.TURN, name)) is not None:
+                return again
             history = core.history(agent)
             if agent.pinned or len(history.listed) <= 1:
                 return []
@@ -87,7 +96,8 @@ class Pruning:
             if dry_run:
                 freed, _ = core.catalog.rehearse(_begin_anew, self._writer.encode(record)[0])
             else:
-                (freed, keys), _ = self._writer.add(record, (), _begin_anew)
+                begin_anew = partial(_begin_anew, request_id=request_id)
+                (freed, keys), _ = self._writer.add(record, (), begin_anew)
                 core.turns.remove(agent.id, freed)
                 self._remove_blocks(keys)
         ref = AgentRef(namespace, name)
@@ -106,27 +116,55 @@ class Pruning:
                 self._remove_blocks(freed)
         return sum(freed.values())
 
-    def orphans(self, *, dry_run: bool = False) -> list[Pruned]:
-        """Removes files that nothing refers to. The next open would do it, too."""
+    def orphans(self, namespace: str = "", request_id: str = "", *, dry_run: bool = False) -> list[Pruned]:
+        """Removes files that nothing refers to, of whatever namespace. The next open would do it, too.
+
+        namespace: the request id's. Raises REQUEST_ID_REUSED.
+        """
+        kind = PrunedKind.ORPHAN
         with self._core.orphans() as orphans:
+            if not dry_run and (again := self._again(namespace, request_id, kind)) is not None:
+                return again
             freed = size_of(orphans)
-            if not dry_run:
+            if orphans and not dry_run:
                 for path in orphans:
                     self._core.files.unlink(Path(path))
-        return [Pruned(PrunedKind.ORPHAN, None, 0, freed)] if orphans else []
+                made = RequestRow(kind.operation, "", freed=((0, freed),))
+                self._core.catalog.write(requests.remember, namespace, request_id, made)
+        return [Pruned(kind, None, 0, freed)] if orphans else []
+
+    def _again(self, namespace: str, request_id: str, kind: PrunedKind, name: str = "") -> list[Pruned] | None:
+        """What this very request pruned before, without the names of agents that are forgotten; None if it is new."""
+        made = self._core.catalog.read(requests.repeated, namespace, request_id, kind.operation, name)
+        ref = AgentRef(namespace, name) if name else None
+        return [Pruned(kind, ref, turn, size) for turn, size in made.freed] if made else None
 
     def _forget(
         self, chosen: list[AgentRow], delete: Callable[[sqlite3.Connection, list[AgentRow]], list[Deleted]]
     ) -> list[Deleted]:
         """Forgets agents, and leaves no name of theirs, not in catalogs that a rebuild set aside either."""
-        for agent in chosen:
-            self._core.turns.mark_forgotten(agent.id)
-        deleted = self._core.catalog.write(delete, chosen)
+        try:
+            deleted = self._enter(chosen, delete)
+        except (OSError, AgentmemError) as error:
+            if not is_full(error):
+                raise
+            # A full disk takes neither mark nor transaction. So what only they use makes room; should an agent have to
+            # stay all the same, that is computed again.
+            for agent in chosen:
+                self._remove_blocks(self._core.catalog.read(blocks.only_of, agent.id))
+            deleted = self._enter(chosen, delete)
         for one in deleted:
             self._remove_blocks(one.keys)
             self._core.turns.remove_all(one.agent.id)
         self._scrub()
         return deleted
+
+    def _enter(
+        self, chosen: list[AgentRow], delete: Callable[[sqlite3.Connection, list[AgentRow]], list[Deleted]]
+    ) -> list[Deleted]:
+        for agent in chosen:
+            self._core.turns.mark_forgotten(agent.id)
+        return self._core.catalog.write(delete, chosen)
 
     def _remove_blocks(self, keys: Iterable[bytes]) -> None:
         for key in keys:
@@ -141,8 +179,15 @@ class Pruning:
 def _delete(db: sqlite3.Connection, chosen: list[AgentRow], request_id: str, digest: str) -> list[Deleted]:
     deleted = _delete_all(db, chosen)
     (one,) = deleted
-    made = RequestRow(DELETE, digest, one.agent.turn, one.freed_bytes)
+    made = RequestRow(DELETE, digest, one.agent.turn, ((one.agent.turn, one.freed_bytes),))
     requests.remember(db, one.agent.namespace, request_id, made)
+    return deleted
+
+
+def _delete_some(db: sqlite3.Connection, chosen: list[AgentRow], namespace: str, request_id: str) -> list[Deleted]:
+    deleted = _delete_all(db, chosen)
+    freed = tuple((one.agent.turn, one.freed_bytes) for one in deleted)
+    requests.remember(db, namespace, request_id, RequestRow(PrunedKind.AGENT.operation, "", freed=freed))
     return deleted
 
 
@@ -150,7 +195,10 @@ def _delete_all(db: sqlite3.Connection, chosen: list[AgentRow]) -> list[Deleted]
     return [agents.delete(db, agent) for agent in chosen]
 
 
-def _begin_anew(db: sqlite3.Connection, new: NewTurn) -> tuple[dict[int, int], list[bytes]]:
+def _begin_anew(db: sqlite3.Connection, new: NewTurn, request_id: str = "") -> tuple[dict[int, int], list[bytes]]:
     """Makes the turn the agent's only one. Returns what `turns.drop_before` does."""
     turns.add(db, new, {})
-    return turns.drop_before(db, new.record.agent_id, new.record.number)
+    freed, keys = turns.drop_before(db, new.record.agent_id, new.record.number)
+    made = RequestRow(PrunedKind.TURN.operation, new.record.agent_name, new.record.number, tuple(freed.items()))
+    requests.remember(db, new.record.namespace, request_id, made)
+    return freed, keys

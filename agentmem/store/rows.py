@@ -10,8 +10,8 @@ from enum import Enum
 from agentmem.store.records import TurnRecord
 from agentmem.types import AgentRef, Exactness, Share
 
-DELETE = "DELETE"
-"""The operation under which a deletion's request id is remembered; a turn's is its kind."""
+CREATE, UPDATE, EVICT, DELETE = "CREATE", "UPDATE", "EVICT", "DELETE"
+"""Operations under which request ids are remembered; of a turn it is its kind, of pruning see `PrunedKind`."""
 
 
 class Unchanged(Enum):
@@ -78,15 +78,16 @@ class NewTurn:
 
 @dataclass(frozen=True)
 class RequestRow:
-    """What a request id did. operation: the kind of the turn it made, or DELETE.
+    """What a request id did, to which agent ("" for several), and what that agent's last turn was then.
 
     agent_name: for DELETE a keyed digest of it: the name itself is forgotten.
+    freed: pairs of a turn and of bytes, as the operation's result has them; without names.
     """
 
     operation: str
     agent_name: str
-    turn: int
-    freed_bytes: int = 0
+    turn: int = 0
+    freed: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,17 @@ class PrunedKind(str, Enum):
     TURN = "TURN"
     ORPHAN = "ORPHAN"
 
+    @property
+    def operation(self) -> str:
+        """Under which the request id of a call that prunes such is remembered."""
+        return f"PRUNE_{self.value}"
+
 
 @dataclass(frozen=True)
 class Pruned:
-    """What pruning drops: an agent whose last turn is `turn`, that one turn of it, or (agent None) files of nobody's.
+    """What pruning drops: an agent whose last turn is `turn`, that one turn of it, or files of nobody's.
+
+    agent: None for orphans, and for agents in the answer to a repeat: their names are forgotten.
 
     freed_bytes: of its records, and of the blocks that are in use no more once it and all before it in the list go.
     """

@@ -28,7 +28,7 @@ from agentmem.store.history import History
 from agentmem.store.namespaces import Namespace
 from agentmem.store.prune import Pruning
 from agentmem.store.records import TurnRecord
-from agentmem.store.rows import UNCHANGED, AgentRow, DiskUsage, RequestRow, Standing, Unchanged
+from agentmem.store.rows import CREATE, UNCHANGED, UPDATE, AgentRow, DiskUsage, RequestRow, Standing, Unchanged
 from agentmem.store.sweep import sweep
 from agentmem.store.transfer import Transfers
 from agentmem.store.usage import disk_usage
@@ -107,16 +107,20 @@ class Store:
         pinned: bool = False,
         expires: float | None = None,
     ) -> AgentRow:
-        """Makes an empty agent. Raises AGENT_EXISTS, unless the same non-empty request made the one that is there."""
+        """Makes an empty agent. A repeat of a non-empty request_id returns the agent it made.
+
+        Raises AGENT_EXISTS, REQUEST_ID_REUSED.
+        """
         core = self._core
         with core.change():
             core.namespaces.get(namespace)
-            if (made := core.catalog.read(agents.made_by, namespace, name, request_id)) is not None:
-                return made
+            if core.catalog.read(requests.repeated, namespace, request_id, CREATE, name):
+                return core.catalog.read(agents.get, namespace, name)
+            core.catalog.read(agents.check_new, namespace, name, request_id)
             row = replace(AgentRow.new(namespace, name), share=share, pinned=pinned, expires=expires)
             if share is Share.PRIVATE:
                 core.turns.set_private(row.id, True)
-            core.catalog.write(agents.insert, row, request_id)
+            core.catalog.write(agents.create, row, request_id)
             return row
 
     def agent(self, namespace: str, name: str) -> AgentRow | None:
@@ -134,6 +138,7 @@ class Store:
         self,
         namespace: str,
         name: str,
+        request_id: str = "",
         *,
         pinned: bool | None = None,
         expires: float | None | Unchanged = UNCHANGED,
@@ -141,15 +146,18 @@ class Store:
     ) -> AgentRow:
         """Pins or unpins an agent, lets it expire (Unix seconds; None: never), or sets who may use its blocks.
 
-        Raises AGENT_NOT_FOUND.
+        A repeat of a non-empty request_id changes nothing, and returns the agent as it is now.
+        Raises AGENT_NOT_FOUND, REQUEST_ID_REUSED.
         """
         core = self._core
         with core.change():
             agent = core.catalog.read(agents.get, namespace, name)
+            if core.catalog.read(requests.repeated, namespace, request_id, UPDATE, name):
+                return agent
             # Whatever happens in between, the agent is private then: the mark decides when the store is opened.
             if share is Share.PRIVATE:
                 core.turns.set_private(agent.id, True)
-            row = core.catalog.write(agents.update, namespace, name, pinned, expires, share)
+            row = core.catalog.write(agents.update, namespace, name, request_id, pinned, expires, share)
             if share is Share.NAMESPACE:
                 core.turns.set_private(agent.id, False)
             return row
@@ -181,6 +189,15 @@ class Store:
     def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
         """What a request id did in the last 24 hours."""
         return self._core.catalog.read(requests.find, namespace, request_id)
+
+    def repeated(self, namespace: str, request_id: str, operation: str, agent_name: str) -> RequestRow | None:
+        """What this very request did, None if it is new. Raises REQUEST_ID_REUSED if the id did something else."""
+        return self._core.catalog.read(requests.repeated, namespace, request_id, operation, agent_name)
+
+    def remember(self, namespace: str, request_id: str, made: RequestRow) -> None:
+        """Notes what a request did that changed nothing in the catalog. An empty id is not remembered."""
+        if request_id:
+            self._core.catalog.write(requests.remember, namespace, request_id, made)
 
     # Bytes
 

@@ -56,10 +56,10 @@ class Transfers:
         core = self._core
         with unwritable(core.folder.root), exportfile.spooled(chunks, core.folder.root) as file:
             name = name or file.record.agent_name
-            state_id = check(file.record)
             with core.change():
                 if core.catalog.read(requests.repeated, namespace, request_id, TurnKind.FORK.value, name):
                     return core.catalog.read(agents.get, namespace, name)
+                state_id = check(file.record)
                 core.catalog.read(agents.check_new, namespace, name, request_id)
                 agent = replace(AgentRow.new(namespace, name), share=Share.NAMESPACE if state_id else Share.PRIVATE)
                 return self._enter(file, agent, request_id, state_id)

@@ -90,7 +90,7 @@ class TurnFiles:
         for path in folder.iterdir():
             if path != last:
                 self._files.unlink(path)
+        self._files.sync(folder)  # as long as any of them may come back, the mark must
         if last is not None:
-            self._files.sync(folder)
             self._files.unlink(last)
         self._files.remove_folder(folder)

@@ -213,16 +213,20 @@ class DiffAgentsResponse(_message.Message):
     def __init__(self, position: _Optional[int] = ..., a_turn: _Optional[int] = ..., b_turn: _Optional[int] = ..., a_tokens: _Optional[int] = ..., b_tokens: _Optional[int] = ...) -> None: ...
 
 class UpdateAgentRequest(_message.Message):
-    __slots__ = ("agent", "pinned", "ttl", "share")
+    __slots__ = ("agent", "pinned", "ttl", "share", "request_id", "expect_turn")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECT_TURN_FIELD_NUMBER: _ClassVar[int]
     agent: _types_pb2.AgentRef
     pinned: bool
     ttl: _duration_pb2.Duration
     share: _types_pb2.Share
-    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., pinned: bool = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., share: _Optional[_Union[_types_pb2.Share, str]] = ...) -> None: ...
+    request_id: str
+    expect_turn: int
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., pinned: bool = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., share: _Optional[_Union[_types_pb2.Share, str]] = ..., request_id: _Optional[str] = ..., expect_turn: _Optional[int] = ...) -> None: ...
 
 class UpdateAgentResponse(_message.Message):
     __slots__ = ("agent",)
@@ -231,14 +235,18 @@ class UpdateAgentResponse(_message.Message):
     def __init__(self, agent: _Optional[_Union[Agent, _Mapping]] = ...) -> None: ...
 
 class EvictAgentRequest(_message.Message):
-    __slots__ = ("agent", "to", "dry_run")
+    __slots__ = ("agent", "to", "dry_run", "request_id", "expect_turn")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     TO_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECT_TURN_FIELD_NUMBER: _ClassVar[int]
     agent: _types_pb2.AgentRef
     to: _types_pb2.Residency
     dry_run: bool
-    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., to: _Optional[_Union[_types_pb2.Residency, str]] = ..., dry_run: bool = ...) -> None: ...
+    request_id: str
+    expect_turn: int
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., to: _Optional[_Union[_types_pb2.Residency, str]] = ..., dry_run: bool = ..., request_id: _Optional[str] = ..., expect_turn: _Optional[int] = ...) -> None: ...
 
 class EvictAgentResponse(_message.Message):
     __slots__ = ("ram_bytes", "disk_bytes")
@@ -249,10 +257,12 @@ class EvictAgentResponse(_message.Message):
     def __init__(self, ram_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ...) -> None: ...
 
 class PrefetchAgentRequest(_message.Message):
-    __slots__ = ("agent",)
+    __slots__ = ("agent", "request_id")
     AGENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     agent: _types_pb2.AgentRef
-    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class PrefetchAgentResponse(_message.Message):
     __slots__ = ("hot_tokens", "warm_tokens", "recomputed_tokens", "bytes_read")

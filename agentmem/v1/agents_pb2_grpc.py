@@ -160,7 +160,7 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAgent(self, request, context):
-        """Changes how an agent is kept. What is unset stays as it is, and setting it again changes nothing.
+        """Changes how an agent is kept. What is unset stays as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

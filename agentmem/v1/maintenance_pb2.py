@@ -26,7 +26,7 @@ from agentmem.v1 import types_pb2 as agentmem_dot_v1_dot_types__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61gentmem/v1/maintenance.proto\x12\x0b\x61gentmem.v1\x1a\x17\x61gentmem/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\"\x94\x01\n\x0cPruneRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\nhistory_of\x18\x02 \x01(\tH\x00\x12/\n\nolder_than\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x11\n\x07\x65xpired\x18\x04 \x01(\x08H\x00\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x42\x06\n\x04what\"4\n\rPruneResponse\x12#\n\x06pruned\x18\x01 \x03(\x0b\x32\x13.agentmem.v1.Pruned\"_\n\x06Pruned\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12$\n\x05\x61gent\x18\x02 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x0c\n\x04turn\x18\x03 \x01(\x04\x12\x13\n\x0b\x66reed_bytes\x18\x04 \x01(\x04\"\x15\n\x13GetDiskUsageRequest\"\xaa\x01\n\x14GetDiskUsageResponse\x12\x33\n\nnamespaces\x18\x01 \x03(\x0b\x32\x1f.agentmem.v1.NamespaceDiskUsage\x12\x16\n\x0eorphaned_bytes\x18\x02 \x01(\x04\x12\x19\n\x11quarantined_bytes\x18\x03 \x01(\x04\x12\x15\n\rcatalog_bytes\x18\x04 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x04\"\x7f\n\x12NamespaceDiskUsage\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12+\n\x06\x61gents\x18\x02 \x03(\x0b\x32\x1b.agentmem.v1.AgentDiskUsage\x12\x14\n\x0cshared_bytes\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\"d\n\x0e\x41gentDiskUsage\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x17\n\x0f\x65xclusive_bytes\x18\x02 \x01(\x04\x12\x14\n\x0cshared_bytes\x18\x03 \x01(\x04\x12\x14\n\x0crecord_bytes\x18\x04 \x01(\x04\"E\n\rVerifyRequest\x12\x16\n\tnamespace\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06repair\x18\x02 \x01(\x08\x42\x0c\n\n_namespace\"z\n\x0eVerifyResponse\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12&\n\x08problems\x18\x04 \x03(\x0b\x32\x14.agentmem.v1.Problem\x12\x10\n\x08repaired\x18\x05 \x01(\x04\"W\n\x07Problem\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x0c\n\x04turn\x18\x05 \x01(\x04\x32\xec\x01\n\x12MaintenanceService\x12>\n\x05Prune\x12\x19.agentmem.v1.PruneRequest\x1a\x1a.agentmem.v1.PruneResponse\x12S\n\x0cGetDiskUsage\x12 .agentmem.v1.GetDiskUsageRequest\x1a!.agentmem.v1.GetDiskUsageResponse\x12\x41\n\x06Verify\x12\x1a.agentmem.v1.VerifyRequest\x1a\x1b.agentmem.v1.VerifyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61gentmem/v1/maintenance.proto\x12\x0b\x61gentmem.v1\x1a\x17\x61gentmem/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\"\xd2\x01\n\x0cPruneRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\nhistory_of\x18\x02 \x01(\tH\x00\x12/\n\nolder_than\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x11\n\x07\x65xpired\x18\x04 \x01(\x08H\x00\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\x07 \x01(\x04H\x01\x88\x01\x01\x42\x06\n\x04whatB\x0e\n\x0c_expect_turn\"4\n\rPruneResponse\x12#\n\x06pruned\x18\x01 \x03(\x0b\x32\x13.agentmem.v1.Pruned\"_\n\x06Pruned\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12$\n\x05\x61gent\x18\x02 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x0c\n\x04turn\x18\x03 \x01(\x04\x12\x13\n\x0b\x66reed_bytes\x18\x04 \x01(\x04\"\x15\n\x13GetDiskUsageRequest\"\xaa\x01\n\x14GetDiskUsageResponse\x12\x33\n\nnamespaces\x18\x01 \x03(\x0b\x32\x1f.agentmem.v1.NamespaceDiskUsage\x12\x16\n\x0eorphaned_bytes\x18\x02 \x01(\x04\x12\x19\n\x11quarantined_bytes\x18\x03 \x01(\x04\x12\x15\n\rcatalog_bytes\x18\x04 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x04\"\x7f\n\x12NamespaceDiskUsage\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12+\n\x06\x61gents\x18\x02 \x03(\x0b\x32\x1b.agentmem.v1.AgentDiskUsage\x12\x14\n\x0cshared_bytes\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\"d\n\x0e\x41gentDiskUsage\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x17\n\x0f\x65xclusive_bytes\x18\x02 \x01(\x04\x12\x14\n\x0cshared_bytes\x18\x03 \x01(\x04\x12\x14\n\x0crecord_bytes\x18\x04 \x01(\x04\"E\n\rVerifyRequest\x12\x16\n\tnamespace\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06repair\x18\x02 \x01(\x08\x42\x0c\n\n_namespace\"z\n\x0eVerifyResponse\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12&\n\x08problems\x18\x04 \x03(\x0b\x32\x14.agentmem.v1.Problem\x12\x10\n\x08repaired\x18\x05 \x01(\x04\"W\n\x07Problem\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x0c\n\x04turn\x18\x05 \x01(\x04\x32\xec\x01\n\x12MaintenanceService\x12>\n\x05Prune\x12\x19.agentmem.v1.PruneRequest\x1a\x1a.agentmem.v1.PruneResponse\x12S\n\x0cGetDiskUsage\x12 .agentmem.v1.GetDiskUsageRequest\x1a!.agentmem.v1.GetDiskUsageResponse\x12\x41\n\x06Verify\x12\x1a.agentmem.v1.VerifyRequest\x1a\x1b.agentmem.v1.VerifyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,25 +34,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentmem.v1.maintenance_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PRUNEREQUEST']._serialized_start=104
-  _globals['_PRUNEREQUEST']._serialized_end=252
-  _globals['_PRUNERESPONSE']._serialized_start=254
-  _globals['_PRUNERESPONSE']._serialized_end=306
-  _globals['_PRUNED']._serialized_start=308
-  _globals['_PRUNED']._serialized_end=403
-  _globals['_GETDISKUSAGEREQUEST']._serialized_start=405
-  _globals['_GETDISKUSAGEREQUEST']._serialized_end=426
-  _globals['_GETDISKUSAGERESPONSE']._serialized_start=429
-  _globals['_GETDISKUSAGERESPONSE']._serialized_end=599
-  _globals['_NAMESPACEDISKUSAGE']._serialized_start=601
-  _globals['_NAMESPACEDISKUSAGE']._serialized_end=728
-  _globals['_AGENTDISKUSAGE']._serialized_start=730
-  _globals['_AGENTDISKUSAGE']._serialized_end=830
-  _globals['_VERIFYREQUEST']._serialized_start=832
-  _globals['_VERIFYREQUEST']._serialized_end=901
-  _globals['_VERIFYRESPONSE']._serialized_start=903
-  _globals['_VERIFYRESPONSE']._serialized_end=1025
-  _globals['_PROBLEM']._serialized_start=1027
-  _globals['_PROBLEM']._serialized_end=1114
-  _globals['_MAINTENANCESERVICE']._serialized_start=1117
-  _globals['_MAINTENANCESERVICE']._serialized_end=1353
+  _globals['_PRUNEREQUEST']._serialized_end=314
+  _globals['_PRUNERESPONSE']._serialized_start=316
+  _globals['_PRUNERESPONSE']._serialized_end=368
+  _globals['_PRUNED']._serialized_start=370
+  _globals['_PRUNED']._serialized_end=465
+  _globals['_GETDISKUSAGEREQUEST']._serialized_start=467
+  _globals['_GETDISKUSAGEREQUEST']._serialized_end=488
+  _globals['_GETDISKUSAGERESPONSE']._serialized_start=491
+  _globals['_GETDISKUSAGERESPONSE']._serialized_end=661
+  _globals['_NAMESPACEDISKUSAGE']._serialized_start=663
+  _globals['_NAMESPACEDISKUSAGE']._serialized_end=790
+  _globals['_AGENTDISKUSAGE']._serialized_start=792
+  _globals['_AGENTDISKUSAGE']._serialized_end=892
+  _globals['_VERIFYREQUEST']._serialized_start=894
+  _globals['_VERIFYREQUEST']._serialized_end=963
+  _globals['_VERIFYRESPONSE']._serialized_start=965
+  _globals['_VERIFYRESPONSE']._serialized_end=1087
+  _globals['_PROBLEM']._serialized_start=1089
+  _globals['_PROBLEM']._serialized_end=1176
+  _globals['_MAINTENANCESERVICE']._serialized_start=1179
+  _globals['_MAINTENANCESERVICE']._serialized_end=1415
 # @@protoc_insertion_point(module_scope)

@@ -8,18 +8,22 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PruneRequest(_message.Message):
-    __slots__ = ("namespace", "history_of", "older_than", "expired", "dry_run")
+    __slots__ = ("namespace", "history_of", "older_than", "expired", "dry_run", "request_id", "expect_turn")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     HISTORY_OF_FIELD_NUMBER: _ClassVar[int]
     OLDER_THAN_FIELD_NUMBER: _ClassVar[int]
     EXPIRED_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECT_TURN_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     history_of: str
     older_than: _duration_pb2.Duration
     expired: bool
     dry_run: bool
-    def __init__(self, namespace: _Optional[str] = ..., history_of: _Optional[str] = ..., older_than: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., expired: bool = ..., dry_run: bool = ...) -> None: ...
+    request_id: str
+    expect_turn: int
+    def __init__(self, namespace: _Optional[str] = ..., history_of: _Optional[str] = ..., older_than: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., expired: bool = ..., dry_run: bool = ..., request_id: _Optional[str] = ..., expect_turn: _Optional[int] = ...) -> None: ...
 
 class PruneResponse(_message.Message):
     __slots__ = ("pruned",)

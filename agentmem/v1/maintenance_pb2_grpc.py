@@ -56,7 +56,7 @@ class MaintenanceServiceServicer(object):
 
     def Prune(self, request, context):
         """Deletes what is no longer wanted: an agent's history, agents long unused, expired ones, or files that no agent
-        uses. Never anything of a pinned agent. A repeat deletes what is left.
+        uses. Never anything of a pinned agent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +70,7 @@ class MaintenanceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Verify(self, request, context):
-        """Reads and checks everything that agents remember.
+        """Reads and checks everything that agents remember. A repeat with `repair` mends what is left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -115,7 +115,10 @@ def expect_turn(
     | generation_pb2.AppendRequest
     | agents_pb2.DeleteAgentRequest
     | agents_pb2.ForkAgentRequest
-    | agents_pb2.RewindAgentRequest,
+    | agents_pb2.RewindAgentRequest
+    | agents_pb2.UpdateAgentRequest
+    | agents_pb2.EvictAgentRequest
+    | maintenance_pb2.PruneRequest,
 ) -> int | None:
     return request.expect_turn if request.HasField("expect_turn") else None
 
@@ -138,15 +141,19 @@ class PruneWhat(TypedDict, total=False):
     """What the engine's `prune` is to prune, as its arguments."""
 
     agent: str
+    expect_turn: int | None
     older_than_s: float
     expired: bool
 
 
 def prune(request: maintenance_pb2.PruneRequest) -> PruneWhat:
     """Empty: only what no agent uses."""
-    match request.WhichOneof("what"):
+    what, expected = request.WhichOneof("what"), expect_turn(request)
+    if expected is not None and what != "history_of":
+        raise AgentmemError(Reason.INPUT_INVALID, "expect_turn is for pruning the history of an agent only.")
+    match what:
         case "history_of":
-            return {"agent": agent_name(request.history_of)}
+            return {"agent": agent_name(request.history_of), "expect_turn": expected}
         case "older_than":
             return {"older_than_s": _span(request.older_than, "older_than")}
         case "expired" if request.expired:

@@ -40,7 +40,7 @@ def test_ls(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     header, first, second = result.out.splitlines()
     assert header.split() == ["NAME", "STATE", "TURNS", "TOKENS", "RAM", "DISK", "LAST", "USED"]
     assert first.startswith("a very long name " * 10)
-    assert first.split()[-6:] == ["2", "300", "0", "B", "2.5", "kB"] or first.rstrip().endswith("-")
+    assert first.split()[-8:] == ["hot", "2", "300", "0", "B", "2.5", "kB", "-"]
     assert "other model" in second
 
 
@@ -157,7 +157,7 @@ def test_append(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path) -> N
     text.write_bytes("naïve\r\n".encode())
     result = agentmem("append", "bob", str(text))
     assert (result.code, result.out) == (0, "")
-    assert result.err == "bob remembers 9 tokens, 4 of them new.\n"
+    assert result.err == "bob remembers 9 tokens, 4 of them computed now.\n"
     assert json.loads(agentmem("append", "bob", "-", "--raw", "--json", stdin=b"raw").out)["turn"] == 3
     chat, raw = daemon.seen
     (message,) = chat.input.chat.messages
@@ -165,7 +165,9 @@ def test_append(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path) -> N
     assert raw.input.text == "raw"
 
 
-def test_a_file_that_is_not_utf8_is_not_sent(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_not_sent(
+    daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = tmp_path / "text.bin"
     text.write_bytes("é".encode() + b"\xff!")
     result = agentmem("append", "bob", str(text))
@@ -176,6 +178,9 @@ def test_a_file_that_is_not_utf8_is_not_sent(daemon: ScriptedDaemon, agentmem: A
     assert "[INVALID_UTF8]" in agentmem("chat", "bob", "-", stdin=b"\xc3").err
     assert "[INVALID_UTF8]" in agentmem("chat", "bob", os.fsdecode(b"a\xff")).err
     assert "[FILE_UNREADABLE]" in agentmem("append", "bob", str(tmp_path)).err
+    monkeypatch.chdir(tmp_path)
+    said = agentmem("append", "bob", "none.txt").err  # names are said as they are
+    assert said == "error: none.txt cannot be read: No such file or directory. [FILE_UNREADABLE]\n"
     assert not daemon.seen
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from importlib.resources import files
+from pathlib import Path
 
+import agentmem_daemon.cli.demo as command
 import pytest
 from agentmem_client import AgentInfo, Reply, Timings, Usage
 from agentmem_daemon.demo.cast import CAST, Character
 from agentmem_daemon.demo.measure import Answer, Restored, lesson_turns, why_anew
+from agentmem_daemon.demo.play import Outcome
 from tokenizers import Tokenizer
+
+from tests.cli.conftest import Agentmem
 
 TOKENIZER = Tokenizer.from_str((files("agentmem") / "model" / "embedded" / "tokenizer.json").read_text("utf-8"))
 
@@ -84,3 +90,20 @@ def test_what_the_demo_complains_about() -> None:
     assert "1000 were reused" in restored(right, reused_warm_tokens=1000).complaints()[0]
     assert "300 recomputed" in restored(right, reused_warm_tokens=1000, recomputed_tokens=300).complaints()[0]
     assert "says nothing" in restored(right, cold_prefill=10, reused_warm_tokens=1300).complaints()[0]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_demo_that_went_wrong_fails(
+    agentmem: Agentmem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    right, wrong = CAST[0].facts[0].value, CAST[0].facts[1].value
+    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    for said, complaints in ((right, []), (wrong, ["planner was wrong"])):
+        outcome = Outcome([], [restored(said, reused_warm_tokens=1300)], complaints)
+        monkeypatch.setattr(command, "_run", lambda *_, outcome=outcome: outcome)
+        result = agentmem("demo", "--state", str(tmp_path / said), *(["--json"] if as_json else []))
+        assert result.code == (1 if complaints else 0)
+        assert ("error: planner was wrong" in result.err) is bool(complaints)
+        if as_json:
+            document = json.loads(result.out)
+            assert (document["ok"], document["agents"][0]["right"]) == (not complaints, not complaints)

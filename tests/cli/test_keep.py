@@ -97,5 +97,5 @@ def test_prefetch(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     result = agentmem("prefetch", "bob")
     assert result.err == "bob is in RAM: 300 tokens from disk (9.0 kB read), 0 were there.\n"
     assert json.loads(agentmem("prefetch", "bob", "--json").out) == {
-        "hot_tokens": 0, "warm_tokens": 300, "recomputed_tokens": 0, "bytes_read": 9000,
+        "agent": "bob", "hot_tokens": 0, "warm_tokens": 300, "recomputed_tokens": 0, "bytes_read": 9000,
     }  # fmt: skip

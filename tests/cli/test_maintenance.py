@@ -145,7 +145,7 @@ def test_export_and_import(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path:
     assert agentmem("export", "bob", str(file), "-y").err == f"bob is in {file} (3 B).\n"
     done = agentmem("import", str(file), "--as", "eve", "--text-only", "-n", "team", "--json")
     assert list(json.loads(done.out)["agent"]) == AGENT_KEYS
-    assert done.err == "eve remembers 300 tokens in 2 turns.\n"
+    assert done.err == "eve remembers 300 tokens.\n"
     header, chunk = daemon.seen[-1]
     assert (header.header.agent.name, header.header.agent.namespace, header.header.text_only) == ("eve", "team", True)
     assert chunk.chunk == b"abc"

@@ -187,6 +187,22 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.parametrize("method", [name for name in CHANGES if name != "Verify"])
+def test_a_change_that_is_sent_again_is_the_same_request(daemon: ScriptedDaemon, do: Do, method: str) -> None:
+    def once_not_ready(request: Any, context: grpc.ServicerContext) -> Any:
+        if len(daemon.seen) < 2:
+            fail(context, "UNAVAILABLE", "MODEL_LOADING", "Not yet.")
+        fail(context, "NOT_FOUND", "AGENT_NOT_FOUND", "There is no alice.")
+
+    daemon.answers[method] = once_not_ready
+    for _ in range(2):
+        with pytest.raises(errors.AgentNotFound):
+            do(CHANGES[method])
+    first, again, another = (request.request_id for request in daemon.seen)
+    assert first == again != another
+    assert first
+
+
 @pytest.mark.parametrize("method", CHANGES)
 def test_what_waits_behind_turns_has_no_deadline_by_default(daemon: ScriptedDaemon, do: Do, method: str) -> None:
     """A turn may take minutes, and a change whose caller gave up meanwhile is made all the same."""

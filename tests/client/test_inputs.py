@@ -70,7 +70,7 @@ def test_messages_that_cannot_be_sent(message: Any) -> None:
         lambda: turns.generate(REF, inputs.chat("a"), request_id=SURROGATE),
         lambda: calls.fork_agent(REF, SURROGATE, None, None, None),
         lambda: calls.create_namespace(SURROGATE, None),
-        lambda: calls.prune("default", None, False, SURROGATE, False),
+        lambda: calls.prune("default", None, False, SURROGATE, False, None, None),
     ],
 )
 def test_text_that_utf8_cannot_encode_is_refused_without_being_shown(build: Any) -> None:
@@ -164,18 +164,18 @@ def test_words_for_choices() -> None:
 
 def test_a_prune_has_one_target() -> None:
     with pytest.raises(InvalidRequest):
-        calls.prune("default", 60, True, None, False)
+        calls.prune("default", 60, True, None, False, None, None)
     with pytest.raises(InvalidRequest):
-        calls.prune("default", 60, False, "alice", False)
-    assert calls.prune("default", None, False, None, True).request.WhichOneof("what") is None
-    assert calls.prune("default", 0, False, None, True).request.WhichOneof("what") == "older_than"
-    assert calls.prune("default", None, True, None, True).request.expired
+        calls.prune("default", 60, False, "alice", False, None, None)
+    assert calls.prune("default", None, False, None, True, None, None).request.WhichOneof("what") is None
+    assert calls.prune("default", 0, False, None, True, None, None).request.WhichOneof("what") == "older_than"
+    assert calls.prune("default", None, True, None, True, None, None).request.expired
 
 
 def test_an_update_sends_only_what_is_given() -> None:
-    request = calls.update_agent(REF, False, None, None).request
+    request = calls.update_agent(REF, False, None, None, None, None).request
     assert (request.HasField("pinned"), request.pinned, request.HasField("ttl")) == (True, False, False)
-    request = calls.update_agent(REF, None, 0, "private").request
+    request = calls.update_agent(REF, None, 0, "private", None, None).request
     assert (request.HasField("pinned"), request.HasField("ttl"), request.share) == (
         False,
         True,

@@ -13,10 +13,8 @@ from agentmem.engine.request import Request, Sampling, TokenInput
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.files import Files
 from agentmem.types import AgentRef
-from tests.engine.runs import finished, run, said
-from tests.helpers.checkpoints import Spec, write
+from tests.engine.runs import A, B, finished, refused, run, said
 
-A, B = AgentRef("default", "a"), AgentRef("default", "b")
 GREEDY = Sampling(max_tokens=5)
 
 
@@ -24,16 +22,18 @@ class FullDisk(Files):
     """Real files, until `full` is set: then no new one fits."""
 
     full = False
+    room = 0
+    """Bytes that are free when it is full."""
 
     def create(self, path: Path, data: bytes) -> None:
-        if self.full:
+        if self.full and self.room <= len(data):
             raise OSError(errno.ENOSPC, "No space left on device")
         super().create(path, data)
 
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("ck"), Spec(layers=1))
+    def unlink(self, path: Path) -> None:
+        if self.full and path.exists():
+            self.room += path.stat().st_size
+        super().unlink(path)
 
 
 @pytest.fixture
@@ -70,9 +70,8 @@ def test_agents_go_on_in_ram_and_are_saved_once_there_is_room(
     assert ask(engine, A, *range(7, 307), request_id="third") == (third, False)  # a repeat, not a turn
     assert engine.get_agent(A).turn == 1  # what the disk has
     for change in (lambda: engine.evict_agent(A), lambda: engine.rewind_agent(A, 1), lambda: engine.fork_agent(A, "c")):
-        with pytest.raises(AgentmemError) as caught:
+        with refused(Reason.STORE_UNWRITABLE):
             change()
-        assert caught.value.reason is Reason.STORE_UNWRITABLE
     disk.full = False
     fourth, durable = ask(engine, A, *range(8, 308))
     assert durable
@@ -137,20 +136,50 @@ def test_a_request_id_that_waits_in_ram_is_not_for_another_call(engine: Engine, 
         Request(A, TokenInput((9,)), GREEDY, request_id="once"),
         Request(B, TokenInput((9,)), None, request_id="once"),
     ):
-        with pytest.raises(AgentmemError) as caught:
+        with refused(Reason.REQUEST_ID_REUSED):
             run(engine, request)
-        assert caught.value.reason is Reason.REQUEST_ID_REUSED
     disk.full = False
     assert ask(engine, B, 4)[1]
     assert engine.get_agent(A).turn == 2
 
 
-def test_what_could_not_be_deleted_keeps_its_turns(engine: Engine, disk: FullDisk) -> None:
+def test_what_could_not_be_deleted_keeps_its_turns(
+    engine: Engine, disk: FullDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ask(engine, A, 5, 6)
     disk.full = True
     ask(engine, A, 7)
-    with pytest.raises(AgentmemError):
+    with monkeypatch.context() as patch, refused(Reason.STORE_UNWRITABLE):
+        patch.setattr(disk, "unlink", lambda path: None)  # nothing makes room
         engine.delete_agent(A)
     disk.full = False
     assert ask(engine, A, 8)[1]
     assert engine.get_agent(A).turn == 3
+
+
+def test_an_agent_can_be_deleted_from_a_full_disk_which_does_not_have_its_last_turn(
+    engine: Engine, disk: FullDisk
+) -> None:
+    ask(engine, A, 5, 6)
+    ask(engine, B, 7, 8)
+    disk.full = True
+    assert not ask(engine, A, 7)[1]
+    for other in (1, 3):
+        with refused(Reason.TURN_MISMATCH):
+            engine.delete_agent(A, expect_turn=other)
+    assert engine.delete_agent(A, expect_turn=2) > 0
+    with refused(Reason.AGENT_NOT_FOUND):
+        engine.get_agent(A)
+    assert engine.get_agent(B).turn == 1
+
+
+def test_ram_can_be_freed_while_the_disk_takes_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(engine, A, 5, 6)
+
+    def full(*_: object) -> None:
+        raise AgentmemError(Reason.STORE_UNWRITABLE, "The catalog cannot be written to.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._context.store._core.catalog, "write", full)
+        assert engine.evict_agent(A, request_id="r").ram_bytes > 0
+    assert engine.stats().hot_bytes == 0

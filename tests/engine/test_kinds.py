@@ -15,14 +15,13 @@ import pytest
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.request import OnCancel, Request, Sampling, TokenInput
 from agentmem.errors import AgentmemError
-from agentmem.types import AgentRef, Residency, Share, TurnKind, Usage
-from tests.engine.runs import finished, run, said
+from agentmem.types import AgentRef, Residency, Share, TurnKind
+from tests.engine.runs import feed, run, said
 from tests.helpers.checkpoints import KINDS, Spec, with_other_weights, write
 
 PROMPT = tuple(5 + (i * 7 + i // 3) % 90 for i in range(1000))
 TURNS = (PROMPT[:300], PROMPT[300:330], PROMPT[330:512], PROMPT[512:800])
 """Ends inside blocks and on a border, one turn longer than the window and what it needs before."""
-GREEDY = Sampling(max_tokens=5)
 
 pytestmark = pytest.mark.reference
 _numbers = itertools.count()
@@ -73,14 +72,9 @@ def b(a: AgentRef) -> AgentRef:
     return replace(a, name="b")
 
 
-def feed(engine: Engine, ref: AgentRef, *ids: int, sampling: Sampling | None = GREEDY) -> tuple[list[int], Usage]:
-    events = run(engine, Request(ref, TokenInput(ids), sampling, create=True))
-    return said(events), finished(events).usage
-
-
 def tell(engine: Engine, ref: AgentRef, *turns: tuple[int, ...]) -> None:
     for ids in turns:
-        feed(engine, ref, *ids, sampling=None)
+        feed(engine, ref, *ids, tokens=None)
 
 
 _SAID: dict[tuple[str, tuple[int, ...]], list[int]] = {}
@@ -246,7 +240,7 @@ def test_rebuilt_under_other_weights(
     spec, folder = checkpoint
     other = EngineSettings(settings.state_dir, str(with_other_weights(folder, tmp_path / "other", spec)))
     engine = Engine.open(other)
-    got = said(run(engine, Request(a, TokenInput((11,)), GREEDY, rebuild=True)))
+    got = said(run(engine, Request(a, TokenInput((11,)), Sampling(max_tokens=6), rebuild=True)))
     assert got == cold(engine, *PROMPT[:800], 11)
     engine.rewind_agent(a, 5)
     assert [turn.kind for turn in engine.list_turns(a)][4] is TurnKind.REBUILD

@@ -101,6 +101,20 @@ def test_what_the_last_holder_lets_go_is_gone(pool: BlockPool) -> None:
     assert pool.nbytes == 0
 
 
+def test_what_letting_go_would_free_is_what_it_frees(pool: BlockPool) -> None:
+    a = AgentState(LAYOUT)
+    a.extend([block_of(i) for i in range(4)])
+    pool.note(a, keys("x", "y", "z", "w"))
+    b = take(pool, keys("x", "y"))
+    grow(b, 1, 300)
+    pool.note(b, keys("x", "y", "v"))
+    for state in (a, b):
+        before, would = pool.nbytes, pool.exclusive_bytes(state)
+        pool.release(state)
+        assert before - pool.nbytes == would
+    assert pool.nbytes == 0
+
+
 def test_rows_that_a_running_turn_added_stay_private(pool: BlockPool) -> None:
     a = AgentState(LAYOUT)
     grow(a, 1, 300)

@@ -162,3 +162,38 @@ def test_a_sync_left_out_would_be_found(tmp_path: Path, monkeypatch: pytest.Monk
     history = run(tmp_path / "state", files, monkeypatch, whole=False)
     some = random.Random(1).sample(files.states, 40)
     assert losses(history, some, tmp_path)
+
+
+def test_a_deleted_agent_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are removed without waiting for the drive, so that a cut may bring them back; the next open removes them.
+
+    Also those that were set aside: a record that no transaction followed, and a damaged block.
+    """
+    folder, files = tmp_path / "state", RecordingFiles(tmp_path / "state")
+    store = Store.open(folder, files)
+    alice, _ = add_turn(store, store.create_agent("default", "alice"), [0, 1, 2])
+    failed_turn(store, alice, monkeypatch)
+    store.close()
+    store = Store.open(folder, files)
+    (use,) = store.history(alice.id).timeline()
+    store.blocks.quarantine(use.key, "TEST")
+    assert len(list((folder / "quarantine").rglob("*.json"))) == 2
+    files.states.clear()
+    store.pruning.delete("default", "alice")
+    files.acknowledge()
+    store.close()
+    assert len(files.states) > 20
+    came_back = 0
+    for number, state in enumerate(files.states):
+        copy = tmp_path / str(number)
+        state.write(copy)
+        again = Store.open(copy)
+        deleted = again.agent("default", "alice") is None
+        again.close()
+        left = [path for path in copy.rglob("*") if path.suffix in (".json", ".safetensors") and path.parent != copy]
+        left = [path for path in left if copy / "namespaces" not in path.parents]
+        if deleted:
+            assert left == [], f"{number}: {left}"
+            came_back += any(path.suffix == ".safetensors" or path.parts[0] == "turns" for path in state.tree)
+        assert deleted or not state.acked
+    assert came_back

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import re
 import sqlite3
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agentmem.errors import Reason
+from agentmem.errors import AgentmemError, Reason
 from agentmem.store.catalog import agents
 from agentmem.store.rows import AgentRow, PrunedKind
 from agentmem.store.store import Store
@@ -244,3 +245,49 @@ def test_what_was_wrong_with_a_block_that_was_given_up_stays_in_quarantine(folde
     store.close()
     Store.open(folder).close()
     assert files_below(folder / "quarantine", "") == aside
+
+
+@pytest.mark.parametrize("what", ["mark", "transaction"])
+def test_a_completely_full_disk_takes_deletions(
+    store: Store, folder: Path, alice: AgentRow, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """What only the agents use makes room first; blocks that others use stay."""
+    twin = store.branches.fork("default", "alice", "twin")
+    add_turn(store, store.create_agent("default", "bob"), [7, 8, 9])
+    shared = {use.key for use in store.history(twin.id).timeline()}
+    removed = []
+    real = {"mark": store._core.turns.mark_forgotten, "transaction": store._core.catalog.write}
+    remove = store._core.blocks.remove
+
+    def full(*args: object, **kwargs: object) -> object:
+        if not removed:
+            if what == "mark":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise AgentmemError(Reason.STORE_UNWRITABLE, "The catalog cannot be written to.") from error
+        return real[what](*args, **kwargs)
+
+    monkeypatch.setattr(store._core.blocks, "remove", lambda key: (removed.append(key), remove(key)))
+    owner = store._core.turns if what == "mark" else store._core.catalog
+    monkeypatch.setattr(owner, "mark_forgotten" if what == "mark" else "write", full)
+    assert [one.agent and one.agent.name for one in store.pruning.agents("default", older_than_s=-1)] == [
+        "alice", "bob", "twin",
+    ]  # fmt: skip
+    monkeypatch.undo()
+    assert shared.isdisjoint(removed[:1]), "two of the agents use it: it goes last"
+    assert files_below(folder / "blocks", "") == files_below(folder / "turns", "") == []
+
+
+def test_a_disk_that_refuses_for_another_reason_costs_no_block(
+    store: Store, folder: Path, alice: AgentRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files_below(folder / "blocks", "")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(store._core.turns, "mark_forgotten", refuse)
+    with expect(Reason.STORE_UNWRITABLE):
+        store.pruning.delete("default", "alice")
+    assert files_below(folder / "blocks", "") == before

@@ -5,32 +5,27 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import replace
 
-from agentmem.errors import AgentmemError, Reason
+from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.store.catalog import blocks, requests
 from agentmem.store.catalog.scalar import number
-from agentmem.store.rows import DELETE, UNCHANGED, AgentRow, Deleted, Unchanged
+from agentmem.store.rows import CREATE, DELETE, UNCHANGED, UPDATE, AgentRow, Deleted, RequestRow, Unchanged
 from agentmem.types import Exactness, Share
 
 _COLUMNS = "id, namespace, name, created, last_used, turn, tokens, state_id, exactness, share, pinned, expires"
 
 
-def made_by(db: sqlite3.Connection, namespace: str, name: str, request_id: str) -> AgentRow | None:
-    """The agent, if this very request made it; None if there is none. Raises AGENT_EXISTS if another did."""
-    found = find(db, namespace, name)
-    if found is None:
-        return None
-    (made_by,) = db.execute("SELECT create_request_id FROM agents WHERE id=?", (found.id,)).fetchone()
-    if request_id and made_by == request_id:
-        return found
-    raise _exists(name)
+def create(db: sqlite3.Connection, row: AgentRow, request_id: str) -> None:
+    """Enters an agent that has no turn yet."""
+    insert(db, row)
+    requests.remember(db, row.namespace, request_id, RequestRow(CREATE, row.name))
 
 
-def insert(db: sqlite3.Connection, row: AgentRow, request_id: str = "") -> None:
+def insert(db: sqlite3.Connection, row: AgentRow) -> None:
     db.execute(
-        f"INSERT INTO agents ({_COLUMNS}, create_request_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        f"INSERT INTO agents ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
         (
             row.id, row.namespace, row.name, row.created, row.last_used, row.turn, row.tokens, row.state_id,
-            row.exactness.value, row.share.value, row.pinned, row.expires, request_id,
+            row.exactness.value, row.share.value, row.pinned, row.expires,
         ),
     )  # fmt: skip
 
@@ -39,11 +34,7 @@ def check_new(db: sqlite3.Connection, namespace: str, name: str, request_id: str
     """Whether a request may make an agent. Raises AGENT_EXISTS, REQUEST_ID_REUSED."""
     requests.check_new(db, namespace, request_id)
     if find(db, namespace, name):
-        raise _exists(name)
-
-
-def _exists(name: str) -> AgentmemError:
-    return AgentmemError(Reason.AGENT_EXISTS, f"There is an agent named {name!r} already.", agent=name)
+        raise AgentmemError(Reason.AGENT_EXISTS, f"There is an agent named {name!r} already.", agent=name)
 
 
 def find(db: sqlite3.Connection, namespace: str, name: str) -> AgentRow | None:
@@ -54,7 +45,7 @@ def get(db: sqlite3.Connection, namespace: str, name: str) -> AgentRow:
     """Raises AGENT_NOT_FOUND."""
     row = find(db, namespace, name)
     if row is None:
-        raise AgentmemError(Reason.AGENT_NOT_FOUND, f"There is no agent named {name!r}.", agent=name)
+        raise agent_not_found(namespace, name)
     return row
 
 
@@ -98,6 +89,7 @@ def update(
     db: sqlite3.Connection,
     namespace: str,
     name: str,
+    request_id: str,
     pinned: bool | None,
     expires: float | None | Unchanged,
     share: Share | None,
@@ -114,6 +106,7 @@ def update(
         "UPDATE agents SET pinned=?, expires=?, share=? WHERE id=?",
         (row.pinned, row.expires, row.share.value, row.id),
     )
+    requests.remember(db, namespace, request_id, RequestRow(UPDATE, name, row.turn))
     return row
 
 

@@ -6,12 +6,17 @@ import sqlite3
 
 from agentmem.store.catalog.tables import NAMES, create
 
-_AGENTS_OF_1 = """SELECT id, namespace, name, created, last_used, create_request_id, turn, tokens, state_id, exactness,
+_AGENTS_OF_1 = """SELECT id, namespace, name, created, last_used, turn, tokens, state_id, exactness,
     'namespace', 0, NULL FROM old_agents"""
+_AGENTS_OF_2 = """SELECT id, namespace, name, created, last_used, turn, tokens, state_id, exactness,
+    share, pinned, expires FROM old_agents"""
+_REQUESTS_OF_2 = """SELECT namespace, request_id, operation, agent_name, turn,
+    CASE operation WHEN 'DELETE' THEN json_array(json_array(turn, freed_bytes)) ELSE '[]' END, created
+    FROM old_requests"""
 _BLOCKS_OF_2 = "SELECT key, bytes, tokens, x'', 0.0 FROM old_blocks"
 _SELECT = {
-    1: {"agents": _AGENTS_OF_1, "blocks": _BLOCKS_OF_2},
-    2: {"blocks": _BLOCKS_OF_2},
+    1: {"agents": _AGENTS_OF_1, "blocks": _BLOCKS_OF_2, "requests": _REQUESTS_OF_2},
+    2: {"agents": _AGENTS_OF_2, "blocks": _BLOCKS_OF_2, "requests": _REQUESTS_OF_2},
 }
 """What each row of a table becomes, by the version that wrote it; other tables have the columns that they had."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 
@@ -13,10 +14,13 @@ SECONDS = 24 * 3600.0
 
 def find(db: sqlite3.Connection, namespace: str, request_id: str) -> RequestRow | None:
     """An empty id is nobody's."""
-    query = """SELECT operation, agent_name, turn, freed_bytes FROM requests
+    query = """SELECT operation, agent_name, turn, freed FROM requests
         WHERE namespace=? AND request_id=? AND created>?"""
     row = db.execute(query, (namespace, request_id, time.time() - SECONDS)).fetchone()
-    return RequestRow(*row) if row else None
+    if row is None:
+        return None
+    operation, agent_name, turn, freed = row
+    return RequestRow(operation, agent_name, turn, _pairs(freed))
 
 
 def repeated(
@@ -43,7 +47,7 @@ def remember(db: sqlite3.Connection, namespace: str, request_id: str, made: Requ
     check_new(db, namespace, request_id)
     db.execute(
         "INSERT INTO requests VALUES (?,?,?,?,?,?,?)",
-        (namespace, request_id, made.operation, made.agent_name, made.turn, made.freed_bytes, time.time()),
+        (namespace, request_id, made.operation, made.agent_name, made.turn, json.dumps(made.freed), time.time()),
     )
 
 
@@ -51,5 +55,13 @@ def purge(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM requests WHERE created<=?", (time.time() - SECONDS,))
 
 
+def _pairs(text: str) -> tuple[tuple[int, int], ...]:
+    try:
+        return tuple((int(turn), int(size)) for turn, size in json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog is damaged: a request's result is none.") from error
+
+
 def _reused() -> AgentmemError:
-    return AgentmemError(Reason.REQUEST_ID_REUSED, "The request id was used for another request.")
+    message = "This request_id belongs to another call; draw a new one for each call."
+    return AgentmemError(Reason.REQUEST_ID_REUSED, message)

@@ -26,7 +26,6 @@ CREATE TABLE agents (
   name TEXT NOT NULL,
   created REAL NOT NULL,
   last_used REAL NOT NULL,
-  create_request_id TEXT NOT NULL,
   turn INTEGER NOT NULL,
   tokens INTEGER NOT NULL,
   state_id TEXT NOT NULL,
@@ -69,7 +68,7 @@ CREATE TABLE requests (
   operation TEXT NOT NULL,
   agent_name TEXT NOT NULL,
   turn INTEGER NOT NULL,
-  freed_bytes INTEGER NOT NULL,
+  freed TEXT NOT NULL,
   created REAL NOT NULL,
   PRIMARY KEY (namespace, request_id)
 ) STRICT, WITHOUT ROWID;

@@ -185,13 +185,16 @@ class AsyncAgent:
         pinned: bool | None = None,
         ttl: Span | None = None,
         share: Literal["namespace", "private"] | None = None,
+        request_id: str | None = None,
+        expect_turn: int | None = None,
         timeout: float | None = None,
     ) -> AgentInfo:
         """Changes how the agent is kept; what is None stays as it is. For the meanings see `create`.
 
         ttl counts from now, whether the agent is used or not; 0 takes an earlier one back.
         """
-        return await self._client._send(calls.update_agent(self._ref, pinned, ttl, share), timeout)
+        call = calls.update_agent(self._ref, pinned, ttl, share, request_id, expect_turn)
+        return await self._client._send(call, timeout)
 
     async def pin(self, *, timeout: float | None = None) -> AgentInfo:
         """It is never pruned, and never evicted to make room."""
@@ -201,17 +204,23 @@ class AsyncAgent:
         return await self.update(pinned=False, timeout=timeout)
 
     async def evict(
-        self, to: Literal["warm", "cold"] = "warm", *, dry_run: bool = False, timeout: float | None = None
+        self,
+        to: Literal["warm", "cold"] = "warm",
+        *,
+        dry_run: bool = False,
+        request_id: str | None = None,
+        expect_turn: int | None = None,
+        timeout: float | None = None,
     ) -> Evicted:
         """Frees RAM; with "cold" also the blocks on disk that nobody else uses. The agent remembers as before.
 
         A cold agent's state is recomputed at its next turn.
         """
-        return await self._client._send(calls.evict_agent(self._ref, to, dry_run), timeout)
+        return await self._client._send(calls.evict_agent(self._ref, to, dry_run, request_id, expect_turn), timeout)
 
-    async def prefetch(self, *, timeout: float | None = None) -> Prefetched:
+    async def prefetch(self, *, request_id: str | None = None, timeout: float | None = None) -> Prefetched:
         """Brings the state into RAM, so that the next turn need not wait for it."""
-        return await self._client._send(calls.prefetch_agent(self._ref), timeout)
+        return await self._client._send(calls.prefetch_agent(self._ref, request_id), timeout)
 
     async def export(self, path: str | Path, *, timeout: float | None = None) -> int:
         """Writes the agent to one file, which `Client.import_agent` reads. The number of bytes.

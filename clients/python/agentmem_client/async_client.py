@@ -86,14 +86,18 @@ class AsyncClient:
         expired: bool = False,
         history_of: str | None = None,
         dry_run: bool = False,
+        request_id: str | None = None,
+        expect_turn: int | None = None,
         timeout: float | None = None,
     ) -> list[Pruned]:
         """Deletes agents not used for so long, or expired ones, or the history of one; else files that no agent uses.
 
         Never anything of a pinned agent. An agent whose history is gone goes on as before, but not back behind this
-        point. dry_run gives the same list, and deletes nothing.
+        point. dry_run gives the same list, and deletes nothing. A repeat of a request_id returns the list without the
+        names of agents, which are forgotten. expect_turn: what the last turn of `history_of` must be.
         """
-        return await self._send(calls.prune(namespace, older_than, expired, history_of, dry_run), timeout)
+        call = calls.prune(namespace, older_than, expired, history_of, dry_run, request_id, expect_turn)
+        return await self._send(call, timeout)
 
     async def disk_usage(self, *, timeout: float | None = None) -> DiskUsage:
         """Bytes on disk, per namespace and agent."""

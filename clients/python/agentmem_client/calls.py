@@ -136,8 +136,21 @@ def create_agent(
     return Call("CreateAgent", request, lambda response: convert.agent(response.agent), timeout=None)
 
 
-def update_agent(ref: types_pb2.AgentRef, pinned: bool | None, ttl: Span | None, share: str | None) -> Call[AgentInfo]:
-    request = agents_pb2.UpdateAgentRequest(agent=ref, ttl=inputs.optional_span(ttl, "ttl"), share=inputs.share(share))
+def update_agent(
+    ref: types_pb2.AgentRef,
+    pinned: bool | None,
+    ttl: Span | None,
+    share: str | None,
+    request_id: str | None,
+    expect_turn: int | None,
+) -> Call[AgentInfo]:
+    request = agents_pb2.UpdateAgentRequest(
+        agent=ref,
+        ttl=inputs.optional_span(ttl, "ttl"),
+        share=inputs.share(share),
+        request_id=inputs.request_id(request_id),
+        expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
+    )
     if pinned is not None:
         request.pinned = pinned
     return Call("UpdateAgent", request, lambda response: convert.agent(response.agent), timeout=None)
@@ -179,13 +192,22 @@ def delete_agent(ref: types_pb2.AgentRef, dry_run: bool, request_id: str | None,
     return Call("DeleteAgent", request, lambda response: response.freed_bytes, timeout=None)
 
 
-def evict_agent(ref: types_pb2.AgentRef, to: str, dry_run: bool) -> Call[Evicted]:
-    request = agents_pb2.EvictAgentRequest(agent=ref, to=inputs.evict_to(to), dry_run=dry_run)
+def evict_agent(
+    ref: types_pb2.AgentRef, to: str, dry_run: bool, request_id: str | None, expect_turn: int | None
+) -> Call[Evicted]:
+    request = agents_pb2.EvictAgentRequest(
+        agent=ref,
+        to=inputs.evict_to(to),
+        dry_run=dry_run,
+        request_id=inputs.request_id(request_id),
+        expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
+    )
     return Call("EvictAgent", request, convert.evicted, timeout=None)
 
 
-def prefetch_agent(ref: types_pb2.AgentRef) -> Call[Prefetched]:
-    return Call("PrefetchAgent", agents_pb2.PrefetchAgentRequest(agent=ref), convert.prefetched, timeout=None)
+def prefetch_agent(ref: types_pb2.AgentRef, request_id: str | None) -> Call[Prefetched]:
+    request = agents_pb2.PrefetchAgentRequest(agent=ref, request_id=inputs.request_id(request_id))
+    return Call("PrefetchAgent", request, convert.prefetched, timeout=None)
 
 
 def export_agent(ref: types_pb2.AgentRef) -> Call[bytes]:
@@ -203,7 +225,13 @@ def import_agent(
 
 
 def prune(
-    namespace: str, older_than: Span | None, expired: bool, history_of: str | None, dry_run: bool
+    namespace: str,
+    older_than: Span | None,
+    expired: bool,
+    history_of: str | None,
+    dry_run: bool,
+    request_id: str | None,
+    expect_turn: int | None,
 ) -> Call[list[Pruned]]:
     if (older_than is not None) + expired + (history_of is not None) > 1:
         raise inputs.invalid("Give one of older_than, expired and history_of at most.")
@@ -212,6 +240,8 @@ def prune(
         older_than=inputs.optional_span(older_than, "older_than"),
         history_of=None if history_of is None else inputs.text(history_of, "The agent's name"),
         dry_run=dry_run,
+        request_id=inputs.request_id(request_id),
+        expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
     )
     if expired:
         request.expired = True

@@ -82,9 +82,10 @@ class Namespace:
 
 @dataclass(frozen=True)
 class Pruned:
-    """Something that is gone, or would be. kind: AGENT, TURN, or ORPHAN (files that no agent uses; agent is "").
+    """Something that is gone, or would be. kind: AGENT, TURN, or ORPHAN (files that no agent uses).
 
-    turn: of an agent its last one. freed_bytes: those of all entries add up to what the disk gains.
+    agent, namespace: "" for orphans, and for agents in the answer to a repeat. turn: of an agent its last
+    one. freed_bytes: those of all entries add up to what the disk gains.
     """
 
     kind: str

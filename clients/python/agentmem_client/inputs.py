@@ -60,7 +60,7 @@ def agent_ref(namespace: str, name: str) -> types_pb2.AgentRef:
 
 
 def request_id(given: str | None) -> str:
-    """The caller's id, else a new one, so that a retry of gRPC's repeats the same request."""
+    """The caller's id, else a new one, so that each attempt is the same request."""
     return text(given, "request_id") if given else str(uuid4())
 
 

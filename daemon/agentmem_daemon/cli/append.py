@@ -34,4 +34,5 @@ def append(
     elif stats:
         say_stats(appended.turn, appended.usage, appended.timings)
     else:
-        say(f"{agent} remembers {appended.usage.prompt_tokens} tokens, {appended.usage.prefill_tokens} of them new.")
+        computed = appended.usage.prefill_tokens + appended.usage.recomputed_tokens
+        say(f"{agent} remembers {appended.usage.prompt_tokens} tokens, {computed} of them computed now.")

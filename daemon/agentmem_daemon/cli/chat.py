@@ -108,8 +108,6 @@ def print_reply(stream: ReplyStream, quiet: bool) -> None:
 def finish(reply: Reply, stats: bool, as_json: bool = False) -> None:
     """What there is to say behind the text."""
     say_warnings(reply.warnings)
-    if not reply.durable:
-        say("warning: this turn is not durable [NOT_DURABLE]")
     if as_json:
         print_json(reply)
     if stats:

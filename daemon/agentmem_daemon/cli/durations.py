@@ -21,7 +21,7 @@ def duration(text: str) -> timedelta:
     except OverflowError:
         span = None
     if span is None or span > _LONGEST:
-        raise typer.BadParameter("A duration is a number with a unit: 90s, 30m, 12h, 7d or 2w.")
+        raise typer.BadParameter("A duration is a number with a unit, up to a hundred years: 90s, 30m, 12h, 7d or 2w.")
     return span
 
 

@@ -33,10 +33,10 @@ def report(error: Exception) -> int | None:
             say_error(error.message, "DAEMON_NOT_RUNNING")
             return EXIT_NOT_RUNNING
         case AgentmemError():
-            say_error(error.message, error.reason or error.code)
+            say_error(sentence(error.message), error.reason or error.code)
             return EXIT_FAILED
         case agentmem.errors.AgentmemError():
-            say_error(error.message, error.reason.value)
+            say_error(sentence(error.message), error.reason.value)
             return EXIT_FAILED
         case ModuleNotFoundError():
             say_error(f"The package {error.name} is not installed. Run: {INSTALL_LINE}", "PACKAGE_MISSING")
@@ -44,7 +44,11 @@ def report(error: Exception) -> int | None:
     return None
 
 
+def sentence(message: str) -> str:
+    """Messages from below may lack capital and full stop."""
+    return f"{message[:1].upper()}{message[1:].rstrip('.')}."
+
+
 def say_error(message: str, reason: str) -> None:
-    """One line: a sentence, and the reason for programs. Messages from below may lack capital and full stop."""
-    sentence = " ".join(message.split()).rstrip(".")
-    say(f"error: {sentence[:1].upper()}{sentence[1:]}. [{reason}]")
+    """One line: a sentence, and the reason for programs."""
+    say(f"error: {' '.join(message.split())} [{reason}]")

@@ -13,7 +13,7 @@ from agentmem_daemon.cli.connect import connect
 from agentmem_daemon.cli.durations import duration, duration_or_none
 from agentmem_daemon.cli.figures import moment, size
 from agentmem_daemon.cli.options import AgentName, DryRun, Json, Namespace, Socket, Yes
-from agentmem_daemon.cli.output import facts, print_json, print_table, say
+from agentmem_daemon.cli.output import facts, plain, print_json, print_table, say
 
 if TYPE_CHECKING:
     from agentmem_client import AgentInfo
@@ -74,7 +74,7 @@ def ttl(
 
 def share(
     agent: AgentName,
-    who: Annotated[ShareWith, typer.Argument(help="Who may reuse its blocks.")],
+    who: Annotated[ShareWith, typer.Argument(metavar="namespace|private", help="Who may reuse its blocks.")],
     socket: Socket = None,
     namespace: Namespace = "default",
     as_json: Json = False,
@@ -130,7 +130,7 @@ def prefetch(agent: AgentName, socket: Socket = None, namespace: Namespace = "de
     with connect(socket) as client:
         done = client.agent(agent, namespace).prefetch()
     if as_json:
-        print_json(done)
+        print_json({"agent": agent, **plain(done)})
         return
     recomputed = f", {done.recomputed_tokens} recomputed" if done.recomputed_tokens else ""
     say(

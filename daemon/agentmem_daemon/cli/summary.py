@@ -23,7 +23,7 @@ def say_stats(turn: int, usage: Usage, timings: Timings, finish_reason: str = ""
     say(f"turn {turn}{ending}, {usage.exactness}")
     say(
         f"tokens: {usage.reused_hot_tokens} reused from RAM, {usage.reused_warm_tokens} from disk, "
-        f"{usage.recomputed_tokens} recomputed, {usage.prefill_tokens} new, {usage.generated_tokens} generated"
+        f"{usage.recomputed_tokens} recomputed, {usage.prefill_tokens} computed, {usage.generated_tokens} generated"
     )
     say(
         f"time: {seconds(timings.ttft_s)} to the first token (queue {seconds(timings.queue_s)}, restore "

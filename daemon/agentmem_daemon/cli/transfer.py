@@ -56,6 +56,6 @@ def import_(
             info = client.import_agent(file, name, namespace, text_only=text_only)
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}.", "FILE_UNREADABLE") from error
-    say(f"{info.name} remembers {info.tokens} tokens in {info.turn} turns.")
+    say(f"{info.name} remembers {info.tokens} tokens.")
     if as_json:
         print_json({"agent": facts(info)})

@@ -94,23 +94,25 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         self, request: agents_pb2.UpdateAgentRequest, context: Context
     ) -> agents_pb2.UpdateAgentResponse:
         ref = requests.agent_ref(request.agent)
+        request_id, expect_turn = requests.request_id(request.request_id), requests.expect_turn(request)
         pinned = request.pinned if request.HasField("pinned") else None
         ttl_s, share = requests.ttl(request), requests.share(request.share)
         update = self._readiness.engine.update_agent
-        view = await asyncio.to_thread(update, ref, pinned=pinned, ttl_s=ttl_s, share=share)
+        view = await asyncio.to_thread(update, ref, request_id, expect_turn, pinned=pinned, ttl_s=ttl_s, share=share)
         return agents_pb2.UpdateAgentResponse(agent=responses.agent(view))
 
     async def EvictAgent(
         self, request: agents_pb2.EvictAgentRequest, context: Context
     ) -> agents_pb2.EvictAgentResponse:
         ref, to = requests.agent_ref(request.agent), requests.evict_to(request.to)
-        evicted = await asyncio.to_thread(self._readiness.engine.evict_agent, ref, to, request.dry_run)
-        return responses.evicted(evicted)
+        request_id, expect_turn = requests.request_id(request.request_id), requests.expect_turn(request)
+        evict = self._readiness.engine.evict_agent
+        return responses.evicted(await asyncio.to_thread(evict, ref, to, request.dry_run, request_id, expect_turn))
 
     async def PrefetchAgent(
         self, request: agents_pb2.PrefetchAgentRequest, context: Context
     ) -> agents_pb2.PrefetchAgentResponse:
-        ref = requests.agent_ref(request.agent)
+        ref, _ = requests.agent_ref(request.agent), requests.request_id(request.request_id)
         return responses.prefetched(await asyncio.to_thread(self._readiness.engine.prefetch_agent, ref))
 
     async def ExportAgent(self, request: agents_pb2.ExportAgentRequest, context: Context) -> None:

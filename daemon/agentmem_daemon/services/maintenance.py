@@ -21,7 +21,8 @@ class MaintenanceService(maintenance_pb2_grpc.MaintenanceServiceServicer):
     async def Prune(self, request: maintenance_pb2.PruneRequest, context: Context) -> maintenance_pb2.PruneResponse:
         namespace, what = requests.namespace(request.namespace), requests.prune(request)
         prune = self._readiness.engine.prune
-        pruned = await asyncio.to_thread(prune, namespace, **what, dry_run=request.dry_run)
+        request_id = requests.request_id(request.request_id)
+        pruned = await asyncio.to_thread(prune, namespace, **what, dry_run=request.dry_run, request_id=request_id)
         return maintenance_pb2.PruneResponse(pruned=[responses.pruned(one) for one in pruned])
 
     async def GetDiskUsage(

@@ -179,7 +179,7 @@ def test_a_time_to_live_of_zero_is_not_unset() -> None:
         ({}, {}),
         ({"expired": False}, {}),
         ({"expired": True}, {"expired": True}),
-        ({"history_of": "alice"}, {"agent": "alice"}),
+        ({"history_of": "alice"}, {"agent": "alice", "expect_turn": None}),
         ({"older_than": Duration(seconds=60)}, {"older_than_s": 60}),
         ({"older_than": Duration()}, {"older_than_s": 0}),
     ],
@@ -216,3 +216,10 @@ def test_what_else_can_be_wrong(read: Any, reason: Reason) -> None:
         read()
     assert caught.value.reason is reason
     assert caught.value.message.endswith(".")
+
+
+def test_an_expected_turn_is_of_a_history() -> None:
+    for other in ({}, {"expired": True}):
+        with pytest.raises(AgentmemError) as caught:
+            requests.prune(maintenance_pb2.PruneRequest(expect_turn=1, **other))
+        assert caught.value.reason is Reason.INPUT_INVALID
