@@ -40,7 +40,7 @@ class Transfers:
         end = self._branches.end_of(core.history(agent), agent.turn)
         secret = core.secret(namespace)
         rows = core.catalog.read(block_rows.known, [use.key for use in end.uses])
-        blocks = (core.blocks.read(use.key, rows[use.key].size, secret) for use in end.uses)
+        blocks = (core.blocks.read(use.key, rows[use.key], secret) for use in end.uses)
         return exportfile.write(end.record(TurnKind.FORK, agent, ""), blocks)
 
     def take_in(
@@ -53,7 +53,7 @@ class Transfers:
         Raises AGENT_EXISTS, REQUEST_ID_REUSED, IMPORT_INVALID; nothing is imported then.
         """
         core = self._core
-        with unwritable(core.folder.root), exportfile.spooled(chunks, core.folder.root) as file:
+        with unwritable(core.folder.root), exportfile.spooled(chunks, core.sealer.spool(core.folder.root)) as file:
             name = name or file.record.agent_name
             state_id = check(file.record)
             with core.change():

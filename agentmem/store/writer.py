@@ -15,7 +15,6 @@ from agentmem.store.blockfile import Block
 from agentmem.store.catalog import agents, requests, turns
 from agentmem.store.catalog import blocks as block_rows
 from agentmem.store.core import Core
-from agentmem.store.keys import beginning
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow, BlockRow, NewTurn
 from agentmem.types import Share, TurnKind
@@ -73,6 +72,7 @@ class TurnWriter:
         begins = record.kind is TurnKind.FORK
         previous = b"" if begins else self._core.catalog.read(turns.digest, record.agent_id, record.number - 1)
         data, digest = records.encode(record, previous, self._core.secret(record.namespace))
+        data = self._core.turns.sealed(record.agent_id, record.number, data)
         return NewTurn(record, len(data), digest, {}), data
 
     def _write(
@@ -88,9 +88,7 @@ class TurnWriter:
                 known = self._core.catalog.read(block_rows.known, [block.key]).get(block.key)
                 if known is None:
                     fresh.append(block.key)
-                size, new = self._core.blocks.keep_or_write(block, known.size if known else None, secret)
-                begins = beginning(secret, block.parent, block.state_id, block.ids)
-                rows[block.key] = BlockRow(size, block.tokens, begins)
+                rows[block.key], new = self._core.blocks.keep_or_write(block, known, secret)
                 written += new
             if agent is not None:
                 self._core.turns.begin(agent.id, agent.share is Share.PRIVATE)

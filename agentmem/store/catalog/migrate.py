@@ -8,7 +8,7 @@ from agentmem.store.catalog.tables import NAMES, create
 
 _AGENTS_OF_1 = """SELECT id, namespace, name, created, last_used, create_request_id, turn, tokens, state_id, exactness,
     'namespace', 0, NULL FROM old_agents"""
-_BLOCKS_OF_2 = "SELECT key, bytes, tokens, x'', 0.0 FROM old_blocks"
+_BLOCKS_OF_2 = "SELECT key, bytes, tokens, x'', 0.0, x'' FROM old_blocks"
 _SELECT = {
     1: {"agents": _AGENTS_OF_1, "blocks": _BLOCKS_OF_2},
     2: {"blocks": _BLOCKS_OF_2},
