@@ -30,10 +30,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from agentmem.errors import Reason
 from agentmem.store.keys import SECRET_BYTES
 from agentmem.store.layout import RawTensor, header_end, pack, unpack
+from agentmem.store.masterkey import KEY_BYTES
 from agentmem.store.sealing import NONCE_BYTES, SEALED_SECRET_BYTES, TAG_BYTES, KeyCheck, SealBroken, Spool
 from agentmem.store.spool import SealedSpool
 
-KEY_BYTES = 32
 BLOCK_FORMAT = "1-sealed"
 SEALED = "sealed"
 
