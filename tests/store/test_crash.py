@@ -14,6 +14,8 @@ from agentmem.store.store import Store
 from agentmem.types import Share
 from tests.store.samples import Crash, FailingFiles, PowerLoss, add_turn, files_below, make_block, make_record, read_all
 
+pytestmark = pytest.mark.usefixtures("sealing")
+
 Change = Callable[[Store], object]
 
 
@@ -83,7 +85,7 @@ CHANGES = [two_blocks, new_namespace, delete, prune, quarantine_and_replace, mak
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory, sealing: None) -> Path:
     """A folder to copy: alice with three tokens, and bob who shares nothing with her."""
     folder = tmp_path_factory.mktemp("base") / "state"
     store = Store.open(folder)
