@@ -6,10 +6,12 @@ The suites for crashes, power loss and damage run on encrypted stores as well (`
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -126,10 +128,13 @@ def live(folder: Path, key: bytes | None) -> tuple[set[str], bytes]:
     return found, secret
 
 
-def test_nothing_can_be_read_in_the_folder(tmp_path: Path) -> None:
+def test_nothing_can_be_read_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = itertools.count()
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: (dir / f"temporary-{next(numbers)}").open("w+b"))
     found, secret = live(tmp_path / "state", MASTER_KEY)
     assert found == set()
     assert not any(secret in path.read_bytes() for path in files_below(tmp_path / "state", ""))
+    assert next(numbers) == 2, "temporary files that are left there"
     plain, secret = live(tmp_path / "plain", None)
     assert plain == {"text", "ids", *make_block([1]).tensors}, "what would be found"
     assert any(secret in path.read_bytes() for path in files_below(tmp_path / "plain", ""))
@@ -261,6 +266,19 @@ def test_a_damaged_block_is_set_aside_and_written_anew(store: Store, folder: Pat
     assert verify(store, repair=True).repaired == 1
     assert (folder / "quarantine" / file.name).read_bytes() == data
     assert store.blocks.replace("default", block) == len(data)
+    assert verify(store).problems == ()
+
+
+@pytest.mark.parametrize("loss", ["damaged", "given up"])
+def test_another_agents_commit_brings_a_lost_block_back(store: Store, folder: Path, loss: str) -> None:
+    block = say(store, "alice")
+    (file,) = files_below(folder / "blocks", "")
+    if loss == "damaged":
+        file.write_bytes(bytes(file.stat().st_size))
+    else:
+        store.pruning.blocks(agent_of(store, "alice").id)
+    say(store, "bob")
+    assert store.blocks.read("default", block.key)[0] == block
     assert verify(store).problems == ()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from agentmem.store import blockfile
+from agentmem.store import aes, blockfile
 from agentmem.store.aes import Aes
 from agentmem.store.sealing import Plain, SealBroken, Sealer
 from agentmem.store.spool import PIECE_BYTES, SealedSpool
@@ -118,6 +118,20 @@ def test_no_two_files_of_a_block_are_alike() -> None:
     assert len({file[-AES.seal_bytes :] for file in files}) == 500
     assert len({AES.record(AGENT, 1, b"{}")[:36] for _ in range(500)}) == 500
     assert len({AES.secret("one", bytes(32))[:12] for _ in range(500)}) == 500
+
+
+def test_every_file_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same nonce and key, equal contents would be sealed alike."""
+    monkeypatch.setattr(aes, "_nonce", lambda: bytes(12))
+    data = bytes(64)
+    sealed = [AES.block(key, data)[-80:-16] for key in (BLOCK.key, make_block([1, 2]).key)]
+    sealed += [AES.secret(folder, data)[12:-16] for folder in ("one", "two")]
+    sealed += [
+        base64.b64decode(json.loads(AES.record(agent, number, data))["sealed"])[:64]
+        for agent, number in ((AGENT, 1), (AGENT, 2), (OTHER, 1))
+    ]
+    assert AES.block(BLOCK.key, data)[-80:-16] == sealed[0]
+    assert len(set(sealed)) == 7
 
 
 def test_the_key_check_gives_nothing_away() -> None:
