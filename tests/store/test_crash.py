@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,11 @@ def operations(base: Path, folder: Path, change: Change) -> int:
     return files.count - before
 
 
+def crashing(change: Change) -> AbstractContextManager[object]:
+    # Its secret is new each time, and so its block may go to a folder that is there: the last operations are not met.
+    return suppress(Crash) if change is new_namespace else pytest.raises(Crash)
+
+
 def check(folder: Path, *, blocks_may_be_missing: bool = False) -> dict[str, list[int]]:
     """Ids by agent name."""
     found = read_all(folder, ("default", "another"), blocks_may_be_missing=blocks_may_be_missing)
@@ -144,7 +150,7 @@ def test_a_crash_at_any_operation(base: Path, tmp_path: Path, change: Change) ->
         files = FailingFiles(Crash())
         store = Store.open(folder, files)
         files.fail_at = files.count + step
-        with pytest.raises(Crash):
+        with crashing(change):
             change(store)
         store.close()
         seen.append(check(folder, blocks_may_be_missing=change is quarantine_and_replace))
@@ -162,13 +168,10 @@ def test_power_loss_at_any_operation(base: Path, tmp_path: Path, change: Change)
         files = PowerLoss(Crash())
         files.trust(folder)
         store = Store.open(folder, files)
-        files.fail_at = files.count + step
         done = step > count
-        if done:
+        files.fail_at = None if done else files.count + step
+        with nullcontext() if done else crashing(change):
             change(store)
-        else:
-            with pytest.raises(Crash):
-                change(store)
         files.left(folder, left)
         store.close()
         ids = check(left, blocks_may_be_missing=change is quarantine_and_replace)
