@@ -7,6 +7,8 @@ The page cache is warm throughout. mlx-lm's own prompt-cache file holds the same
   block that were written before and are written again stand apart (`superseded`). `whole_file`: rewriting all of it.
 - restore: all blocks read, verified and handed to the attention layers, over the floor: the files read, and the bytes
   of that state turned into arrays.
+- encryption_over_plain: medians of an encrypted store over those of a plain one, by turns in the same run: restoring a
+  32K agent, and committing 64-token and 4K turns.
 - ten_agents_shared: bytes of ten agents with 8K tokens in common and 512 of their own, over those of the unique ones.
 """
 
@@ -176,6 +178,28 @@ def restores(folder: Path, tokens: int, repeats: int) -> dict[str, float]:
     return out
 
 
+def encryption(folder: Path, repeats: int) -> dict[str, Any]:
+    """The same agents in a plain and in an encrypted store; of each kind of work one after the other."""
+    stores = [Store.open(folder / name, key=key) for name, key in (("plain", None), ("encrypted", bytes(range(32))))]
+    agents = [RandomAgent(store, "a") for store in stores]
+    for agent in agents:
+        agent.turn(32768)
+
+    def over_plain(work: Callable[[RandomAgent], object], times: int) -> dict[str, float]:
+        seconds = [[median_s(lambda agent=agent: work(agent), 1) for agent in agents] for _ in range(times)]
+        plain, encrypted = (statistics.median(column) for column in zip(*seconds, strict=True))
+        return {"plain_ms": 1000 * plain, "encrypted_ms": 1000 * encrypted, "encryption_over_plain": encrypted / plain}
+
+    out = {
+        "restore_32k": over_plain(RandomAgent.restore, max(repeats, 9)),
+        "commit_64": over_plain(lambda agent: agent.turn(TURN), 32),
+        "commit_4k": over_plain(lambda agent: agent.turn(4096), max(repeats, 9)),
+    }
+    for store in stores:
+        store.close()
+    return out
+
+
 def branches(folder: Path, repeats: int) -> dict[str, float]:
     """Fork and rewind of a 32K agent that took eight turns."""
     store = Store.open(folder / "branches")
@@ -264,6 +288,7 @@ def main() -> None:
         folder = Path(name)
         results: dict[str, Any] = {"writes": write_amplification(folder)}
         results["restore"] = [restores(folder, tokens, args.repeats) for tokens in (1024, 4096, 32768)]
+        results["encryption"] = encryption(folder, args.repeats)
         results["branches"] = branches(folder, args.repeats)
         results["ten_agents_shared"] = shared(folder)
         results["many"] = many(folder, args.agents, 10)

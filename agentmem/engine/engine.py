@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -32,12 +32,14 @@ class EngineSettings:
     """model: a folder or hub id, None for the embedded one. max_queue: requests that may wait.
 
     ram_budget: bytes of state in RAM; None is what the machine's working set leaves beside the model.
+    encryption_key: of an encrypted state folder, 32 random bytes (see `store.masterkey`); a new one becomes so.
     """
 
     state_dir: Path
     model: str | None = None
     max_queue: int = 256
     ram_budget: int | None = None
+    encryption_key: bytes | None = field(default=None, repr=False)
 
 
 class Ticket:
@@ -73,10 +75,10 @@ class Engine(Maintenance):
     ) -> Engine:
         """Opens the state folder and loads the model. files: the store's way to the disk.
 
-        Raises AgentmemError (STORE_*, MODEL_*).
+        Raises AgentmemError (STORE_*, ENCRYPTION_*, MODEL_*).
         """
         on_progress(0.0, "opening the state folder")
-        store = Store.open(settings.state_dir, files)
+        store = Store.open(settings.state_dir, files, settings.encryption_key)
         scheduler = Scheduler(settings.max_queue)
         executor = Executor(scheduler)
         on_progress(0.1, f"loading the model {settings.model or 'that ships with agentmem'}")

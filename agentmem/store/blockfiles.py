@@ -9,21 +9,38 @@ from contextlib import suppress
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable, decode, encode
-from agentmem.store.files import Files, is_damage, is_missing, move_durably, read_file, remove_quietly, write_durably
+from agentmem.store.files import (
+    Files,
+    is_damage,
+    is_missing,
+    move_durably,
+    read_end,
+    read_file,
+    remove_quietly,
+    write_durably,
+)
 from agentmem.store.folder import StateFolder
+from agentmem.store.keys import beginning
+from agentmem.store.rows import BlockRow
+from agentmem.store.sealing import Sealer
+from agentmem.types import COMPANIONS
 
 
 class BlockFiles:
     """Knows files, not who uses them: the caller sees to it that no two threads change the same block."""
 
-    def __init__(self, files: Files, folder: StateFolder) -> None:
+    def __init__(self, files: Files, folder: StateFolder, sealer: Sealer) -> None:
         self._files = files
         self._folder = folder
+        self._sealer = sealer
 
-    def read(self, key: bytes, size: int, secret: bytes) -> Block:
-        """A block whose file has `size` bytes. Raises BlockUnreadable; STORE_UNREADABLE if the file is not at fault."""
+    def read(self, key: bytes, row: BlockRow, secret: bytes) -> Block:
+        """The block that `row` describes. Raises BlockUnreadable; STORE_UNREADABLE if the file is not at fault."""
         try:
-            data = read_file(self._folder.block(key), size)
+            file = read_file(self._folder.block(key), row.size)
+            if self._seal(file) != row.seal:
+                raise ValueError("another file of the block than the one that was written last")
+            data = self._sealer.open_block(key, file)
         except ValueError as error:
             raise BlockUnreadable(Unreadable.CORRUPT, str(error)) from None
         except OSError as error:
@@ -35,22 +52,37 @@ class BlockFiles:
             raise AgentmemError(Reason.STORE_UNREADABLE, f"A block file cannot be opened: {detail}.") from error
         return decode(data, key=key, secret=secret)
 
-    def write(self, block: Block) -> int:
-        """Writes or replaces a block's file; its size. Raises OSError."""
-        return write_durably(self._files, self._folder.block(block.key), encode(block))
+    def write(self, block: Block, secret: bytes) -> BlockRow:
+        """Writes or replaces a block's file. Raises OSError."""
+        file = self._sealer.block(block.key, encode(block))
+        size = write_durably(self._files, self._folder.block(block.key), file)
+        # Companions are found by the blocks that they belong to.
+        found = block.kind not in COMPANIONS
+        begins = beginning(secret, block.parent, block.state_id, block.ids) if found else b""
+        return BlockRow(size, block.tokens, begins, self._seal(file))
 
-    def keep_or_write(self, block: Block, size: int | None, secret: bytes) -> tuple[int, int]:
-        """Sees to it that a sound file is there: the one that is, if it verifies. Its size, and the bytes written.
+    def keep_or_write(self, block: Block, known: BlockRow | None, secret: bytes) -> tuple[BlockRow, int]:
+        """Sees to it that a sound file is there: the one that is, if it verifies. Its row, and the bytes written.
 
-        size: of the file that should be there; None if none should. One that is there all the same, left by a commit
+        known: the file that should be there; None if none should. One that is there all the same, left by a commit
         that failed, may not have reached the drive. Raises OSError.
         """
-        if size is not None:
+        if known is not None:
             with suppress(BlockUnreadable):
-                self.read(block.key, size, secret)
-                return size, 0
-        written = self.write(block)
-        return written, written
+                self.read(block.key, known, secret)
+                return known, 0
+        row = self.write(block, secret)
+        return row, row.size
+
+    def stored(self, key: bytes) -> tuple[int, bytes]:
+        """The size and the seal of a block's file, unverified; of one that isn't there 0, as if it was given up."""
+        try:
+            return read_end(self._folder.block(key), self._sealer.seal_bytes)
+        except OSError:
+            return 0, b""
+
+    def _seal(self, file: bytes) -> bytes:
+        return file[len(file) - self._sealer.seal_bytes :]
 
     def quarantine(self, key: bytes, reason: str) -> None:
         """Moves an unsound file out of the way, with a note of why. Raises OSError."""

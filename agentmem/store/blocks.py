@@ -42,7 +42,7 @@ class Blocks:
             raise BlockUnreadable(Unreadable.MISSING, "the catalog has no such block")
         if row.size == 0:
             raise BlockUnreadable(Unreadable.EVICTED, "its file was given up")
-        return self._core.blocks.read(key, row.size, self._core.secret(namespace)), row.size
+        return self._core.blocks.read(key, row, self._core.secret(namespace)), row.size
 
     def sizes(self, keys: Iterable[bytes]) -> dict[bytes, int]:
         """File sizes of those of the blocks that are known; 0 for one that was given up."""
@@ -65,10 +65,11 @@ class Blocks:
     def replace(self, namespace: str, block: Block) -> int:
         """Writes a recomputed block in place of one that was lost; bytes written, 0 if nobody uses it any more."""
         with self._core.change():
-            if block.key_of_prefix(self._core.secret(namespace), block.tokens) != block.key:
+            secret = self._core.secret(namespace)
+            if block.key_of_prefix(secret, block.tokens) != block.key:
                 raise ValueError("a block with a wrong key")
             if not self.known([block.key]):
                 return 0
-            written = self._core.blocks.write(block)
-            self._core.catalog.write(rows.resize, block.key, written)
-            return written
+            row = self._core.blocks.write(block, secret)
+            self._core.catalog.write(rows.replace, block.key, row)
+            return row.size

@@ -151,7 +151,7 @@ class Branches:
         secret = self._core.secret(agent.namespace)
         rows = self._core.catalog.read(block_rows.known, {use.key for use in uses})
         return {
-            use: self._core.blocks.read(use.key, rows[use.key].size, secret).prefix(secret, use.used)
+            use: self._core.blocks.read(use.key, rows[use.key], secret).prefix(secret, use.used)
             for use in uses
             if use.used < rows[use.key].tokens
         }

@@ -24,6 +24,7 @@ from agentmem.store.keys import beginning, block_key
 from agentmem.store.layout import parse_json
 from agentmem.store.records import BlockUse, CompanionUse, RecordUnreadable, TurnRecord, decode
 from agentmem.store.rows import AgentRow
+from agentmem.store.sealing import Sealer
 from agentmem.types import BLOCK_TOKENS, BlockKind, TurnKind
 
 MAX_RECORD_BYTES = 1 << 28
@@ -94,7 +95,7 @@ class Chain:
         self.timeline = [*kept, *record.blocks]
 
 
-def read_chain(folder: StateFolder, agent_id: str, secret: bytes) -> Chain:
+def read_chain(folder: StateFolder, agent_id: str, secret: bytes, sealer: Sealer) -> Chain:
     """The newest chain that verifies.
 
     A record that is not in its place may lie among those set aside, where it counts if it continues the chain. A FORK
@@ -105,17 +106,18 @@ def read_chain(folder: StateFolder, agent_id: str, secret: bytes) -> Chain:
     newest = recorded[-1] if recorded else 0
     while True:
         number = chain.last + 1
-        fault = _follow(chain, folder.record(agent_id, number), secret)
-        if fault is None or _follow(chain, folder.record_aside(agent_id, number), secret, fork=False) is None:
+        fault = _follow(chain, folder.record(agent_id, number), secret, sealer)
+        if fault is None or _follow(chain, folder.record_aside(agent_id, number), secret, sealer, fork=False) is None:
             continue
         if chain.links and chain.last >= newest:
             return chain
-        if any(_follow(chain, path, secret, fork=True) is None for path in _later(folder, agent_id, chain.last)):
+        later = _later(folder, agent_id, chain.last)
+        if any(_follow(chain, path, secret, sealer, fork=True) is None for path in later):
             continue
         if number <= newest:
             chain.fault, chain.faulty = fault, number
             # Turn 1 is not amiss where a FORK record took its place.
-            first = None if chain.links else _unsound(folder.record(agent_id, recorded[0]), secret)
+            first = None if chain.links else _unsound(folder.record(agent_id, recorded[0]), secret, sealer)
             if first is not None:
                 chain.fault, chain.faulty = first, recorded[0]
         return chain
@@ -128,10 +130,10 @@ def _later(folder: StateFolder, agent_id: str, number: int) -> list[Path]:
     return [*reversed(in_place), *reversed(aside)]
 
 
-def _follow(chain: Chain, path: Path, secret: bytes, fork: bool | None = None) -> str | None:
+def _follow(chain: Chain, path: Path, secret: bytes, sealer: Sealer, fork: bool | None = None) -> str | None:
     """Adds the record in a file; what is wrong with it if it can't. fork: whether it must be a FORK, None: either."""
     try:
-        link = read_link(path, secret)
+        link = read_link(path, secret, sealer)
         if fork is not None and fork is not (link.record.kind is TurnKind.FORK):
             return "a record of another kind"
         chain.follow(link)
@@ -140,39 +142,39 @@ def _follow(chain: Chain, path: Path, secret: bytes, fork: bool | None = None) -
     return None
 
 
-def _unsound(path: Path, secret: bytes) -> str | None:
+def _unsound(path: Path, secret: bytes, sealer: Sealer) -> str | None:
     """What is wrong with a record by itself."""
     try:
-        read_link(path, secret)
+        read_link(path, secret, sealer)
     except RecordUnreadable as error:
         return error.detail
     return None
 
 
-def read_link(path: Path, secret: bytes) -> Link:
+def read_link(path: Path, secret: bytes, sealer: Sealer) -> Link:
     """A record by itself. Raises RecordUnreadable."""
-    data = read_record_file(path)
+    size, data = read_record_file(path, sealer)
     record = decode(data, secret)
     if record.number != int(path.stem):
         raise RecordUnreadable(f"the file of turn {int(path.stem)} is another turn's")
-    return Link(path, len(data), record)
+    return Link(path, size, record)
 
 
-def is_fork(path: Path) -> bool:
+def is_fork(path: Path, sealer: Sealer) -> bool:
     """Whether a file says that it is a FORK record: it need not be one of this store."""
     try:
-        return bool(parse_json(read_record_file(path))["body"]["kind"] == TurnKind.FORK.value)
+        return bool(parse_json(read_record_file(path, sealer)[1])["body"]["kind"] == TurnKind.FORK.value)
     except (RecordUnreadable, ValueError, TypeError, KeyError):
         return False
 
 
-def read_record_file(path: Path) -> bytes:
-    """The bytes of a record file, unverified. Raises RecordUnreadable."""
+def read_record_file(path: Path, sealer: Sealer) -> tuple[int, bytes]:
+    """The size of a record's file and the record in it, unverified. Raises RecordUnreadable."""
     try:
         size = path.lstat().st_size
         if size > MAX_RECORD_BYTES:
             raise ValueError(f"{size} bytes")
-        return read_file(path, size)
+        return size, sealer.open_record(path.parent.name, int(path.stem), read_file(path, size))
     except FileNotFoundError:
         raise RecordUnreadable(f"the file of turn {int(path.stem)} is missing") from None
     except (OSError, ValueError) as error:

@@ -14,6 +14,7 @@ from agentmem.store.folder import StateFolder
 from agentmem.store.history import History
 from agentmem.store.namespaces import Namespaces
 from agentmem.store.rows import AgentRow
+from agentmem.store.sealing import Sealer
 from agentmem.store.sweep import InUse
 from agentmem.store.turnfiles import TurnFiles
 
@@ -21,13 +22,14 @@ from agentmem.store.turnfiles import TurnFiles
 class Core:
     """Thread-safe. `blocks` and `turns` know files only; the catalog says which are in use."""
 
-    def __init__(self, files: Files, folder: StateFolder, catalog: Catalog) -> None:
+    def __init__(self, files: Files, folder: StateFolder, catalog: Catalog, sealer: Sealer) -> None:
         self.files = files
         self.folder = folder
         self.catalog = catalog
-        self.blocks = BlockFiles(files, folder)
-        self.turns = TurnFiles(files, folder)
-        self.namespaces = Namespaces(files, folder.namespaces, catalog)
+        self.sealer = sealer
+        self.blocks = BlockFiles(files, folder, sealer)
+        self.turns = TurnFiles(files, folder, sealer)
+        self.namespaces = Namespaces(files, folder.namespaces, catalog, sealer)
         # Held while files and catalog change together, so that no file is removed while a commit comes to rely on it.
         self._changing = threading.Lock()
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import secrets
 import tarfile
-import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import xxhash
 
@@ -29,6 +26,7 @@ from agentmem.store.blockfile import Block, BlockUnreadable, decode, encode, id_
 from agentmem.store.keys import SECRET_BYTES, block_key
 from agentmem.store.layout import parse_json
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
+from agentmem.store.sealing import Spool
 from agentmem.types import BLOCK_TOKENS, COMPANIONS, MAX_NAME_BYTES, BlockKind, TurnKind
 
 FORMAT = 1
@@ -122,32 +120,28 @@ def _members(record: TurnRecord) -> Iterator[_Member]:
 
 
 @contextmanager
-def spooled(chunks: Iterable[bytes], folder: Path) -> Iterator[ExportFile]:
+def spooled(chunks: Iterable[bytes], spool: Spool) -> Iterator[ExportFile]:
     """The file in the chunks, in a temporary one: nobody waits for the store while a slow sender sends."""
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            for chunk in chunks:
-                file.write(chunk)
-            _check_whole(file)
-            with tarfile.open(fileobj=file, mode="r|") as tar:
+        with spool:
+            _write_whole(chunks, spool)
+            spool.seek(0)
+            with tarfile.open(fileobj=cast(IO[bytes], spool), mode="r|") as tar:
                 yield ExportFile.read(tar)
     except tarfile.TarError:
         raise _invalid("it is cut short, or no export") from None
 
 
-def _check_whole(file: IO[bytes]) -> None:
-    """Checks the checksum at the end and removes it; the file is at its beginning then. Raises IMPORT_INVALID."""
-    rest = file.seek(0, os.SEEK_END) - DIGEST_BYTES
-    digest = xxhash.xxh3_128()
-    file.seek(0)
-    while rest > 0 and (piece := file.read(min(rest, 1 << 20))):
+def _write_whole(chunks: Iterable[bytes], spool: Spool) -> None:
+    """Writes what stands before the checksum. Raises IMPORT_INVALID if that is another one's."""
+    digest, held = xxhash.xxh3_128(), b""
+    for chunk in chunks:
+        held += chunk
+        piece, held = held[:-DIGEST_BYTES], held[-DIGEST_BYTES:]
         digest.update(piece)
-        rest -= len(piece)
-    end = file.tell()
-    if rest or file.read() != digest.digest():
+        spool.write(piece)
+    if held != digest.digest():
         raise _invalid("it is cut short, changed, or no export")
-    file.truncate(end)
-    file.seek(0)
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,16 @@ def read_file(path: Path, size: int) -> bytes:
     return data
 
 
+def read_end(path: Path, count: int) -> tuple[int, bytes]:
+    """A file's size and its last `count` bytes, or all if it has fewer. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        size = os.fstat(descriptor).st_size
+        return size, os.pread(descriptor, count, max(0, size - count))
+    finally:
+        os.close(descriptor)
+
+
 def read_small_file(path: Path) -> bytes:
     """A file of ours that is never large. Raises ValueError or OSError, as `read_file` does."""
     size = path.lstat().st_size

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from filelock import FileLock, Timeout
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.files import Files, make_folders, read_small_file, write_durably
 from agentmem.store.layout import parse_json
+from agentmem.store.sealing import KeyCheck, Sealer, misfit_error, sealer_with
 
 FORMAT = 3
 """That of the catalog's schema. A folder is marked before its catalog is migrated: older versions refuse both."""
@@ -115,31 +117,62 @@ def lock(folder: StateFolder) -> FileLock:
     return taken
 
 
-def prepare(files: Files, folder: StateFolder) -> None:
-    """Checks the format marker, or sets up a new folder. Raises STORE_TOO_NEW, STORE_UNREADABLE, or OSError."""
-    marker = folder.marker
-    found = _read_format(marker) if marker.exists() else None
+def prepare(files: Files, folder: StateFolder, key: bytes | None = None, *, mend: bool = False) -> Sealer:
+    """Checks the format marker and the master key, or sets up a new folder; returns how its files are sealed.
+
+    mend: a damaged marker counts as missing. Raises STORE_TOO_NEW, STORE_UNREADABLE, ENCRYPTION_KEY_MISSING,
+    ENCRYPTION_KEY_WRONG, STORE_NOT_ENCRYPTED, and nothing is touched then; or OSError.
+    """
+    sealer = sealer_with(key)
+    marker = _Marker.read(folder.marker, mend) if folder.marker.exists() else None
+    misfit = sealer.misfit(marker.key_check) if marker else sealer.misfit_of_secrets(_secrets(folder))
+    if misfit is not None:
+        raise misfit_error(misfit, folder.root)
     for path in (folder.blocks, folder.turns, folder.namespaces, folder.quarantine):
         make_folders(files, path)
-    if found is None:
+    if marker is None:
         _exclude(files, folder)
-    if found != FORMAT:
-        write_durably(files, marker, json.dumps({"format": FORMAT, "product": "agentmem"}).encode())
+    if marker is None or marker.format != FORMAT:
+        write_durably(files, folder.marker, _Marker(FORMAT, sealer.key_check()).encode())
+    return sealer
 
 
-def _read_format(marker: Path) -> int:
-    try:
-        version = parse_json(read_small_file(marker))["format"]
-        if type(version) is not int:
-            raise ValueError("the format is no number")
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise AgentmemError(Reason.STORE_UNREADABLE, f"The format marker {marker} cannot be read.") from error
-    if version > FORMAT:
+@dataclass(frozen=True)
+class _Marker:
+    format: int
+    key_check: KeyCheck | None
+
+    def encode(self) -> bytes:
+        entry: dict[str, object] = {"format": self.format, "product": "agentmem"}
+        return json.dumps(entry | ({"encryption": self.key_check.entry()} if self.key_check else {})).encode()
+
+    @classmethod
+    def read(cls, path: Path, mend: bool) -> _Marker | None:
+        """None: it is damaged, and may be."""
+        try:
+            entry = parse_json(read_small_file(path))
+            version, encryption = entry["format"], entry.get("encryption")
+            if type(version) is not int:
+                raise ValueError("the format is no number")
+            if version <= FORMAT:
+                return cls(version, None if encryption is None else KeyCheck.parse(encryption))
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+            if mend:
+                return None
+            raise AgentmemError(Reason.STORE_UNREADABLE, f"The format marker {path} cannot be read.") from error
         raise AgentmemError(
             Reason.STORE_TOO_NEW,
             f"The state folder has format {version}; this version of agentmem knows formats up to {FORMAT}.",
         )
-    return version
+
+
+def _secrets(folder: StateFolder) -> dict[str, bytes]:
+    """The namespaces' secrets as they are on the disk, by the names of their folders."""
+    found = {}
+    for path in folder.namespaces.glob(f"*/{SECRET}"):
+        with suppress(OSError, ValueError):
+            found[path.parent.name] = read_small_file(path)
+    return found
 
 
 def _exclude(files: Files, folder: StateFolder) -> None:

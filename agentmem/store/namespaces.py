@@ -17,6 +17,7 @@ from agentmem.store.files import Files, read_small_file, remove_quietly, write_d
 from agentmem.store.folder import SECRET
 from agentmem.store.keys import SECRET_BYTES
 from agentmem.store.layout import parse_json
+from agentmem.store.sealing import Sealer
 
 NAME = "name.json"
 
@@ -32,8 +33,9 @@ class Namespace:
 class Namespaces:
     """The namespaces in a folder. Thread-safe."""
 
-    def __init__(self, files: Files, folder: Path, catalog: Catalog) -> None:
+    def __init__(self, files: Files, folder: Path, catalog: Catalog, sealer: Sealer) -> None:
         self._files = files
+        self._sealer = sealer
         self._folder = folder
         self._catalog = catalog
         self._lock = threading.Lock()
@@ -50,7 +52,7 @@ class Namespaces:
 
     def _load(self, name: str) -> Namespace:
         try:
-            namespace = _read(self._folder / self._folders[name])
+            namespace = _read(self._folder / self._folders[name], self._sealer)
             if namespace.name != name:
                 raise ValueError("the folder is another namespace's")
         except (OSError, ValueError) as error:
@@ -62,7 +64,7 @@ class Namespaces:
         self._catalog.check_in_place()
         namespace = Namespace(name, secrets.token_bytes(SECRET_BYTES))
         folder = self._folder / secrets.token_hex(16)
-        write_durably(self._files, folder / SECRET, namespace.secret)
+        write_durably(self._files, folder / SECRET, self._sealer.secret(folder.name, namespace.secret))
         write_durably(self._files, folder / NAME, json.dumps({"name": name}).encode())
         self._catalog.write(rows.add, name, folder.name)
         self._folders[name] = folder.name
@@ -75,7 +77,7 @@ class Namespaces:
             if folder.name in known or not folder.is_dir():
                 continue
             try:
-                name = _read(folder).name
+                name = _read(folder, self._sealer).name
             except (OSError, ValueError):
                 # Without its name, written last, a namespace was never used. A damaged name is another matter.
                 if not os.path.lexists(folder / NAME):
@@ -86,20 +88,20 @@ class Namespaces:
                 self._folders[name] = folder.name
 
 
-def read_secrets(folder: Path) -> dict[str, Namespace]:
+def read_secrets(folder: Path, sealer: Sealer) -> dict[str, Namespace]:
     """The namespaces by their folders' names, from the files alone; name "" where it cannot be read."""
     found = {}
     for path in sorted(folder.iterdir()):
         with suppress(OSError, ValueError):
-            secret = _read_secret(path)
+            secret = _read_secret(path, sealer)
             found[path.name] = Namespace("", secret)
             found[path.name] = Namespace(_read_name(path), secret)
     return found
 
 
-def _read(folder: Path) -> Namespace:
+def _read(folder: Path, sealer: Sealer) -> Namespace:
     """Raises OSError or ValueError."""
-    return Namespace(_read_name(folder), _read_secret(folder))
+    return Namespace(_read_name(folder), _read_secret(folder, sealer))
 
 
 def _read_name(folder: Path) -> str:
@@ -109,8 +111,8 @@ def _read_name(folder: Path) -> str:
     return entry["name"]
 
 
-def _read_secret(folder: Path) -> bytes:
-    secret = read_small_file(folder / SECRET)
+def _read_secret(folder: Path, sealer: Sealer) -> bytes:
+    secret = sealer.open_secret(folder.name, read_small_file(folder / SECRET))
     if len(secret) != SECRET_BYTES:
         raise ValueError("not a secret")
     return secret

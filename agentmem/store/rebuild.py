@@ -25,6 +25,7 @@ from filelock import FileLock
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store import folder as state
+from agentmem.store.blockfiles import BlockFiles
 from agentmem.store.catalog import agents, requests, turns
 from agentmem.store.catalog import namespaces as namespace_rows
 from agentmem.store.catalog.thread import Catalog
@@ -35,6 +36,7 @@ from agentmem.store.namespaces import NAME, Namespace, read_secrets
 from agentmem.store.problems import Problem, ProblemKind
 from agentmem.store.records import RecordUnreadable, TurnRecord
 from agentmem.store.rows import AgentRow, BlockRow, NewTurn
+from agentmem.store.sealing import Sealer
 from agentmem.types import Exactness, Share
 
 _SIDE_FILES = ("", "-wal", "-shm")
@@ -50,11 +52,11 @@ class Rebuilt:
     problems: tuple[Problem, ...]
 
 
-def rebuild(folder: Path, files: Files | None = None) -> Rebuilt:
-    """Replaces the catalog of the store in a folder, which must not be open.
+def rebuild(folder: Path, files: Files | None = None, key: bytes | None = None) -> Rebuilt:
+    """Replaces the catalog of the store in a folder, which must not be open. key: the master key of an encrypted one.
 
-    Raises STORE_UNREADABLE if there is no such folder, STORE_LOCKED, STORE_TOO_NEW, STORE_UNWRITABLE. A rebuild that
-    was interrupted can be done again.
+    Raises STORE_UNREADABLE if there is no such folder, STORE_LOCKED, STORE_TOO_NEW, STORE_UNWRITABLE, and
+    ENCRYPTION_KEY_MISSING, ENCRYPTION_KEY_WRONG, STORE_NOT_ENCRYPTED. One that was interrupted can be done again.
     """
     files, paths = files or Files(), StateFolder(folder.absolute())
     if not paths.root.is_dir():
@@ -62,27 +64,17 @@ def rebuild(folder: Path, files: Files | None = None) -> Rebuilt:
     with unwritable(paths.root):
         lock: FileLock = state.lock(paths)
         try:
-            _settle_marker(files, paths)
-            return _Rebuild(files, paths).run()
+            # A damaged marker says nothing: records and blocks name their own formats.
+            return _Rebuild(files, paths, state.prepare(files, paths, key, mend=True)).run()
         finally:
             lock.release()
-
-
-def _settle_marker(files: Files, paths: StateFolder) -> None:
-    """Sees to a format marker. One that is damaged says nothing: records and blocks name their own formats."""
-    try:
-        state.prepare(files, paths)
-    except AgentmemError as error:
-        if error.reason is not Reason.STORE_UNREADABLE:
-            raise
-        files.unlink(paths.marker)
-        state.prepare(files, paths)
 
 
 @dataclass
 class _Rebuild:
     files: Files
     paths: StateFolder
+    sealer: Sealer
     problems: list[Problem] = field(default_factory=list)
     requests: set[tuple[str, str]] = field(default_factory=set)
     turns: int = 0
@@ -114,7 +106,7 @@ class _Rebuild:
                 if ref in taken:
                     self._problem(some, "a later agent has this name")
                     continue
-                chain = read_chain(self.paths, agent_id, namespace.secret)
+                chain = read_chain(self.paths, agent_id, namespace.secret, self.sealer)
                 if chain.links:
                     taken.add(ref)
                     self._enter(catalog, chain, namespace.secret)
@@ -130,7 +122,7 @@ class _Rebuild:
 
         The secret that verifies a record tells its namespace; a folder's own word for its name counts less.
         """
-        secrets, found = read_secrets(self.paths.namespaces), {}
+        secrets, found = read_secrets(self.paths.namespaces, self.sealer), {}
         for agent_id in sorted({*agent_ids(self.paths.turns), *agent_ids(self.paths.quarantine)}):
             if self.paths.forgotten(agent_id).exists():
                 continue
@@ -160,7 +152,7 @@ class _Rebuild:
         files += [self.paths.record_aside(agent_id, number) for number in numbers(aside)]
         for path, (folder, entry) in itertools.product(files, secrets.items()):
             try:
-                record = read_link(path, entry.secret).record
+                record = read_link(path, entry.secret, self.sealer).record
             except RecordUnreadable as error:
                 fault = error.detail
                 continue
@@ -186,8 +178,10 @@ class _Rebuild:
 
     def _new_turn(self, entry: Entry) -> NewTurn:
         record = self._with_fresh_request_id(entry.link.record)
-        used = (*entry.link.record.blocks, *entry.link.record.companions)
-        blocks = {use.key: BlockRow(self._size(use.key), use.used, entry.beginnings.get(use.key, b"")) for use in used}
+        files, blocks = BlockFiles(self.files, self.paths, self.sealer), {}
+        for use in (*entry.link.record.blocks, *entry.link.record.companions):
+            size, seal = files.stored(use.key)
+            blocks[use.key] = BlockRow(size, use.used, entry.beginnings.get(use.key, b""), seal)
         return NewTurn(record, entry.link.bytes, record.digest, blocks)
 
     def _with_fresh_request_id(self, record: TurnRecord) -> TurnRecord:
@@ -197,13 +191,6 @@ class _Rebuild:
             self.requests.add(request)
             return record
         return replace(record, request_id="")
-
-    def _size(self, key: bytes) -> int:
-        """Bytes of a block's file; 0, as of one that was given up, if there is none."""
-        try:
-            return self.paths.block(key).lstat().st_size
-        except OSError:
-            return 0
 
     def _problem(self, record: TurnRecord, reason: str, turn: int = 1) -> None:
         self.problems.append(Problem(ProblemKind.RECORD, reason, record.namespace, record.agent_name, turn))

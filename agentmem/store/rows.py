@@ -49,11 +49,12 @@ class AgentRow:
 
 @dataclass(frozen=True)
 class BlockRow:
-    """A block file: its bytes, the positions in it, and how it begins (`keys.beginning`)."""
+    """A block file: its bytes, the positions in it, how it begins (`keys.beginning`), and its seal (`sealing`)."""
 
     size: int
     tokens: int
     beginning: bytes
+    seal: bytes = b""
 
 
 @dataclass(frozen=True)

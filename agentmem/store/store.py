@@ -53,24 +53,27 @@ class Store:
         self.pruning = Pruning(core, self.branches, self._writer)
 
     @classmethod
-    def open(cls, folder: Path, files: Files | None = None) -> Store:
-        """Opens the store in a folder, made if need be. Raises also STORE_LOCKED and STORE_TOO_NEW."""
+    def open(cls, folder: Path, files: Files | None = None, key: bytes | None = None) -> Store:
+        """Opens the store in a folder, made if need be. key: the master key of an encrypted one, 32 random bytes.
+
+        Raises also STORE_LOCKED, STORE_TOO_NEW, ENCRYPTION_KEY_MISSING, ENCRYPTION_KEY_WRONG, STORE_NOT_ENCRYPTED.
+        """
         files, folder = files or Files(), folder.absolute()
         paths = StateFolder(folder)
         with unwritable(folder):
             make_folders(files, folder)
             lock = state.lock(paths)
             try:
-                state.prepare(files, paths)
+                sealer = state.prepare(files, paths, key)
                 catalog = Catalog(paths, must_exist=paths.has_records())
             except BaseException:
                 lock.release()
                 raise
             try:
                 catalog.write(requests.purge)
-                sweep(files, in_use(paths, catalog))
+                sweep(files, in_use(paths, catalog), sealer)
                 catalog.write(agents.make_private, paths.marked_private())
-                return cls(Core(files, paths, catalog), lock)
+                return cls(Core(files, paths, catalog, sealer), lock)
             except BaseException:
                 catalog.close()
                 lock.release()

@@ -13,6 +13,7 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.store.chain import RECORD, agent_ids, is_fork, numbers
 from agentmem.store.files import TEMP_SUFFIX, Files, move_durably, remove_quietly
 from agentmem.store.folder import StateFolder
+from agentmem.store.sealing import Sealer
 from agentmem.store.turnfiles import TurnFiles
 
 # Only what the store itself writes is ever removed.
@@ -54,13 +55,13 @@ class InUse:
         return filter(self.orphaned, files_below(self.folder.root))
 
 
-def sweep(files: Files, used: InUse) -> None:
+def sweep(files: Files, used: InUse, sealer: Sealer) -> None:
     """Raises STORE_UNREADABLE, and removes nothing, if a record shows that the catalog has lost turns; or OSError."""
     folder = used.folder
     found = {agent: numbers(folder.records(agent)) for agent in agent_ids(folder.turns)}
     for agent, recorded in found.items():
         if recorded:
-            _check_not_behind(folder, agent, recorded, used.turns.get(agent))
+            _check_not_behind(folder, agent, recorded, used.turns.get(agent), sealer)
     for agent, recorded in found.items():
         listed = used.turns.get(agent)
         if listed is not None and listed.stop in recorded:
@@ -73,14 +74,14 @@ def sweep(files: Files, used: InUse) -> None:
         if agent in used.turns:
             remove_quietly(files, folder.forgotten(agent))
         else:
-            _remove_unknown(files, folder, agent)
+            _remove_unknown(files, folder, agent, sealer)
 
 
-def _remove_unknown(files: Files, folder: StateFolder, agent: str) -> None:
+def _remove_unknown(files: Files, folder: StateFolder, agent: str, sealer: Sealer) -> None:
     """Removes what is left of an agent that the catalog doesn't know, unless a rebuild may find it by records aside."""
     if folder.forgotten(agent).exists():
         with suppress(OSError):
-            TurnFiles(files, folder).remove_all(agent)
+            TurnFiles(files, folder, sealer).remove_all(agent)
     elif not folder.records_aside(agent).exists():
         remove_quietly(files, folder.private(agent))
         if not any(folder.records(agent).iterdir()):
@@ -92,7 +93,9 @@ def files_below(folder: Path) -> Iterator[str]:
     return (os.path.join(above, name) for above, _, names in os.walk(folder) for name in names)
 
 
-def _check_not_behind(folder: StateFolder, agent: str, recorded: list[int], listed: range | None) -> None:
+def _check_not_behind(
+    folder: StateFolder, agent: str, recorded: list[int], listed: range | None, sealer: Sealer
+) -> None:
     """A crash leaves the record of the one turn it prevented, those of an agent marked as forgotten, or pruned ones."""
     if listed is None:
         if folder.forgotten(agent).exists():
@@ -100,7 +103,7 @@ def _check_not_behind(folder: StateFolder, agent: str, recorded: list[int], list
         message = "The catalog does not know an agent whose turn records exist"
     elif recorded[-1] > listed.stop:
         message = f"The catalog ends at turn {listed.stop - 1} of an agent whose record of turn {recorded[-1]} exists"
-    elif recorded[0] < listed.start and not is_fork(folder.record(agent, listed.start)):
+    elif recorded[0] < listed.start and not is_fork(folder.record(agent, listed.start), sealer):
         message = f"The catalog begins at turn {listed.start} of an agent whose record of turn {recorded[0]} exists"
     else:
         return

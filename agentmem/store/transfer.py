@@ -41,7 +41,7 @@ class Transfers:
         secret = core.secret(namespace)
         keys = [use.key for use in (*end.uses, *end.companions)]
         rows = core.catalog.read(block_rows.known, keys)
-        blocks = (core.blocks.read(key, rows[key].size, secret) for key in keys)
+        blocks = (core.blocks.read(key, rows[key], secret) for key in keys)
         return exportfile.write(end.record(TurnKind.FORK, agent, ""), blocks)
 
     def take_in(
@@ -54,7 +54,7 @@ class Transfers:
         Raises AGENT_EXISTS, REQUEST_ID_REUSED, IMPORT_INVALID; nothing is imported then.
         """
         core = self._core
-        with unwritable(core.folder.root), exportfile.spooled(chunks, core.folder.root) as file:
+        with unwritable(core.folder.root), exportfile.spooled(chunks, core.sealer.spool(core.folder.root)) as file:
             name = name or file.record.agent_name
             with core.change():
                 if core.catalog.read(requests.repeated, namespace, request_id, TurnKind.FORK.value, name):

@@ -9,17 +9,23 @@ from agentmem.store.files import Files, make_folders, read_file, remove_quietly,
 from agentmem.store.folder import StateFolder
 from agentmem.store.records import RecordUnreadable, TurnRecord, decode
 from agentmem.store.rows import TurnRow
+from agentmem.store.sealing import Sealer
 
 
 class TurnFiles:
     """Knows files only; the catalog says which turns there are and what their records must be."""
 
-    def __init__(self, files: Files, folder: StateFolder) -> None:
+    def __init__(self, files: Files, folder: StateFolder, sealer: Sealer) -> None:
         self._files = files
         self._folder = folder
+        self._sealer = sealer
+
+    def sealed(self, agent_id: str, number: int, data: bytes) -> bytes:
+        """The file of an encoded record."""
+        return self._sealer.record(agent_id, number, data)
 
     def write(self, agent_id: str, number: int, data: bytes) -> int:
-        """Writes or replaces a record; bytes written. Raises OSError."""
+        """Writes or replaces a record's file; bytes written. Raises OSError."""
         written = write_durably(self._files, self._folder.record(agent_id, number), data)
         remove_quietly(self._files, self._folder.record_aside(agent_id, number))
         return written
@@ -29,7 +35,8 @@ class TurnFiles:
         if row is None:
             raise RecordUnreadable(f"there is no turn {number}")
         try:
-            data = read_file(self._folder.record(agent_id, number), row.record_bytes)
+            file = read_file(self._folder.record(agent_id, number), row.record_bytes)
+            data = self._sealer.open_record(agent_id, number, file)
         except (OSError, ValueError) as error:
             raise RecordUnreadable(f"the file of turn {number} cannot be read ({type(error).__name__})") from None
         record = decode(data, secret)

@@ -15,10 +15,9 @@ from agentmem.store.blockfile import Block
 from agentmem.store.catalog import agents, requests, turns
 from agentmem.store.catalog import blocks as block_rows
 from agentmem.store.core import Core
-from agentmem.store.keys import beginning
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow, BlockRow, NewTurn
-from agentmem.types import COMPANIONS, Share, TurnKind
+from agentmem.types import Share, TurnKind
 
 _T = TypeVar("_T")
 
@@ -77,6 +76,7 @@ class TurnWriter:
         begins = record.kind is TurnKind.FORK
         previous = b"" if begins else self._core.catalog.read(turns.digest, record.agent_id, record.number - 1)
         data, digest = records.encode(record, previous, self._core.secret(record.namespace))
+        data = self._core.turns.sealed(record.agent_id, record.number, data)
         return NewTurn(record, len(data), digest, {}), data
 
     def _write(
@@ -93,8 +93,7 @@ class TurnWriter:
                 known = there.get(block.key)
                 if known is None:
                     fresh.append(block.key)
-                size, new = self._core.blocks.keep_or_write(block, known.size if known else None, secret)
-                rows[block.key] = BlockRow(size, block.tokens, _beginning(block, secret))
+                rows[block.key], new = self._core.blocks.keep_or_write(block, known, secret)
                 written += new
             if agent is not None:
                 self._core.turns.begin(agent.id, agent.share is Share.PRIVATE)
@@ -107,10 +106,3 @@ class TurnWriter:
             for key in fresh:
                 self._core.blocks.remove_quietly(key)
             raise
-
-
-def _beginning(block: Block, secret: bytes) -> bytes:
-    """Companions are found by the blocks they belong to."""
-    if block.kind in COMPANIONS:
-        return b""
-    return beginning(secret, block.parent, block.state_id, block.ids)

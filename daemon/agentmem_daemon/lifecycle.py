@@ -117,18 +117,22 @@ class _Daemon:
 
     def _open(self) -> Engine:
         """Runs on the lifecycle thread. The engine brings MLX along, which takes seconds to import."""
+        from agentmem.store import masterkey
+
+        settings = self._settings
+        key = masterkey.load(settings.encrypt) if settings.encrypt else None
         from agentmem.engine.engine import Engine, EngineSettings
 
         def report(progress: float, message: str) -> None:
             self._loop.call_soon_threadsafe(self._note_progress, progress, message)
 
-        settings = self._settings
         return Engine.open(
             EngineSettings(
                 model=settings.model,
                 state_dir=settings.state,
                 max_queue=settings.max_queue,
                 ram_budget=settings.ram_budget,
+                encryption_key=key,
             ),
             report,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from agentmem_client.discovery import default_socket_path, default_state_dir
-from pydantic import AfterValidator, ByteSize, Field
+from pydantic import AfterValidator, ByteSize, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -29,6 +29,7 @@ def _loopback(host: str) -> str:
 
 
 UserPath = Annotated[Path, AfterValidator(_absolute)]
+KeyPlace = Annotated[Literal["keychain"] | UserPath, Field(union_mode="left_to_right")]
 
 
 class DaemonSettings(BaseSettings):
@@ -46,6 +47,15 @@ class DaemonSettings(BaseSettings):
     shutdown_deadline_s: float = Field(10.0, ge=0, le=3600, description="Running turns get this long to finish.")
     max_queue: int = Field(256, ge=1, description="Requests that may wait.")
     ram_budget: ByteSize | None = Field(None, description="For the state of all agents; by the machine if unset.")
+
+    encrypt: KeyPlace | None = Field(None, description="Where the key is of an encrypted state folder.")
+
+    @field_validator("encrypt")
+    @classmethod
+    def _is_elsewhere(cls, place: Path | str | None, info: ValidationInfo) -> Path | str | None:
+        if isinstance(place, Path) and "state" in info.data and place.is_relative_to(info.data["state"]):
+            raise ValueError("the key must not lie in the state folder that it protects")
+        return place
 
     @property
     def tcp(self) -> tuple[str, int] | None:

@@ -25,7 +25,7 @@ Agentmem = Callable[..., Result]
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own settings only, whatever the developer's shell exports."""
-    for name in ("AGENTMEM_STATE", "AGENTMEM_SOCKET", "AGENTMEM_TOKEN", "AGENTMEM_MODEL"):
+    for name in ("AGENTMEM_STATE", "AGENTMEM_SOCKET", "AGENTMEM_TOKEN", "AGENTMEM_MODEL", "AGENTMEM_ENCRYPT"):
         monkeypatch.delenv(name, raising=False)
 
 

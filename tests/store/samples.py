@@ -25,6 +25,7 @@ from agentmem.store.store import Store
 from agentmem.types import BlockKind, Exactness, FinishReason, Message, Share, Timings, TurnKind, TurnMessage, Usage
 
 SECRET = bytes(range(32))
+MASTER_KEY = bytes(range(100, 132))
 STATE_ID = "state-1"
 
 
@@ -153,7 +154,7 @@ _TABLES = {
     "namespaces": "name, folder",
     "agents": "id, namespace, name, turn, tokens, state_id, exactness, share",
     "turns": "*",
-    "blocks": "key, bytes, tokens, beginning",
+    "blocks": "key, bytes, tokens, beginning, seal",
     "timeline": "*",
     "requests": "namespace, request_id, operation, agent_name, turn",
 }

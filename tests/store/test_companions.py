@@ -14,7 +14,7 @@ from agentmem.store.layout import RawTensor
 from agentmem.store.problems import ProblemKind
 from agentmem.store.rebuild import rebuild
 from agentmem.store.records import BlockUse, CompanionUse
-from agentmem.store.rows import AgentRow
+from agentmem.store.rows import AgentRow, BlockRow
 from agentmem.store.store import Store
 from agentmem.store.verify import verify
 from agentmem.types import BLOCK_TOKENS, BlockKind
@@ -161,7 +161,7 @@ def test_a_companion_in_anothers_place_is_foreign(store: Store, agent: AgentRow)
             if other != key:
                 paths[key].write_bytes(data[other])
                 with pytest.raises(BlockUnreadable) as caught:
-                    store._core.blocks.read(key, len(data[other]), secret)
+                    store._core.blocks.read(key, BlockRow(len(data[other]), 0, b"", b""), secret)
                 assert caught.value.reason is Unreadable.FOREIGN
 
 

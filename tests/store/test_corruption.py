@@ -23,6 +23,8 @@ from agentmem.types import Share
 from tests.store import mutations
 from tests.store.samples import add_turn, files_below, make_block, make_record, read_all
 
+pytestmark = pytest.mark.usefixtures("sealing")
+
 NAMESPACES = ("default", "another")
 FILE_MUTATIONS = 1000
 CATALOG_MUTATIONS = 400
@@ -40,7 +42,7 @@ class Written:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory, sealing: None) -> Path:
     """As a killed daemon leaves it: shared and superseded blocks, branches, two namespaces, a log not checkpointed."""
     folder = tmp_path_factory.mktemp("base") / "state"
     store = Store.open(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from agentmem.store.records import BlockUse
 from agentmem.store.store import Store
 from agentmem.types import Share
 from tests.store.samples import Crash, FailingFiles, PowerLoss, add_turn, files_below, make_block, make_record, read_all
+
+pytestmark = pytest.mark.usefixtures("sealing")
 
 Change = Callable[[Store], object]
 
@@ -83,7 +86,7 @@ CHANGES = [two_blocks, new_namespace, delete, prune, quarantine_and_replace, mak
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory, sealing: None) -> Path:
     """A folder to copy: alice with three tokens, and bob who shares nothing with her."""
     folder = tmp_path_factory.mktemp("base") / "state"
     store = Store.open(folder)
@@ -102,6 +105,11 @@ def operations(base: Path, folder: Path, change: Change) -> int:
     change(store)
     store.close()
     return files.count - before
+
+
+def crashing(change: Change) -> AbstractContextManager[object]:
+    # Its secret is new each time, and so its block may go to a folder that is there: the last operations are not met.
+    return suppress(Crash) if change is new_namespace else pytest.raises(Crash)
 
 
 def check(folder: Path, *, blocks_may_be_missing: bool = False) -> dict[str, list[int]]:
@@ -142,7 +150,7 @@ def test_a_crash_at_any_operation(base: Path, tmp_path: Path, change: Change) ->
         files = FailingFiles(Crash())
         store = Store.open(folder, files)
         files.fail_at = files.count + step
-        with pytest.raises(Crash):
+        with crashing(change):
             change(store)
         store.close()
         seen.append(check(folder, blocks_may_be_missing=change is quarantine_and_replace))
@@ -160,13 +168,10 @@ def test_power_loss_at_any_operation(base: Path, tmp_path: Path, change: Change)
         files = PowerLoss(Crash())
         files.trust(folder)
         store = Store.open(folder, files)
-        files.fail_at = files.count + step
         done = step > count
-        if done:
+        files.fail_at = None if done else files.count + step
+        with nullcontext() if done else crashing(change):
             change(store)
-        else:
-            with pytest.raises(Crash):
-                change(store)
         files.left(folder, left)
         store.close()
         ids = check(left, blocks_may_be_missing=change is quarantine_and_replace)

@@ -20,6 +20,8 @@ from agentmem.types import Share
 from tests.store.powerloss import RecordingFiles, State
 from tests.store.samples import add_turn, make_block, make_record, read_all
 
+pytestmark = pytest.mark.usefixtures("sealing")
+
 NAMESPACES = ("default", "another")
 Ids = dict[tuple[str, str], list[int]]
 

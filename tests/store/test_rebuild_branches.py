@@ -30,7 +30,7 @@ IDS = {
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory, sealing: None) -> Path:
     folder = tmp_path_factory.mktemp("base") / "state"
     store = Store.open(folder)
     alice, _ = add_turn(store, store.create_agent("default", "alice"), [1, 2, 3], request_id="r-1", created=9e9)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -289,6 +290,7 @@ class Timelines(RuleBasedStateMachine):
             assert number < row.turn or block.tokens == use.used, "the last timeline uses no block in part"
 
 
+@pytest.mark.usefixtures("sealing")
 def test_random_timelines() -> None:
     run_state_machine_as_test(
         Timelines,

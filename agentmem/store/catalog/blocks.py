@@ -11,7 +11,7 @@ from agentmem.types import Share
 
 def known(db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, BlockRow]:
     """Those of the keys that are known."""
-    query = "SELECT bytes, tokens, beginning FROM blocks WHERE key=?"
+    query = "SELECT bytes, tokens, beginning, seal FROM blocks WHERE key=?"
     found = ((key, db.execute(query, (key,)).fetchone()) for key in keys)
     return {key: BlockRow(*row) for key, row in found if row}
 
@@ -22,10 +22,11 @@ def sizes(db: sqlite3.Connection) -> dict[bytes, int]:
 
 
 def put(db: sqlite3.Connection, rows: Mapping[bytes, BlockRow], created: float) -> None:
-    """Enters blocks, or their new sizes."""
+    """Enters blocks, or their new files."""
     db.executemany(
-        "INSERT INTO blocks VALUES (?,?,?,?,?) ON CONFLICT (key) DO UPDATE SET bytes=excluded.bytes",
-        [(key, row.size, row.tokens, row.beginning, created) for key, row in rows.items()],
+        """INSERT INTO blocks VALUES (?,?,?,?,?,?)
+        ON CONFLICT (key) DO UPDATE SET bytes=excluded.bytes, seal=excluded.seal""",
+        [(key, row.size, row.tokens, row.beginning, created, row.seal) for key, row in rows.items()],
     )
 
 
@@ -35,8 +36,9 @@ def expect(db: sqlite3.Connection, rows: Mapping[bytes, BlockRow], created: floa
     put(db, {key: row for key, row in rows.items() if key not in there}, created)
 
 
-def resize(db: sqlite3.Connection, key: bytes, size: int) -> None:
-    db.execute("UPDATE blocks SET bytes=? WHERE key=?", (size, key))
+def replace(db: sqlite3.Connection, key: bytes, row: BlockRow) -> None:
+    """Notes that a block has another file."""
+    db.execute("UPDATE blocks SET bytes=?, seal=? WHERE key=?", (row.size, row.seal, key))
 
 
 def drop_unused(db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
@@ -70,7 +72,7 @@ def only_of(db: sqlite3.Connection, agent_id: str) -> dict[bytes, int]:
 
 def empty(db: sqlite3.Connection, keys: Iterable[bytes]) -> None:
     """Notes that these blocks have no files any more, and are to be computed again."""
-    db.executemany("UPDATE blocks SET bytes=0 WHERE key=?", [(key,) for key in keys])
+    db.executemany("UPDATE blocks SET bytes=0, seal=x'' WHERE key=?", [(key,) for key in keys])
 
 
 def beginning(db: sqlite3.Connection, beginning: bytes, limit: int) -> list[bytes]:

@@ -13,7 +13,7 @@ _AGENTS_OF_2 = """SELECT id, namespace, name, created, last_used, turn, tokens, 
 _REQUESTS_OF_2 = """SELECT namespace, request_id, operation, agent_name, turn,
     CASE operation WHEN 'DELETE' THEN json_array(json_array(turn, freed_bytes)) ELSE '[]' END, created
     FROM old_requests"""
-_BLOCKS_OF_2 = "SELECT key, bytes, tokens, x'', 0.0 FROM old_blocks"
+_BLOCKS_OF_2 = "SELECT key, bytes, tokens, x'', 0.0, x'' FROM old_blocks"
 _SELECT = {
     1: {"agents": _AGENTS_OF_1, "blocks": _BLOCKS_OF_2, "requests": _REQUESTS_OF_2},
     2: {"agents": _AGENTS_OF_2, "blocks": _BLOCKS_OF_2, "requests": _REQUESTS_OF_2},

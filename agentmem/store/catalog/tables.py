@@ -48,7 +48,8 @@ CREATE TABLE blocks (
   bytes INTEGER NOT NULL,
   tokens INTEGER NOT NULL,
   beginning BLOB NOT NULL,
-  created REAL NOT NULL
+  created REAL NOT NULL,
+  seal BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX blocks_beginning ON blocks (beginning, created);
 CREATE TABLE timeline (

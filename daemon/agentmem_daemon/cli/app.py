@@ -15,6 +15,7 @@ from agentmem_daemon.cli import (
     doctor,
     history,
     keep,
+    key,
     maintenance,
     namespaces,
     serve,
@@ -59,6 +60,7 @@ app.command()(maintenance.df)
 app.command()(maintenance.verify)
 app.command()(doctor.doctor)
 app.add_typer(namespaces.app, name="namespace")
+app.add_typer(key.app, name="key")
 app.command()(version.version)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from agentmem_daemon.cli.errors import EXIT_FAILED
 from agentmem_daemon.cli.maintenance import print_problems
-from agentmem_daemon.cli.options import Json
+from agentmem_daemon.cli.options import Encrypt, Json
 from agentmem_daemon.cli.output import plain, print_json, say
 
 
@@ -20,6 +21,7 @@ def doctor(
     state: Annotated[
         Path | None, typer.Option("--state", metavar="DIR", help="[default: AGENTMEM_STATE, else the usual place]")
     ] = None,
+    encrypt: Encrypt = None,
     as_json: Json = False,
 ) -> None:
     """Mend a state folder that the daemon cannot open. The daemon must not run."""
@@ -27,10 +29,12 @@ def doctor(
         raise typer.BadParameter("Say what to do.", param_hint="--rebuild")
     from agentmem_client.discovery import default_state_dir
 
+    from agentmem.store import masterkey
     from agentmem.store.rebuild import rebuild as rebuild_catalog
 
     folder = (state or default_state_dir()).expanduser()
-    report = rebuild_catalog(folder)
+    source = encrypt or os.environ.get("AGENTMEM_ENCRYPT")
+    report = rebuild_catalog(folder, key=masterkey.load(source) if source else None)
     if as_json:
         print_json(
             {

@@ -23,6 +23,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document with
 AgentName = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")]
+Encrypt = Annotated[
+    str | None,
+    typer.Option(
+        "--encrypt",
+        metavar="keychain|FILE",
+        help="Where the key of an encrypted state folder is (`agentmem key create` makes one). A new folder is "
+        "encrypted with it, an unencrypted one refused. [default: AGENTMEM_ENCRYPT, else no key]",
+    ),
+]
 Rebuild = Annotated[
     bool, typer.Option("--rebuild", help="If another model computed the agent's memory, recompute it from the record.")
 ]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from agentmem_daemon.cli.errors import EXIT_USAGE, CommandError
-from agentmem_daemon.cli.options import Socket
+from agentmem_daemon.cli.options import Encrypt, Socket
 from agentmem_daemon.cli.progress import progress
 
 
@@ -36,6 +36,7 @@ def serve(
         str | None,
         typer.Option("--ram-budget", metavar="SIZE", help="RAM for memories, as in 8GB or 8GiB. [default: by machine]"),
     ] = None,
+    encrypt: Encrypt = None,
     log_level: Annotated[LogLevel | None, typer.Option("--log-level", case_sensitive=False)] = None,
 ) -> None:
     """Run the daemon until Ctrl-C or SIGTERM."""
@@ -46,7 +47,7 @@ def serve(
 
     level = None if log_level is None else log_level.value
     options = {"model": model, "socket": socket, "state": state, "tcp_port": tcp_port, "log_level": level}
-    options |= {"ram_budget": ram_budget}
+    options |= {"ram_budget": ram_budget, "encrypt": encrypt}
     try:  # what is not given here comes from the environment, else from the defaults
         settings = DaemonSettings.model_validate({name: value for name, value in options.items() if value is not None})
     except ValidationError as error:

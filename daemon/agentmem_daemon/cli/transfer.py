@@ -25,7 +25,7 @@ def export(
     namespace: Namespace = "default",
     as_json: Json = False,
 ) -> None:
-    """Write an agent to one file, which is not encrypted. Asks before it replaces one."""
+    """Write an agent to one file, which is never encrypted. Asks before it replaces one."""
     if file.exists():
         confirm(f"Replace {file}?", yes)
     try:

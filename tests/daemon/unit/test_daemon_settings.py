@@ -52,3 +52,13 @@ def test_other_hosts_are_refused(host: str) -> None:
 def test_bad_values_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         DaemonSettings(**fields)  # type: ignore[arg-type]
+
+
+def test_where_the_key_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert DaemonSettings().encrypt is None
+    assert DaemonSettings(encrypt="keychain").encrypt == "keychain"  # type: ignore[arg-type]
+    assert DaemonSettings(encrypt=Path("./keychain")).encrypt == Path.cwd() / "keychain"
+    monkeypatch.setenv("AGENTMEM_ENCRYPT", "~/key")
+    assert DaemonSettings().encrypt == Path.home() / "key"
+    with pytest.raises(ValidationError, match="must not lie in the state folder"):
+        DaemonSettings(state=Path("/x"), encrypt=Path("/x/y/key"))
