@@ -213,6 +213,19 @@ def test_a_deletion_says_when_something_stays(store: Store, folder: Path) -> Non
     assert found(folder, "Xalice") == set()
 
 
+def test_only_what_nobody_else_uses_is_given_up(store: Store, folder: Path, alice: AgentRow) -> None:
+    twin = store.branches.fork("default", "alice", "twin")
+    shared = {use.key.hex() for use in store.history(twin.id).timeline()}
+    before = {path.stem: path.stat().st_size for path in files_below(folder / "blocks", "")}
+    assert shared < before.keys()
+    would = store.pruning.blocks(alice.id, dry_run=True)
+    assert before.keys() == {path.stem for path in files_below(folder / "blocks", "")}
+    assert store.pruning.blocks(alice.id) == would == sum(before[key] for key in before.keys() - shared)
+    assert {path.stem for path in files_below(folder / "blocks", "")} == shared
+    assert store.pruning.blocks(alice.id) == 0
+    assert store.pruning.blocks(twin.id) == 0, "alice has them as well"
+
+
 @pytest.mark.parametrize("what", ["mark", "transaction"])
 def test_a_completely_full_disk_takes_deletions(
     store: Store, folder: Path, alice: AgentRow, monkeypatch: pytest.MonkeyPatch, what: str
