@@ -247,6 +247,19 @@ def test_what_was_wrong_with_a_block_that_was_given_up_stays_in_quarantine(folde
     assert files_below(folder / "quarantine", "") == aside
 
 
+def test_only_what_nobody_else_uses_is_given_up(store: Store, folder: Path, alice: AgentRow) -> None:
+    twin = store.branches.fork("default", "alice", "twin")
+    shared = {use.key.hex() for use in store.history(twin.id).timeline()}
+    before = {path.stem: path.stat().st_size for path in files_below(folder / "blocks", "")}
+    assert shared < before.keys()
+    would = store.pruning.blocks(alice.id, dry_run=True)
+    assert before.keys() == {path.stem for path in files_below(folder / "blocks", "")}
+    assert store.pruning.blocks(alice.id) == would == sum(before[key] for key in before.keys() - shared)
+    assert {path.stem for path in files_below(folder / "blocks", "")} == shared
+    assert store.pruning.blocks(alice.id) == 0
+    assert store.pruning.blocks(twin.id) == 0, "alice has them as well"
+
+
 @pytest.mark.parametrize("what", ["mark", "transaction"])
 def test_a_completely_full_disk_takes_deletions(
     store: Store, folder: Path, alice: AgentRow, monkeypatch: pytest.MonkeyPatch, what: str

@@ -56,6 +56,21 @@ def test_refusals_arrive_with_reason_and_metadata(served) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", b"\x0a", b"\x0a\x05\x12\x03\xff\xfe\xfd"])
+@pytest.mark.parametrize("method", ["AgentService/GetAgent", "GenerationService/Append", "MaintenanceService/Prune"])
+def test_bytes_that_are_no_message_are_refused_as_such(served, method: str, data: bytes) -> None:
+    async def scenario() -> None:
+        async with served() as it:
+            send = it.channel.unary_unary(f"/agentmem.v1.{method}")  # no serialiser: raw bytes
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await send(data, metadata=it.metadata)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert details_of(caught.value).reason == "INPUT_INVALID"
+            assert it.engine.calls == []
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_unexpected_errors_are_logged_without_their_message(served, caplog, stream: bool) -> None:
     async def scenario() -> None:
