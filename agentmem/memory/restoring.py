@@ -75,6 +75,11 @@ class Restorer:
     ) -> None:
         """Writes a block that was computed again in its own context, and says so."""
         end, reason = start + use.used, f"BLOCK_{fault.reason}"
+        block = block_cutter.cut(state, agent.ids[:end], start, use.key, parent, self._model)
+        if block.key_of_prefix(self._store.namespace(agent.ref.namespace).secret, block.tokens) != use.key:
+            # That block may be sound, and somebody else's.
+            message = f"The catalog contradicts the record of turn {agent.turn}: it names another block."
+            raise AgentmemError(Reason.STORE_UNREADABLE, message, turn=agent.turn)
         draft.usage.recomputed_tokens += use.used
         draft.usage.misses.append(PrefixMiss(start, use.used, reason))
         given_up = fault.reason is Unreadable.EVICTED
@@ -82,7 +87,6 @@ class Restorer:
             self.quarantined += 1
             message = f"positions {start} to {end} could not be read from disk and were computed again"
             draft.warnings.append(Warning(reason, message))
-        block = block_cutter.cut(state, agent.ids[:end], start, use.key, parent, self._model)
         try:
             if not given_up:
                 self._store.blocks.quarantine(use.key, fault.reason)

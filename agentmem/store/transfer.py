@@ -39,7 +39,7 @@ class Transfers:
         agent = core.catalog.read(agents.get, namespace, name)
         end = self._branches.end_of(core.history(agent), agent.turn)
         secret = core.secret(namespace)
-        rows = core.catalog.read(block_rows.known, [use.key for use in end.uses])
+        rows = core.catalog.read(block_rows.get, [use.key for use in end.uses])
         blocks = (core.blocks.read(use.key, rows[use.key].size, secret) for use in end.uses)
         return exportfile.write(end.record(TurnKind.FORK, agent, ""), blocks)
 

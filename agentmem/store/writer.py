@@ -35,7 +35,8 @@ class TurnWriter:
         agent = core.catalog.read(agents.by_id, record.agent_id)
         timeline = core.history(agent).timeline()
         kept, dropped = timeline[: record.base_blocks], timeline[record.base_blocks :]
-        known = core.catalog.read(block_rows.known, {use.key for use in (*record.blocks, *dropped)})
+        known = core.catalog.read(block_rows.known, {use.key for use in record.blocks})
+        known |= core.catalog.read(block_rows.get, {use.key for use in dropped})
         tokens = {key: row.tokens for key, row in known.items()} | {block.key: block.tokens for block in blocks}
         secret = core.secret(agent.namespace)
         rules.check(record, agent, kept, tokens)
