@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 from agentmem_client import Client, DataLoss, NotFound
 
+from agentmem.store.rebuild import rebuild
 from tests.helpers.checkpoints import Spec
 from tests.helpers.forked import ForkedDaemon
 from tests.store.mutations import OF_CATALOG
@@ -107,7 +106,7 @@ def test_damaged_catalogs(sound: Sound, tmp_path: Path, seeds: Sequence[int]) ->
             daemon.kill()
         shutil.rmtree(daemon.state)
         (folder / "damaged").rename(daemon.state)
-        _rebuild(daemon.state)
+        rebuild(daemon.state)  # what `agentmem doctor --rebuild` does
         client = daemon.start()
         for space, name in sound.last:
             agent = client.agent(name, space)
@@ -147,12 +146,6 @@ def _check_served(client: Client, daemon: ForkedDaemon, sound: Sound, what: str)
         names = {agent.name for space in AGENTS for agent in client.agents(space)}
         assert names <= {name for names in AGENTS.values() for name in names}, what
     return answered
-
-
-def _rebuild(state: Path) -> None:
-    command = [sys.executable, "-m", "agentmem_daemon.cli", "doctor", "--rebuild", "--state", str(state)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def _files(folder: Path) -> set[Path]:
