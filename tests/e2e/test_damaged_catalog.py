@@ -67,9 +67,8 @@ def sound(checkpoint: Callable[[Spec], Path], tmp_path_factory: pytest.TempPathF
             agent = client.agent(name, space)
             last[space, name] = agent.info().turn
             for turn in (last[space, name] - 1, last[space, name]):
-                agent.fork("asked", at_turn=turn)
-                said[space, name, turn] = _ask(client, space, "asked")
-                client.agent("asked", space).delete()
+                agent.fork(f"{name} {turn}", at_turn=turn)
+                said[space, name, turn] = _ask(client, space, f"{name} {turn}")
     daemon.stop()
     return Sound(folder / "killed", model, said, last)
 
