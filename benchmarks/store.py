@@ -1,15 +1,21 @@
 """What memory costs on disk and in RAM: `python -m benchmarks.store --json`.
 
-State is random: this measures the store, not the model. Its shape is that of an 8-layer Llama with 4 KV heads of 64.
-The page cache is warm throughout. mlx-lm's own prompt-cache file holds the same state, in the same run.
+State is random, of the shape that a Llama of 8 layers, width 512 and 4 KV heads of 64 has: this measures the store, not
+the model. **The page cache is warm throughout**: all files were written or read just before. mlx-lm's own prompt-cache
+file holds the same state, in the same run.
 
-- write_amplification: bytes written per 64-token turn on a 4K agent over the bytes of the new state. Rows of the last
-  block that were written before and are written again stand apart (`superseded`). `whole_file`: rewriting all of it.
-- restore: all blocks read, verified and handed to the attention layers, over the floor: the files read, and the bytes
-  of that state turned into arrays.
-- encryption_over_plain: medians of an encrypted store over those of a plain one, by turns in the same run: restoring a
-  32K agent, and committing 64-token and 4K turns.
+- writes: bytes written per 64-token turn on a 4K agent over the bytes of the new state. Rows of the last block that
+  were written before and are written again stand apart (`superseded`). `whole_file` is rewriting all of the state each
+  turn, `mlx_lm_file` what mlx-lm's file of it has; `turn_commit_ms` is the store's part of a turn, `commit_ms` all that
+  the engine does behind the last token.
+- restore: all blocks read, verified and handed to the attention layers, beside mlx-lm's saving and loading.
+  `checksum_share` of that is hashing.
+- warm: the time to the first token of a 16-token turn of an agent on disk, over the floor: its files read once, and
+  one forward pass over those tokens as a hot agent has it.
+- encryption: an encrypted store over a plain one, by turns: restoring a 32K agent, committing 64-token and 4K turns.
+- branches: fork and rewind of a 32K agent.
 - ten_agents_shared: bytes of ten agents with 8K tokens in common and 512 of their own, over those of the unique ones.
+- many: opening a store of many agents, and listing a page of them through the engine.
 """
 
 from __future__ import annotations
@@ -30,22 +36,17 @@ import xxhash
 from mlx_lm.models.cache import QuantizedKVCache, load_prompt_cache, save_prompt_cache
 
 from agentmem.engine.engine import Engine, EngineSettings
-from agentmem.kv.layout import AttentionLayout, StateLayout
-from agentmem.kv.state import AgentState
-from agentmem.memory import blocks as block_cutter
-from agentmem.store.blockfile import Block, RawTensor
-from agentmem.store.catalog import turns
-from agentmem.store.records import BlockUse, TurnRecord
-from agentmem.store.rows import AgentRow
+from agentmem.engine.request import Finished, Request, Sampling, TokenInput
 from agentmem.store.store import Store
-from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Exactness, Timings, TurnKind, Usage
+from agentmem.types import BLOCK_TOKENS, AgentRef
 from benchmarks import machine
-from tests.engine.runs import run
+from benchmarks.many_agents import many
+from benchmarks.random_agents import LAYOUT, VOCAB, Identity, RandomAgent
+from tests.engine.runs import finished, run
 from tests.helpers.checkpoints import Spec, write
 
-LAYOUT = AttentionLayout(layers=8, kv_heads=4, head_dim=64, group_size=64, dtype=mx.float32)
-STATE_ID = "random"
-TURN = 64
+MODEL = Spec(layers=LAYOUT.layers, width=512, heads=8, kv_heads=LAYOUT.kv_heads, context=40960)
+TURN, SUFFIX = 64, 16
 
 
 def median_s(work: Callable[[], object], times: int) -> float:
@@ -57,84 +58,32 @@ def median_s(work: Callable[[], object], times: int) -> float:
     return statistics.median(seconds)
 
 
-class RandomAgent:
-    """An agent whose state is random numbers, fed to the store as the daemon feeds it."""
-
-    def __init__(self, store: Store, name: str, seed: int = 0) -> None:
-        self.store, self.row = store, store.create_agent("default", name)
-        self._rng = np.random.default_rng(seed)
-        self._ids = np.zeros(0, np.int32)
-        self._uses: list[BlockUse] = []
-        self._rows: dict[int, dict[str, np.ndarray]] = {}
-
-    def turn(self, tokens: int) -> int:
-        """Adds a turn of random state; bytes written."""
-        start, base = len(self._ids), len(self._ids) // BLOCK_TOKENS
-        new = self._rng.integers(0, 32000, tokens).astype(np.int32)
-        self._ids = np.concatenate([self._ids, new])
-        secret = self.store.namespace("default").secret
-        parent = self._uses[base - 1].key if base else b""
-        blocks, uses = [], []
-        for place, key in enumerate(
-            block_cutter.keys_of(self._ids, base * BLOCK_TOKENS, parent, secret, STATE_ID), base
-        ):
-            ids = self._ids[place * BLOCK_TOKENS : (place + 1) * BLOCK_TOKENS]
-            blocks.append(self._block(place, key, parent, ids))
-            uses.append(BlockUse(key, len(ids)))
-            parent = key
-        record = TurnRecord(
-            self.row.id, "default", self.row.name, self.row.turn + 1, TurnKind.APPEND, start, len(self._ids), STATE_ID,
-            "tokenizer", base, tuple(uses), new, (), False, None, "", Exactness.EXACT, "", time.time(), Usage(),
-            Timings(), 0, (),
-        )  # fmt: skip
-        written = self.store.commit(record, blocks)
-        self._uses = [*self._uses[:base], *uses]
-        row = self.store.agent("default", self.row.name)
-        assert row is not None
-        self.row = row
-        return written
-
-    def _block(self, place: int, key: bytes, parent: bytes, ids: np.ndarray) -> Block:
-        if place not in self._rows:
-            self._rows[place] = {n: self._random(n) for n in LAYOUT.tensors}
-        tensors = {}
-        for name, rows in self._rows[place].items():
-            part = np.ascontiguousarray(rows[:, :, : len(ids)])
-            tensors[name] = RawTensor("U32" if name.endswith("weight") else "F32", part.shape, part)
-        return Block(
-            key, parent, STATE_ID, BlockKind.TEXT, place * BLOCK_TOKENS, ids, tensors, "reference", LAYOUT.group_size,
-            LAYOUT.bits,
-        )  # fmt: skip
-
-    def _random(self, name: str) -> np.ndarray:
-        shape = LAYOUT.shape(name)
-        if name.endswith("weight"):
-            return self._rng.integers(0, 2**32, shape, dtype=np.uint32)
-        return self._rng.standard_normal(shape, dtype=np.float32)
-
-    def restore(self) -> AgentState:
-        """As `Memory.restore` does."""
-        arrays = []
-        for use in self.store.history(self.row.id).timeline():
-            block, _ = self.store.blocks.read("default", use.key)
-            arrays.append({name: block.tensors[name].data for name in LAYOUT.tensors})
-        state = AgentState(StateLayout.of_full(LAYOUT))
-        state.extend(arrays)
-        mx.eval([piece.arrays for layer in state.layers for _, piece in layer.pieces()])
-        return state
+def random_cache(tokens: int) -> list[QuantizedKVCache]:
+    """mlx-lm's own cache with random state."""
+    cache = [QuantizedKVCache(group_size=LAYOUT.group_size, bits=LAYOUT.bits) for _ in range(LAYOUT.layers)]
+    for one in cache:
+        part = mx.random.normal((1, LAYOUT.kv_heads, tokens, LAYOUT.head_dim))
+        one.update_and_fetch(part, part)
+    mx.eval([one.state for one in cache])
+    return cache
 
 
-def write_amplification(folder: Path) -> dict[str, float]:
+def write_amplification(folder: Path, engine: Engine) -> dict[str, float]:
     """Sixteen 64-token turns on a 4K agent: four blocks' worth."""
     store = Store.open(folder / "writes")
     agent = RandomAgent(store, "a")
     agent.turn(4096)
-    written, superseded, seconds = [], 0, []
+    written, superseded, seconds, files, file_seconds = [], 0, [], [], []
     for i in range(16):
         superseded += i % (BLOCK_TOKENS // TURN) * TURN * LAYOUT.bytes_per_token
         began = time.perf_counter()
         written.append(agent.turn(TURN))
         seconds.append(time.perf_counter() - began)
+        path, cache = folder / "writes.safetensors", random_cache(4096 + TURN * (i + 1))
+        began = time.perf_counter()
+        save_prompt_cache(str(path), cache)
+        file_seconds.append(time.perf_counter() - began)
+        files.append(path.stat().st_size)
     store.close()
     new = 16 * TURN * LAYOUT.bytes_per_token
     whole = sum((4096 + TURN * (i + 1)) * LAYOUT.bytes_per_token for i in range(16))
@@ -142,8 +91,54 @@ def write_amplification(folder: Path) -> dict[str, float]:
         "write_amplification": (sum(written) - superseded) / new,
         "with_superseded_rows": sum(written) / new,
         "whole_file": whole / new,
+        "mlx_lm_file": sum(files) / new,
         "turn_commit_ms": 1000 * statistics.median(seconds),
+        "commit_ms": 1000 * statistics.median(_commits(engine, 16)),
+        "mlx_lm_save_ms": 1000 * statistics.median(file_seconds),  # which does not wait for the drive
     }
+
+
+def _commits(engine: Engine, turns: int) -> list[float]:
+    """Seconds between the last token of 64-token turns on a 4K agent and their being durable."""
+    ref = AgentRef("default", "commits")
+    random_agent(engine, ref.name, 4096)
+    return [feed(engine, ref, TURN, seed).timings.commit_s for seed in range(turns)]
+
+
+def random_agent(engine: Engine, name: str, tokens: int) -> RandomAgent:
+    """An agent of the engine's model whose state is random."""
+    model = engine._context.model
+    assert model.layout == LAYOUT
+    identity = Identity(model.state_id, model.tokenizer_id, model.numerics)
+    agent = RandomAgent(engine._context.store, name, identity, seed=sum(name.encode()))
+    agent.turn(tokens)
+    return agent
+
+
+def feed(engine: Engine, ref: AgentRef, tokens: int, seed: int, sampling: Sampling | None = None) -> Finished:
+    ids = np.random.default_rng(1000 + seed).integers(5, VOCAB, tokens).tolist()
+    return finished(run(engine, Request(ref, TokenInput(tuple(ids)), sampling)))
+
+
+def warm(folder: Path, engine: Engine, tokens: int, repeats: int) -> dict[str, float]:
+    """From asking to the first token, of an agent that is on disk only."""
+    ref, one = AgentRef("default", f"warm-{tokens}"), Sampling(max_tokens=1)
+    random_agent(engine, ref.name, tokens)
+    feed(engine, ref, SUFFIX, 0, one)
+    seconds: dict[str, list[float]] = {"warm": [], "restore": [], "forward": [], "read": []}
+    for i in range(repeats):
+        seconds["forward"].append(feed(engine, ref, SUFFIX, 2 * i + 1, one).timings.prefill_s)
+        engine.evict_agent(ref)
+        keys = [block.key for block in engine.get_agent(ref).blocks]
+        files = [folder / "blocks" / key[:2] / key[2:4] / f"{key}.safetensors" for key in keys]
+        seconds["read"].append(median_s(lambda files=files: [file.read_bytes() for file in files], 3))  # type: ignore[misc]
+        turn = feed(engine, ref, SUFFIX, 2 * i + 2, one)
+        assert (turn.usage.reused_warm_tokens, turn.usage.recomputed_tokens) == (turn.usage.prompt_tokens - SUFFIX, 0)
+        seconds["warm"].append(turn.timings.ttft_s)
+        seconds["restore"].append(turn.timings.restore_s)
+    engine.delete_agent(ref)
+    median = {f"{name}_s": statistics.median(values) for name, values in seconds.items()}
+    return {"tokens": tokens, "warm_over_floor": median["warm_s"] / (median["read_s"] + median["forward_s"]), **median}
 
 
 def restores(folder: Path, tokens: int, repeats: int) -> dict[str, float]:
@@ -152,27 +147,18 @@ def restores(folder: Path, tokens: int, repeats: int) -> dict[str, float]:
     agent.turn(tokens)
     files = sorted((folder / f"restore-{tokens}").glob("blocks/**/*.safetensors"))
 
-    def floor() -> None:
-        arrays = [mx.array(np.frombuffer(path.read_bytes(), np.uint8)) for path in files]
-        mx.eval(arrays)
-
-    state = agent.restore()
-    cache = [QuantizedKVCache(group_size=LAYOUT.group_size, bits=LAYOUT.bits) for _ in range(LAYOUT.layers)]
-    for one in cache:
-        part = mx.random.normal((1, LAYOUT.kv_heads, tokens, LAYOUT.head_dim))
-        one.update_and_fetch(part, part)
+    state, cache = agent.restore(), random_cache(tokens)
     path = str(folder / f"cache-{tokens}.safetensors")
     data = [path.read_bytes() for path in files]
     out = {
         "tokens": tokens,
         "restore_s": median_s(agent.restore, repeats),
-        "floor_s": median_s(floor, repeats),
+        "read_s": median_s(lambda: [path.read_bytes() for path in files], repeats),
         "checksum_s": median_s(lambda: [xxhash.xxh3_128(d).digest() for d in data], repeats),
         "mlx_lm_save_s": median_s(lambda: save_prompt_cache(path, cache), repeats),
         "mlx_lm_load_s": median_s(lambda: mx.eval([c.state for c in load_prompt_cache(path)]), repeats),
         "state_mb": state.nbytes / 1e6,
     }
-    out["restore_over_floor"] = out["restore_s"] / out["floor_s"]
     out["checksum_share"] = out["checksum_s"] / out["restore_s"]
     store.close()
     return out
@@ -220,58 +206,17 @@ def branches(folder: Path, repeats: int) -> dict[str, float]:
     }
 
 
-def many(folder: Path, agents: int, blocks_each: int) -> dict[str, float]:
-    """Opening and listing a store of many agents. Rows and files are made directly; no file's content is read."""
-    store = Store.open(folder / "many")
-    store.create_agent("default", "first")
-    rng = np.random.default_rng(0)
-
-    def fill(db: Any) -> None:
-        for i in range(agents):
-            row = AgentRow.new("default", f"agent-{i:06d}")
-            db.execute(
-                "INSERT INTO agents (id, namespace, name, created, last_used, create_request_id, turn, tokens,"
-                " state_id, exactness) VALUES (?,?,?,?,?,'',1,?,?,'EXACT')",
-                (row.id, "default", row.name, row.created, row.last_used, blocks_each * BLOCK_TOKENS, STATE_ID),
-            )
-            db.execute("INSERT INTO turns VALUES (?,1,?,?,x'00')", (row.id, blocks_each * BLOCK_TOKENS, 1000))
-            keys = [rng.bytes(32) for _ in range(blocks_each)]
-            db.executemany(
-                "INSERT INTO blocks (key, bytes, tokens, parent) VALUES (?,1,256,x'00')", [(key,) for key in keys]
-            )
-            db.executemany(
-                "INSERT INTO timeline VALUES (?,1,?,?,?,256)",
-                [(row.id, turns.FOREVER, place, key) for place, key in enumerate(keys)],
-            )
-            for key in keys:
-                path = store._core.folder.block(key)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(b"x")
-
-    store._core.catalog.write(fill)
-    store.close()
-    opened: list[Store] = []
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        opened.append(Store.open(folder / "many"))
-        seconds.append(time.perf_counter() - began)
-        page = median_s(lambda: opened[-1].agents("default", "", 1000), 3)
-        opened[-1].close()
-    return {"open_ms": 1000 * statistics.median(seconds), "list_1000_ms": 1000 * page}
-
-
 def shared(folder: Path) -> dict[str, float]:
-    """Ten agents through the engine, on a narrow model of eight layers: 8K tokens in common, 512 of their own."""
-    from agentmem.engine.request import Request, TokenInput
-
+    """Ten agents through the engine, on a narrower model: 8K tokens in common, 512 of their own."""
     checkpoint = write(folder / "narrow", Spec(layers=8, heads=4, kv_heads=4, context=16384))
     engine = Engine.open(EngineSettings(folder / "shared", str(checkpoint)))
+    common = random_agent(engine, "common", 8192).ids
     rng = np.random.default_rng(0)
-    common = rng.integers(5, 500, 8192).tolist()
     for i in range(10):
-        own = rng.integers(5, 500, 512).tolist()
-        run(engine, Request(AgentRef("default", f"a{i}"), TokenInput((*common, *own)), None, create=True))
+        ids = (*common, *rng.integers(5, VOCAB, 512).tolist())
+        usage = finished(run(engine, Request(AgentRef("default", f"a{i}"), TokenInput(ids), None, create=True))).usage
+        assert usage.prefill_tokens == 512
+    engine.delete_agent(AgentRef("default", "common"))
     unique = (8192 + 10 * 512) * engine.model_info().bytes_per_token
     stats = engine.stats()
     engine.close()
@@ -283,15 +228,22 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object (it always is)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--agents", type=int, default=10_000)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[1024, 4096, 16384, 32768])
+    parser.add_argument("--folder", type=Path, help="where files are made and removed; decides which drive is measured")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    machine.prefer_openblas()
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
-        results: dict[str, Any] = {"writes": write_amplification(folder)}
-        results["restore"] = [restores(folder, tokens, args.repeats) for tokens in (1024, 4096, 32768)]
+        checkpoint = write(folder / "model", MODEL)
+        engine = Engine.open(EngineSettings(folder / "engine", str(checkpoint)))
+        results: dict[str, Any] = {"page_cache": "warm", "writes": write_amplification(folder, engine)}
+        results["warm"] = [warm(folder / "engine", engine, tokens, args.repeats) for tokens in args.tokens]
+        engine.close()
+        results["restore"] = [restores(folder, tokens, args.repeats) for tokens in args.tokens]
         results["encryption"] = encryption(folder, args.repeats)
         results["branches"] = branches(folder, args.repeats)
         results["ten_agents_shared"] = shared(folder)
-        results["many"] = many(folder, args.agents, 10)
+        results["many"] = many(folder / "many", checkpoint, args.agents, 10, args.repeats)
     for part, figures in results.items():
         print(part, figures, file=sys.stderr)
     print(json.dumps({"benchmark": "store", **results, "machine": machine.describe()}))

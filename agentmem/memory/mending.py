@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.memory.agent import TurnDraft
+from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
 from agentmem.store.store import Store
 from agentmem.types import PrefixMiss, Warning
@@ -29,8 +29,13 @@ class Mender:
             message = f"positions {start} to {end} could not be read from disk and were computed again"
             draft.warnings.append(Warning(reason, message))
 
-    def put_back(self, namespace: str, block: Block, fault: BlockUnreadable, draft: TurnDraft) -> None:
-        """Writes a block that was computed again in its own context."""
+    def put_back(self, agent: Agent, block: Block, fault: BlockUnreadable, draft: TurnDraft) -> None:
+        """Writes a block that was computed again in its own context. Raises STORE_UNREADABLE if it is another one."""
+        namespace = agent.ref.namespace
+        if block.key_of_prefix(self._store.namespace(namespace).secret, block.tokens) != block.key:
+            # The one that the catalog names may be sound, and somebody else's.
+            message = f"The catalog contradicts the record of turn {agent.turn}: it names another block."
+            raise AgentmemError(Reason.STORE_UNREADABLE, message, turn=agent.turn)
         given_up = fault.reason is Unreadable.EVICTED
         self.quarantined += not given_up
         try:

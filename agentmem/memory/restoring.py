@@ -82,7 +82,7 @@ class Restorer:
                 self._mender.say(start, end, fault, draft)
                 parent = agent.parent_of(place)
                 block = block_cutter.cut(state, agent.ids[:end], start, use.key, parent, self._model)
-                self._mender.put_back(agent.ref.namespace, block, fault, draft)
+                self._mender.put_back(agent, block, fault, draft)
             yield
         state.extend(verified)
         agent.state = state
@@ -158,4 +158,4 @@ class Restorer:
                 start = place * BLOCK_TOKENS
                 ids, parent = agent.ids[: start + use.used], agent.parent_of(place)
                 block = block_cutter.cut(state, ids, start, use.key, parent, self._model, kind)
-                self._mender.put_back(agent.ref.namespace, block, fault, draft)
+                self._mender.put_back(agent, block, fault, draft)

@@ -149,7 +149,7 @@ class Branches:
     def _cut(self, agent: AgentRow, uses: Sequence[BlockUse]) -> dict[BlockUse, Block]:
         """For each block or window part that is used in part, the one of that part."""
         secret = self._core.secret(agent.namespace)
-        rows = self._core.catalog.read(block_rows.known, {use.key for use in uses})
+        rows = self._core.catalog.read(block_rows.get, {use.key for use in uses})
         return {
             use: self._core.blocks.read(use.key, rows[use.key], secret).prefix(secret, use.used)
             for use in uses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -97,7 +98,15 @@ class StateFolder:
 
     def marked_private(self) -> list[str]:
         """Ids of the agents that have such a marker."""
-        return [path.parent.name for path in self.turns.glob("*/private")]
+        return self._marked("private")
+
+    def marked_forgotten(self) -> list[str]:
+        """Ids of the agents whose records are being removed."""
+        return self._marked("forgotten")
+
+    def _marked(self, mark: str) -> list[str]:
+        with os.scandir(self.turns) as entries:
+            return [entry.name for entry in entries if os.path.exists(f"{entry.path}{os.sep}{mark}")]
 
     def has_records(self) -> bool:
         return any(self.turns.glob(f"{'[0-9a-f]' * 32}/{'[0-9]' * 8}*.json"))

@@ -40,7 +40,7 @@ class Transfers:
         end = self._branches.end_of(core.history(agent), agent.turn)
         secret = core.secret(namespace)
         keys = [use.key for use in (*end.uses, *end.companions)]
-        rows = core.catalog.read(block_rows.known, keys)
+        rows = core.catalog.read(block_rows.get, keys)
         blocks = (core.blocks.read(key, rows[key], secret) for key in keys)
         return exportfile.write(end.record(TurnKind.FORK, agent, ""), blocks)
 

@@ -36,15 +36,15 @@ class TurnWriter:
         timeline = history.timeline()
         kept = timeline[: record.base_blocks]
         left = set(history.companions()).difference(record.companions)
-        dropped = [*timeline[record.base_blocks :], *left]
-        used = (*record.blocks, *record.companions, *dropped)
-        known = core.catalog.read(block_rows.known, {use.key for use in used})
+        dropped = {use.key for use in (*timeline[record.base_blocks :], *left)}
+        known = core.catalog.read(block_rows.known, {use.key for use in (*record.blocks, *record.companions)})
+        known |= core.catalog.read(block_rows.get, dropped)
         tokens = {key: row.tokens for key, row in known.items()} | {block.key: block.tokens for block in blocks}
         secret = core.secret(agent.namespace)
         rules.check(record, agent, kept, tokens)
         rules.check_blocks(blocks, record, secret)
         core.catalog.read(requests.check_new, record.namespace, record.request_id)
-        longer = rules.superseded({use.key: tokens[use.key] for use in dropped}, blocks, secret)
+        longer = rules.superseded({key: tokens[key] for key in dropped}, blocks, secret)
         needless, written = self.add(record, blocks, partial(turns.add, superseded=longer))
         for key in needless:
             core.blocks.remove_quietly(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentmem_client.discovery import token_path
 
-from agentmem.errors import AgentmemError
+from agentmem.errors import AgentmemError, Reason
 from agentmem_daemon.auth import load_or_create_token
 from agentmem_daemon.errors import StartError
 from agentmem_daemon.logs import configure_logging, stack_of, unify_loggers
@@ -46,7 +47,12 @@ def run(settings: DaemonSettings, on_progress: OnProgress | None = None) -> int:
     configure_logging(settings.log_level, settings.log_file)
     try:
         asyncio.run(serve(settings, on_progress))
-    except (StartError, AgentmemError) as error:
+    except AgentmemError as error:
+        sentence = error.message
+        if error.reason is Reason.STORE_UNREADABLE:
+            rebuild = f"agentmem doctor --rebuild --state {shlex.quote(str(settings.state))}"
+            sentence += f" Nothing was changed; `{rebuild}` makes the catalog anew from turn records and blocks."
+    except StartError as error:
         sentence = error.message
     except Exception as error:
         logger.critical("the daemon failed\n%s", stack_of(error))

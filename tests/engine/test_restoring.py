@@ -11,7 +11,7 @@ import pytest
 
 from agentmem.engine.engine import Engine
 from agentmem.store.blockfile import Block
-from agentmem.store.catalog.blocks import resize
+from agentmem.store.catalog import blocks as block_rows
 from agentmem.store.layout import RawTensor
 from tests.engine.runs import PROMPT, A, cold, feed, finished, request, run, said
 
@@ -54,8 +54,8 @@ def test_a_block_that_fits_not_is_computed_again_and_put_back(
     key = bytes.fromhex(engine.get_agent(A).blocks[0].key)
     engine.evict_agent(A)
     store = engine._context.store
-    size = store._core.blocks.write(change(store.blocks.read("default", key)[0]))
-    store._core.catalog.write(resize, key, size)
+    row = store._core.blocks.write(change(store.blocks.read("default", key)[0]), store.namespace("default").secret)
+    store._core.catalog.write(block_rows.replace, key, row)
     events = run(engine, request(11, tokens=6))
     usage = finished(events).usage
     assert (usage.recomputed_tokens, usage.reused_warm_tokens, usage.prefill_tokens) == (256, 44, 1)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from agentmem.errors import Reason
 from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
 from agentmem.store.problems import Problem, ProblemKind
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
 from agentmem.store.verify import verify
-from tests.store.samples import add_turn, files_below, make_block
+from tests.store.samples import add_turn, expect, files_below, make_block
 
 
 @pytest.fixture
@@ -177,3 +180,26 @@ def test_unused_files_go(store: Store, folder: Path, agents: dict[str, tuple[Age
     assert verify(store, repair=True).repaired == 1
     assert not unused.exists()
     assert verify(store).problems == ()
+
+
+def test_a_block_that_the_catalog_lost_is_said_by_all(folder: Path) -> None:
+    """Whoever needs it: what goes on from it, forks inside it, or leaves with it."""
+    store = Store.open(folder)
+    agent, _ = add_turn(store, store.create_agent("default", "alice"), [1, 2, 3])
+    agent, _ = add_turn(store, agent, [4, 5])
+    store.close()
+    with closing(sqlite3.connect(folder / "catalog.sqlite")) as db:
+        db.execute("DELETE FROM blocks")
+        db.commit()
+    store = Store.open(folder)
+    uses: list[Callable[[], object]] = [
+        lambda: add_turn(store, agent, [6]),
+        lambda: store.branches.fork("default", "alice", "bob", at_turn=1),
+        lambda: list(store.transfers.export("default", "alice")),
+    ]
+    for use in uses:
+        with expect(Reason.STORE_UNREADABLE):
+            use()
+    assert verify(store).problems
+    assert store.agent("default", "alice") == agent
+    store.close()

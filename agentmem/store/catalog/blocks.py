@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
+from agentmem.errors import AgentmemError, Reason
 from agentmem.store.rows import BlockRow
 from agentmem.types import Share
 
@@ -14,6 +15,15 @@ def known(db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, BlockRow
     query = "SELECT bytes, tokens, beginning, seal FROM blocks WHERE key=?"
     found = ((key, db.execute(query, (key,)).fetchone()) for key in keys)
     return {key: BlockRow(*row) for key, row in found if row}
+
+
+def get(db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, BlockRow]:
+    """Blocks that some timeline names. Raises STORE_UNREADABLE if one is not known."""
+    keys = list(keys)
+    found = known(db, keys)
+    if not found.keys() >= set(keys):
+        raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog contradicts itself: it lacks a block of a timeline.")
+    return found
 
 
 def sizes(db: sqlite3.Connection) -> dict[bytes, int]:

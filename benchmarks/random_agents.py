@@ -1,0 +1,102 @@
+"""Agents whose state is random numbers, fed to the store as the daemon feeds it: prefill takes too long on a CPU."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from agentmem.kv.layout import AttentionLayout, StateLayout
+from agentmem.kv.state import AgentState
+from agentmem.memory import blocks as block_cutter
+from agentmem.store.blockfile import Block, RawTensor
+from agentmem.store.records import BlockUse, TurnRecord
+from agentmem.store.store import Store
+from agentmem.types import BLOCK_TOKENS, BlockKind, Exactness, Timings, TurnKind, Usage
+
+LAYOUT = AttentionLayout(layers=8, kv_heads=4, head_dim=64, group_size=64, dtype=mx.float32)
+VOCAB = 500
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose state it says that it is."""
+
+    state_id: str = "random"
+    tokenizer_id: str = "tokenizer"
+    numerics: str = "reference"
+
+
+class RandomAgent:
+    """Its state has the shape of LAYOUT."""
+
+    def __init__(self, store: Store, name: str, identity: Identity = Identity(), seed: int = 0) -> None:  # noqa: B008
+        self.store, self.row, self._identity = store, store.create_agent("default", name), identity
+        self._rng = np.random.default_rng(seed)
+        self._ids = np.zeros(0, np.int32)
+        self._uses: list[BlockUse] = []
+        self._rows: dict[int, dict[str, np.ndarray]] = {}
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(self._ids.tolist())
+
+    def turn(self, tokens: int) -> int:
+        """Adds a turn of random state; bytes written."""
+        start, base = len(self._ids), len(self._ids) // BLOCK_TOKENS
+        new = self._rng.integers(5, VOCAB, tokens).astype(np.int32)
+        self._ids = np.concatenate([self._ids, new])
+        secret = self.store.namespace("default").secret
+        parent = self._uses[base - 1].key if base else b""
+        state_id = self._identity.state_id
+        blocks, uses = [], []
+        keys = block_cutter.keys_of(self._ids, base * BLOCK_TOKENS, parent, secret, state_id)
+        for place, key in enumerate(keys, base):
+            ids = self._ids[place * BLOCK_TOKENS : (place + 1) * BLOCK_TOKENS]
+            blocks.append(self._block(place, key, parent, ids))
+            uses.append(BlockUse(key, len(ids)))
+            parent = key
+        record = TurnRecord(
+            self.row.id, "default", self.row.name, self.row.turn + 1, TurnKind.APPEND, start, len(self._ids), state_id,
+            self._identity.tokenizer_id, base, tuple(uses), new, (), False, None, "", Exactness.EXACT, "", time.time(),
+            Usage(), Timings(), 0, (),
+        )  # fmt: skip
+        written = self.store.commit(record, blocks)
+        self._uses = [*self._uses[:base], *uses]
+        row = self.store.agent("default", self.row.name)
+        assert row is not None
+        self.row = row
+        return written
+
+    def _block(self, place: int, key: bytes, parent: bytes, ids: np.ndarray) -> Block:
+        if place not in self._rows:
+            self._rows[place] = {n: self._random(n) for n in LAYOUT.tensors}
+        tensors = {}
+        for name, rows in self._rows[place].items():
+            part = np.ascontiguousarray(rows[:, :, : len(ids)])
+            tensors[name] = RawTensor("U32" if name.endswith("weight") else "F32", part.shape, part)
+        return Block(
+            key, parent, self._identity.state_id, BlockKind.TEXT, place * BLOCK_TOKENS, ids, tensors,
+            self._identity.numerics, LAYOUT.group_size, LAYOUT.bits,
+        )  # fmt: skip
+
+    def _random(self, name: str) -> np.ndarray:
+        shape = LAYOUT.shape(name)
+        if name.endswith("weight"):
+            return self._rng.integers(0, 2**32, shape, dtype=np.uint32)
+        return self._rng.standard_normal(shape, dtype=np.float32) / 50
+
+    def restore(self) -> AgentState:
+        """As `Restorer.restore` does."""
+        arrays = []
+        uses = self.store.history(self.row.id).timeline()
+        known = self.store.blocks.known([use.key for use in uses])
+        for use in uses:
+            block, _ = self.store.blocks.read("default", use.key, known)
+            arrays.append({name: block.tensors[name].data for name in LAYOUT.tensors})
+        state = AgentState(StateLayout.of_full(LAYOUT))
+        state.extend(arrays)
+        mx.eval([piece.arrays for layer in state.layers for _, piece in layer.pieces()])
+        return state
