@@ -106,6 +106,7 @@ class AgentOperations:
         def fork() -> AgentRow:
             with readable():
                 memory.settle(ref)
+                self._make_room_for_branch(ref, request_id)
                 return store.branches.fork(ref.namespace, ref.name, new_name, at_turn, request_id, expect_turn)
 
         return self._branched(self._in_order(ref, fork))
@@ -119,11 +120,19 @@ class AgentOperations:
         def rewind() -> AgentRow:
             with readable():
                 memory.settle(ref)
+                self._make_room_for_branch(ref, request_id)
                 row = store.branches.rewind(ref.namespace, ref.name, to_turn, request_id, expect_turn)
                 memory.reload(ref)
                 return row
 
         return self._branched(self._in_order(ref, rewind))
+
+    def _make_room_for_branch(self, ref: AgentRef, request_id: str) -> None:
+        """A branch writes a record, with all ids at the most, and one block at the most; a repeat writes nothing."""
+        store = self._context.store
+        row = store.agent(ref.namespace, ref.name)
+        if row is not None and not store.find_request(ref.namespace, request_id):
+            self._context.memory.free_on_disk(ref, min(row.tokens, BLOCK_TOKENS), row.tokens)
 
     def _branched(self, row: AgentRow) -> tuple[AgentView, int]:
         return self._view(row), 0 if self._matches(row) else row.tokens
@@ -184,7 +193,11 @@ class AgentOperations:
                 raise memory.not_found(ref)
             memory.require_match(agent, rebuild=False)
             memory.make_room(agent, agent.tokens)
-            yield from memory.restore(agent, draft)
+            memory.make_room_on_disk(agent, ())
+            try:
+                yield from memory.restore(agent, draft)
+            finally:
+                memory.rollback(agent)
 
         draft = TurnDraft(TurnKind.APPEND, request_id="")
         self._in_order(ref, prefetch)

@@ -128,6 +128,7 @@ class Run:
         self._check_room(agent, encoded)
         self._reserved = agent.tokens + len(encoded.ids) + self._to_reserve(agent, encoded)
         memory.make_room(agent, self._reserved)
+        memory.make_room_on_disk(agent, encoded.ids, self._reserved - agent.tokens - len(encoded.ids))
         return (agent if agent.id else memory.create(self.ref)), encoded
 
     def _encode(self, agent: Agent) -> Encoded:
@@ -164,8 +165,10 @@ class Run:
         """Whether the reply may go on; one without max_tokens is given room piece by piece."""
         if agent.state is not None and agent.state.offset >= self._reserved:
             self._reserved = min(self._reserved + RESERVE, self._context.model.context_limit)
+            memory, draft = self._context.memory, self._draft
             try:
-                self._context.memory.make_room(agent, self._reserved)
+                memory.make_room(agent, self._reserved)
+                memory.make_room_on_disk(agent, draft.ids, self._reserved - agent.tokens - len(draft.ids))
             except AgentmemError:
                 return False
         return True

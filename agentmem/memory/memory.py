@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +14,8 @@ from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.budget import RamBudget
+from agentmem.memory.disk import DiskBudget
+from agentmem.memory.news import note_recomputed
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
@@ -21,7 +23,7 @@ from agentmem.model.forward import prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.records import RecordUnreadable, TurnRecord
-from agentmem.store.rows import AgentRow
+from agentmem.store.rows import AgentRow, EventKind, GivenUp
 from agentmem.store.store import Store
 from agentmem.types import AgentRef, PrefixMiss, Share, TurnKind, Warning
 
@@ -33,16 +35,34 @@ log = logging.getLogger(__name__)
 class Memory:
     """Owned by the executor thread; `hot_bytes`, and the pool's counts, may be read from others."""
 
-    def __init__(self, store: Store, model: LoadedModel, ram_budget: int) -> None:
-        """ram_budget: bytes that the state of all hot agents may take."""
+    def __init__(
+        self,
+        store: Store,
+        model: LoadedModel,
+        ram_budget: int,
+        disk_budget: int,
+        busy: Callable[[], Collection[AgentRef]] = tuple,
+    ) -> None:
+        """ram_budget: bytes that the state of all hot agents may take. disk_budget: those of all blocks and records.
+
+        busy: agents with requests that run or wait.
+        """
         self._store, self._model = store, model
         self._agents: OrderedDict[AgentRef, Agent] = OrderedDict()  # least recently used first
         self.pool = BlockPool()
-        self._budget = RamBudget(ram_budget, self.pool, model.layout)
+        self._budget = RamBudget(ram_budget, self.pool, model.layout, store.events)
+        self.disk = DiskBudget(disk_budget, store, model)
+        self._busy, self._not_durable = busy, set[AgentRef]()
+        self.exporting: list[AgentRef] = []
+        """Agents that are being read by other threads."""
         self._saver = TurnSaver(store, model)
         self._prefix = PrefixMatch(store, self.pool, model)
         self._restorer = Restorer(store, self.pool, model)
         self.hot_bytes: dict[AgentRef, int] = {}
+
+    @property
+    def ram_budget(self) -> int:
+        return self._budget.limit
 
     @property
     def quarantined(self) -> int:
@@ -67,6 +87,7 @@ class Memory:
             self._store.create_agent(ref.namespace, ref.name)
         except AgentmemError as error:
             if error.reason is not Reason.AGENT_EXISTS:
+                self.disk.settled(ref)
                 raise
         agent = self.find(ref)
         if agent is None:
@@ -122,12 +143,38 @@ class Memory:
         if agent.state is not None:
             draft.usage.reused_hot_tokens += agent.tokens
             return
-        yield from self._restorer.restore(agent, draft)
+        try:
+            yield from self._restorer.restore(agent, draft)
+        finally:
+            note_recomputed(self._store.events, agent.id, draft.usage.misses)
         self._note_hot(agent)
 
     def make_room(self, agent: Agent, positions: int) -> None:
         """Sees to it that `positions` of this agent fit into RAM. Raises RAM_BUDGET_EXCEEDED."""
         self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
+
+    def make_room_on_disk(self, agent: Agent, ids: Sequence[int], more: int = 0) -> None:
+        """Sees to it that a turn of these ids, and `more` positions, fit on disk. Raises DISK_BUDGET_EXCEEDED."""
+        self._drop_given_up(self.disk.make_room(agent, ids, more, self._staying))
+
+    def keep_to_disk_budget(self) -> None:
+        """Gives up what is over it: it may be smaller than when the store was filled."""
+        self._drop_given_up(self.disk.free(AgentRef("", ""), "", 0, self._staying))
+
+    def free_on_disk(self, ref: AgentRef, positions: int, said: int) -> None:
+        """Sees to it that blocks of so many positions, and a record of `said`, fit on disk. DISK_BUDGET_EXCEEDED."""
+        agent = self._agents.get(ref)
+        needed = self.disk.bytes_of(positions, said)
+        self._drop_given_up(self.disk.free(ref, agent.id if agent else "", needed, self._staying))
+
+    def _staying(self) -> set[AgentRef]:
+        """Agents whose state must stay on disk now."""
+        return {*self._busy(), *self.exporting, *(ref for ref, agent in self._agents.items() if agent.unsaved)}
+
+    def _drop_given_up(self, given_up: Sequence[GivenUp]) -> None:
+        for one in given_up:
+            if (agent := self._agents.get(one.agent)) is not None:
+                self._drop(agent)
 
     def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[None]:
         """Takes over what others of the namespace computed of `ids`, which are about to follow the timeline."""
@@ -156,7 +203,7 @@ class Memory:
                 self._saver.add(agent, agent.rebuilt)
                 agent.rebuilt = None
             self._saver.add(agent, draft)
-            draft.durable = self._saver.save(agent)
+            draft.durable = self._save(agent)
         except BaseException:
             self.forget(agent.ref)
             raise
@@ -176,18 +223,31 @@ class Memory:
     def settle(self, ref: AgentRef | None = None) -> None:
         """Saves what is in RAM only, of one agent or of all. Raises STORE_UNWRITABLE if the disk does not take it."""
         for agent in [a for a in self._agents.values() if a.unsaved and ref in (None, a.ref)]:
-            if not self._saver.save(agent):
+            if not self._save(agent):
                 raise AgentmemError(
                     Reason.STORE_UNWRITABLE,
                     f"{len(agent.unsaved)} turns of agent {agent.ref.name!r} are in RAM only, and the disk takes "
                     "nothing now: make room on it, and repeat",
                 )
 
+    def _save(self, agent: Agent) -> bool:
+        """As the saver does, and notes when turns begin to be in RAM only, and when they no longer are."""
+        saved = self._saver.save(agent)
+        if saved:
+            self.disk.settled(agent.ref)
+        if saved and agent.ref in self._not_durable:
+            self._not_durable.remove(agent.ref)
+            self._store.events.note(EventKind.SAVED, agent.id, soon=True)
+        elif not saved and agent.ref not in self._not_durable:
+            self._not_durable.add(agent.ref)
+            self._store.events.note(EventKind.NOT_DURABLE, agent.id)
+        return saved
+
     def _save_others(self) -> None:
         """The disk takes something again: so it may take what waits in RAM. One agent's failure is its own."""
         for agent in [a for a in self._agents.values() if a.unsaved]:
             try:
-                self._saver.save(agent)
+                self._save(agent)
             except Exception as error:
                 log.error("a turn of agent %r cannot be saved: %s", agent.ref.name, type(error).__name__)
 
@@ -202,6 +262,8 @@ class Memory:
         """Takes the state back to the last committed turn; what cannot be trimmed is restored from disk later."""
         if self._agents.get(agent.ref) is not agent:
             return
+        if not agent.unsaved:
+            self.disk.settled(agent.ref)
         if agent.rebuilt is not None or (agent.state is not None and not agent.state.trim(agent.tokens)):
             self._drop(agent)
             agent.rebuilt = None
@@ -216,6 +278,8 @@ class Memory:
 
     def forget(self, ref: AgentRef) -> None:
         """Drops what RAM holds of an agent."""
+        self.disk.settled(ref)
+        self._not_durable.discard(ref)
         if (agent := self._agents.pop(ref, None)) is not None:
             self._drop(agent)
 

@@ -56,4 +56,4 @@ class Core:
 
 
 def in_use(folder: StateFolder, catalog: Catalog) -> InUse:
-    return InUse(folder, catalog.read(blocks.keys), catalog.read(turns.listed))
+    return InUse(folder, catalog.read(blocks.sizes), catalog.read(turns.listed))

@@ -22,17 +22,22 @@ _TEMP = re.compile(r"\.[0-9a-f]{16}" + re.escape(TEMP_SUFFIX))
 
 @dataclass(frozen=True)
 class InUse:
-    """What the catalog refers to. turns: the numbers of the turns that are listed, by agent id."""
+    """What the catalog refers to.
+
+    blocks: file sizes by key; 0 for one that was given up, of which only what is in quarantine may be there.
+    turns: the numbers of the turns that are listed, by agent id.
+    """
 
     folder: StateFolder
-    keys: set[bytes]
+    blocks: Mapping[bytes, int]
     turns: Mapping[str, range]
 
     def orphaned(self, path: str) -> bool:
         """Whether the file is one of the store's to which nothing refers."""
         above, name = os.path.split(path)
         if match := _BLOCK.fullmatch(name):
-            return bytes.fromhex(match[1]) not in self.keys
+            key = bytes.fromhex(match[1])
+            return key not in self.blocks if above == str(self.folder.quarantine) else not self.blocks.get(key)
         if match := RECORD.fullmatch(name):
             turns, agent = os.path.split(above)
             return turns == str(self.folder.turns) and self._unlisted(agent, int(match[1]))

@@ -16,8 +16,9 @@ def known(db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, BlockRow
     return {key: BlockRow(*row) for key, row in found if row}
 
 
-def keys(db: sqlite3.Connection) -> set[bytes]:
-    return {key for (key,) in db.execute("SELECT key FROM blocks")}
+def sizes(db: sqlite3.Connection) -> dict[bytes, int]:
+    """File sizes of all blocks, 0 for one that was given up."""
+    return dict(db.execute("SELECT key, bytes FROM blocks"))
 
 
 def put(db: sqlite3.Connection, rows: Mapping[bytes, BlockRow], created: float) -> None:

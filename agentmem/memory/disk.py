@@ -1,0 +1,93 @@
+"""The disk budget: what blocks and records of all agents may take, active requests included.
+
+It is asked before work starts, as the RAM budget is, with an upper bound of what the work may write.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.memory import blocks as block_cutter
+from agentmem.memory.agent import Agent
+from agentmem.model.loader import LoadedModel
+from agentmem.store.rows import EventKind, GivenUp
+from agentmem.store.store import Store
+from agentmem.types import BLOCK_TOKENS, AgentRef
+
+FILE_BYTES = 4096
+"""More than a block's file takes besides its positions, or a record besides what was said."""
+SAID_BYTES = 16
+"""Of a record, for a position: its id in base64, and about as much text as a token stands for."""
+
+log = logging.getLogger(__name__)
+
+Staying = Callable[[], Collection[AgentRef]]
+
+
+class DiskBudget:
+    """limit: bytes. Methods return who lost state on disk for the room, and raise DISK_BUDGET_EXCEEDED."""
+
+    def __init__(self, limit: int, store: Store, model: LoadedModel) -> None:
+        self.limit = limit
+        self._store, self._model = store, model
+        self._promised: dict[AgentRef, int] = {}
+        """What turns may still write that are being made, or are in RAM only."""
+
+    def make_room(self, agent: Agent, ids: Sequence[int], more: int, staying: Staying) -> list[GivenUp]:
+        """For a turn of these ids, and `more` positions behind them; the agent has it until `settled`."""
+        needed, relied_on = self._needed(agent, np.asarray(ids, np.int32), more)
+        given_up = self.free(agent.ref, agent.id, needed, staying, relied_on)
+        self._promised[agent.ref] = needed
+        return given_up
+
+    def settled(self, ref: AgentRef) -> None:
+        """All of the agent's turns are on disk, or never will be."""
+        self._promised.pop(ref, None)
+
+    def free(
+        self, ref: AgentRef, agent_id: str, needed: int, staying: Staying, relied_on: Collection[bytes] = ()
+    ) -> list[GivenUp]:
+        """For `needed` bytes on behalf of an agent (id "" if it is yet to be made)."""
+        promised = sum(size for other, size in self._promised.items() if other != ref)
+        try:
+            return self._store.quota.make_room(
+                self.limit, needed, promised=promised, staying=staying, relied_on=relied_on
+            )
+        except AgentmemError as error:
+            if error.reason is Reason.DISK_BUDGET_EXCEEDED:
+                self._store.events.note(EventKind.DISK_REFUSED, agent_id, nbytes=needed, soon=True)
+            if error.reason is not Reason.STORE_UNWRITABLE:
+                raise
+            log.warning("no state could be given up: the disk takes nothing")  # so what comes will be in RAM only
+            return []
+
+    def bytes_of(self, positions: int, said: int) -> int:
+        """The most that blocks of so many positions take, and a record of `said` positions."""
+        blocks = -(-positions // BLOCK_TOKENS) + 1  # at worst they begin and end inside one
+        state = positions * (self._model.layout.bytes_per_token + 4)
+        return state + blocks * FILE_BYTES + FILE_BYTES + said * SAID_BYTES
+
+    def _needed(self, agent: Agent, ids: np.ndarray, more: int) -> tuple[int, set[bytes]]:
+        """Bytes that may be written until these ids are on disk, and keys of blocks that are there and need not be."""
+        fresh = agent.state_id != self._model.state_id  # it has no turn, or all will be computed anew
+        saved = 0 if fresh else agent.unsaved[0].record.start if agent.unsaved else agent.tokens
+        ahead, first = np.concatenate([agent.ids, ids]), saved // BLOCK_TOKENS
+        secret = self._store.namespace(agent.ref.namespace).secret
+        whole = ahead[: len(ahead) // BLOCK_TOKENS * BLOCK_TOKENS]
+        keys = block_cutter.keys_of(whole, first * BLOCK_TOKENS, agent.parent_of(first), secret, self._model.state_id)
+        there = {key for key, size in self._store.blocks.sizes(keys).items() if size}
+        end = len(ahead) + more
+        positions = end - (first + len(there)) * BLOCK_TOKENS
+        if agent.state is None and not fresh:
+            positions += self._lacking(agent, saved)
+        return self.bytes_of(positions, end - saved), there
+
+    def _lacking(self, agent: Agent, saved: int) -> int:
+        """Positions of saved blocks that were given up: they are put back once they have been computed again."""
+        uses = agent.blocks[: -(-saved // BLOCK_TOKENS)]
+        sizes = self._store.blocks.sizes([use.key for use in uses])
+        return sum(use.used for use in uses if not sizes.get(use.key))
