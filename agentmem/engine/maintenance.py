@@ -55,9 +55,11 @@ class Maintenance(AgentOperations):
         store, memory = self._context.store, self._context.memory
 
         def prune() -> list[Pruned]:
-            memory.settle()  # the disk is to know when each was last used
+            unsaved = memory.save_what_it_takes()  # the disk is to know when each was last used
             try:
-                return store.pruning.agents(namespace, older_than_s=older_than_s, expired=expired, dry_run=dry_run)
+                return store.pruning.agents(
+                    namespace, older_than_s=older_than_s, expired=expired, in_use=unsaved, dry_run=dry_run
+                )
             finally:
                 memory.forget_gone()
 

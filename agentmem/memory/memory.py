@@ -220,6 +220,11 @@ class Memory:
         records = (one.record for agent in waiting for one in agent.unsaved)
         return next((record for record in records if record.request_id == request_id), None)
 
+    def save_what_it_takes(self) -> set[str]:
+        """Saves what is in RAM only as far as the disk takes it; ids of the agents that still have some."""
+        self._save_others()
+        return {agent.id for agent in self._agents.values() if agent.unsaved}
+
     def settle(self, ref: AgentRef | None = None) -> None:
         """Saves what is in RAM only, of one agent or of all. Raises STORE_UNWRITABLE if the disk does not take it."""
         for agent in [a for a in self._agents.values() if a.unsaved and ref in (None, a.ref)]:

@@ -44,7 +44,8 @@ class Events:
         soon: bool = False,
     ) -> None:
         """See NewEvent. soon: no change of the catalog is about to come that could take it along."""
-        event = NewEvent(time.time(), kind, agent_id or None, reason, nbytes, start, end)
+        now = round(time.time(), 6)  # as the contract's timestamps tell it
+        event = NewEvent(now, kind, agent_id or None, reason, nbytes, start, end)
         with self._lock:
             self._waiting = [*self._waiting[1 - MAX_WAITING :], event]
         if soon:

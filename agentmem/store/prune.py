@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -51,16 +51,23 @@ class Pruning:
             return self._forget([agent], partial(_delete, request_id=request_id, digest=digest))[0].freed_bytes
 
     def agents(
-        self, namespace: str, *, older_than_s: float | None = None, expired: bool = False, dry_run: bool = False
+        self,
+        namespace: str,
+        *,
+        older_than_s: float | None = None,
+        expired: bool = False,
+        in_use: Collection[str] = (),
+        dry_run: bool = False,
     ) -> list[Pruned]:
         """Forgets agents that were not used for so many seconds, and those that have expired; what goes, by name.
 
-        Pinned agents stay.
+        Pinned agents stay, and so do those in use, by id: they were used later than the store knows.
         """
         unused_since = None if older_than_s is None else time.time() - older_than_s
         expired_at = time.time() if expired else None
         with self._core.change():
-            chosen = self._core.catalog.read(agents.prunable, namespace, unused_since, expired_at)
+            prunable = self._core.catalog.read(agents.prunable, namespace, unused_since, expired_at)
+            chosen = [agent for agent in prunable if agent.id not in in_use]
             if dry_run:
                 deleted = self._core.catalog.rehearse(_delete_all, chosen)
             else:

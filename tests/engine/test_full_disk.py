@@ -21,12 +21,13 @@ GREEDY = Sampling(max_tokens=5)
 
 
 class FullDisk(Files):
-    """Real files, until `full` is set: then no new one fits."""
+    """Real files, until `full` is set: then no new one fits, but for an empty one if `to_the_last_byte`."""
 
     full = False
+    to_the_last_byte = False
 
     def create(self, path: Path, data: bytes) -> None:
-        if self.full:
+        if self.full and not (self.to_the_last_byte and not data):
             raise OSError(errno.ENOSPC, "No space left on device")
         super().create(path, data)
 
@@ -154,3 +155,29 @@ def test_what_could_not_be_deleted_keeps_its_turns(engine: Engine, disk: FullDis
     disk.full = False
     assert ask(engine, A, 8)[1]
     assert engine.get_agent(A).turn == 3
+
+
+def test_pruning_on_a_full_disk_takes_what_is_old_but_none_whose_turns_wait(
+    engine: Engine, disk: FullDisk, checkpoint: Path, tmp_path: Path
+) -> None:
+    """To prune is how room is made: an agent that cannot be saved must not stand in the way, and is used just now."""
+    ask(engine, B, *range(7, 307))
+    ask(engine, A, 5, 6)
+    disk.full = disk.to_the_last_byte = True
+    assert not ask(engine, A, 7)[1]
+    for dry_run in (True, False):
+        assert [one.agent for one in engine.prune("default", older_than_s=0, dry_run=dry_run)] == [B]
+    disk.full = False
+    assert ask(engine, A, 8)[1]
+    assert engine.get_agent(A).turn == 3
+
+
+def test_events_tell_when_turns_are_in_ram_only_and_when_they_are_saved(engine: Engine, disk: FullDisk) -> None:
+    ask(engine, A, 5, 6)
+    disk.full = True
+    for _ in range(3):
+        assert not ask(engine, A, 7)[1]
+    assert [(event.kind, event.agent) for event in engine.list_events("default", "a", 0)] == [("NOT_DURABLE", A)]
+    disk.full = False
+    assert ask(engine, B, 9)[1]
+    assert [event.kind for event in engine.list_events("default", "a", 0)] == ["NOT_DURABLE", "SAVED"]
