@@ -132,7 +132,7 @@ class AgentOperations:
         store = self._context.store
         row = store.agent(ref.namespace, ref.name)
         if row is not None and not store.find_request(ref.namespace, request_id):
-            self._context.memory.free_on_disk(ref, min(row.tokens, BLOCK_TOKENS), row.tokens)
+            self._context.memory.disk.make_room_for(ref, min(row.tokens, BLOCK_TOKENS), row.tokens)
 
     def _branched(self, row: AgentRow) -> tuple[AgentView, int]:
         return self._view(row), 0 if self._matches(row) else row.tokens
@@ -193,11 +193,8 @@ class AgentOperations:
                 raise memory.not_found(ref)
             memory.require_match(agent, rebuild=False)
             memory.make_room(agent, agent.tokens)
-            memory.make_room_on_disk(agent, ())
-            try:
-                yield from memory.restore(agent, draft)
-            finally:
-                memory.rollback(agent)
+            memory.disk.make_room_to_restore(agent)
+            yield from memory.restore(agent, draft)
 
         draft = TurnDraft(TurnKind.APPEND, request_id="")
         self._in_order(ref, prefetch)

@@ -96,7 +96,7 @@ class Engine(Maintenance):
             )
             unclean = store.events.stopped_last() is False
             store.events.note(EventKind.STARTED, reason="UNCLEAN" if unclean else "", soon=True)
-            memory.keep_to_disk_budget()
+            memory.disk.trim()
         except BaseException:
             scheduler.close()
             store.close()

@@ -72,7 +72,7 @@ class Maintenance(AgentOperations):
         def begin() -> tuple[Iterator[bytes]]:
             memory.settle(ref)
             chunks = store.transfers.export(ref.namespace, ref.name)
-            memory.exporting.append(ref)
+            memory.disk.reading.append(ref)
             return (chunks,)
 
         with readable():
@@ -80,7 +80,7 @@ class Maintenance(AgentOperations):
             try:
                 yield from chunks
             finally:
-                memory.exporting.remove(ref)
+                memory.disk.reading.remove(ref)
 
     def import_agent(
         self,
@@ -94,7 +94,7 @@ class Maintenance(AgentOperations):
 
         Raises IMPORT_INVALID, AGENT_EXISTS, MODEL_MISMATCH, TOKENIZER_MISMATCH.
         """
-        model, memory = self._context.model, self._context.memory
+        model, memory, store = self._context.model, self._context.memory, self._context.store
 
         def check(record: TurnRecord) -> str | None:
             if any(not 0 <= int(i) < model.vocab_size for i in record.ids):
@@ -112,10 +112,11 @@ class Maintenance(AgentOperations):
                     served_state_id=model.state_id,
                 )
             ref = AgentRef(namespace, name or record.agent_name)
-            self._in_order(ref, lambda: memory.free_on_disk(ref, 0 if text_only else record.end, record.end))
+            if not store.find_request(namespace, request_id):  # a repeat writes nothing
+                self._in_order(ref, lambda: memory.disk.make_room_for(ref, 0 if text_only else record.end, record.end))
             return model.state_id if text_only else None
 
-        return self._view(self._context.store.transfers.take_in(chunks, namespace, name, request_id, check))
+        return self._view(store.transfers.take_in(chunks, namespace, name, request_id, check))
 
     def verify(self, namespace: str | None = None, repair: bool = False) -> Verified:
         """Reads all that agents of one namespace, or of all, remember. repair: gives up what can be computed again.

@@ -128,7 +128,7 @@ class Run:
         self._check_room(agent, encoded)
         self._reserved = agent.tokens + len(encoded.ids) + self._to_reserve(agent, encoded)
         memory.make_room(agent, self._reserved)
-        memory.make_room_on_disk(agent, encoded.ids, self._reserved - agent.tokens - len(encoded.ids))
+        memory.disk.make_room(agent, encoded.ids, self._reserved - agent.tokens - len(encoded.ids))
         return (agent if agent.id else memory.create(self.ref)), encoded
 
     def _encode(self, agent: Agent) -> Encoded:
@@ -168,7 +168,7 @@ class Run:
             memory, draft = self._context.memory, self._draft
             try:
                 memory.make_room(agent, self._reserved)
-                memory.make_room_on_disk(agent, draft.ids, self._reserved - agent.tokens - len(draft.ids))
+                memory.disk.make_room(agent, draft.ids, self._reserved - agent.tokens - len(draft.ids))
             except AgentmemError:
                 return False
         return True

@@ -6,7 +6,7 @@ It is asked before work starts, as the RAM budget is, with an upper bound of wha
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent
 from agentmem.model.loader import LoadedModel
-from agentmem.store.rows import EventKind, GivenUp
+from agentmem.store.rows import EventKind
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, AgentRef
 
@@ -25,37 +25,60 @@ SAID_BYTES = 16
 
 log = logging.getLogger(__name__)
 
-Staying = Callable[[], Collection[AgentRef]]
-
 
 class DiskBudget:
-    """limit: bytes. Methods return who lost state on disk for the room, and raise DISK_BUDGET_EXCEEDED."""
+    """limit: bytes. Owned by the executor thread, but for `reading`. Methods raise DISK_BUDGET_EXCEEDED."""
 
-    def __init__(self, limit: int, store: Store, model: LoadedModel) -> None:
+    def __init__(
+        self,
+        limit: int,
+        store: Store,
+        model: LoadedModel,
+        agents: Mapping[AgentRef, Agent],
+        busy: Callable[[], Collection[AgentRef]],
+        drop: Callable[[Agent], None],
+    ) -> None:
+        """agents: those that RAM knows. busy: with requests that run or wait. drop: takes an agent's state from RAM."""
         self.limit = limit
         self._store, self._model = store, model
+        self._agents, self._busy, self._drop = agents, busy, drop
         self._promised: dict[AgentRef, int] = {}
         """What turns may still write that are being made, or are in RAM only."""
+        self.reading: list[AgentRef] = []
+        """Agents whose blocks other threads read."""
 
-    def make_room(self, agent: Agent, ids: Sequence[int], more: int, staying: Staying) -> list[GivenUp]:
+    def make_room(self, agent: Agent, ids: Sequence[int], more: int = 0) -> None:
         """For a turn of these ids, and `more` positions behind them; the agent has it until `settled`."""
         needed, relied_on = self._needed(agent, np.asarray(ids, np.int32), more)
-        given_up = self.free(agent.ref, agent.id, needed, staying, relied_on)
+        self._free(agent.ref, agent.id, needed, relied_on)
         self._promised[agent.ref] = needed
-        return given_up
 
     def settled(self, ref: AgentRef) -> None:
         """All of the agent's turns are on disk, or never will be."""
         self._promised.pop(ref, None)
 
-    def free(
-        self, ref: AgentRef, agent_id: str, needed: int, staying: Staying, relied_on: Collection[bytes] = ()
-    ) -> list[GivenUp]:
-        """For `needed` bytes on behalf of an agent (id "" if it is yet to be made)."""
+    def make_room_to_restore(self, agent: Agent) -> None:
+        """For blocks that were given up: they are put back once they have been computed again."""
+        if lacking := self._lacking(agent, agent.tokens):
+            self._free(agent.ref, agent.id, self.bytes_of(lacking, 0))
+
+    def make_room_for(self, ref: AgentRef, positions: int, said: int) -> None:
+        """For blocks of so many positions, and a record of `said`."""
+        agent = self._agents.get(ref)
+        self._free(ref, agent.id if agent else "", self.bytes_of(positions, said))
+
+    def trim(self) -> None:
+        """Gives up what is over the budget: it may be smaller than when the store was filled."""
+        self._free(AgentRef("", ""), "", 0)
+
+    def _free(self, ref: AgentRef, agent_id: str, needed: int, relied_on: Collection[bytes] = ()) -> None:
+        """agent_id: "" if the agent is yet to be made."""
+        waiting = [one for agent in self._agents.values() for one in agent.unsaved]
+        relied_on = {*relied_on, *(key for one in waiting for key in one.draft.taken)}
         promised = sum(size for other, size in self._promised.items() if other != ref)
         try:
-            return self._store.quota.make_room(
-                self.limit, needed, promised=promised, staying=staying, relied_on=relied_on
+            given_up = self._store.quota.make_room(
+                self.limit, needed, promised=promised, staying=self._staying, relied_on=relied_on
             )
         except AgentmemError as error:
             if error.reason is Reason.DISK_BUDGET_EXCEEDED:
@@ -63,7 +86,14 @@ class DiskBudget:
             if error.reason is not Reason.STORE_UNWRITABLE:
                 raise
             log.warning("no state could be given up: the disk takes nothing")  # so what comes will be in RAM only
-            return []
+            return
+        for one in given_up:
+            if (agent := self._agents.get(one.agent)) is not None:
+                self._drop(agent)
+
+    def _staying(self) -> set[AgentRef]:
+        """Agents whose state must stay on disk now."""
+        return {*self._busy(), *self.reading, *(ref for ref, agent in self._agents.items() if agent.unsaved)}
 
     def bytes_of(self, positions: int, said: int) -> int:
         """The most that blocks of so many positions take, and a record of `said` positions."""
@@ -82,12 +112,14 @@ class DiskBudget:
         there = {key for key, size in self._store.blocks.sizes(keys).items() if size}
         end = len(ahead) + more
         positions = end - (first + len(there)) * BLOCK_TOKENS
-        if agent.state is None and not fresh:
+        if not fresh:
             positions += self._lacking(agent, saved)
         return self.bytes_of(positions, end - saved), there
 
     def _lacking(self, agent: Agent, saved: int) -> int:
-        """Positions of saved blocks that were given up: they are put back once they have been computed again."""
+        """Positions of saved blocks that were given up, and are not in RAM as the agent's state."""
+        if agent.state is not None:
+            return 0
         uses = agent.blocks[: -(-saved // BLOCK_TOKENS)]
         sizes = self._store.blocks.sizes([use.key for use in uses])
         return sum(use.used for use in uses if not sizes.get(use.key))

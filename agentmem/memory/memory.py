@@ -15,7 +15,7 @@ from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.disk import DiskBudget
-from agentmem.memory.news import note_recomputed
+from agentmem.memory.news import News
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
@@ -23,7 +23,7 @@ from agentmem.model.forward import prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.records import RecordUnreadable, TurnRecord
-from agentmem.store.rows import AgentRow, EventKind, GivenUp
+from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
 from agentmem.types import AgentRef, PrefixMiss, Share, TurnKind, Warning
 
@@ -51,10 +51,8 @@ class Memory:
         self._agents: OrderedDict[AgentRef, Agent] = OrderedDict()  # least recently used first
         self.pool = BlockPool()
         self._budget = RamBudget(ram_budget, self.pool, model.layout, store.events)
-        self.disk = DiskBudget(disk_budget, store, model)
-        self._busy, self._not_durable = busy, set[AgentRef]()
-        self.exporting: list[AgentRef] = []
-        """Agents that are being read by other threads."""
+        self.disk = DiskBudget(disk_budget, store, model, self._agents, busy, self._drop)
+        self._news = News(store.events)
         self._saver = TurnSaver(store, model)
         self._prefix = PrefixMatch(store, self.pool, model)
         self._restorer = Restorer(store, self.pool, model)
@@ -146,35 +144,12 @@ class Memory:
         try:
             yield from self._restorer.restore(agent, draft)
         finally:
-            note_recomputed(self._store.events, agent.id, draft.usage.misses)
+            self._news.recomputed(agent.id, draft.usage.misses)
         self._note_hot(agent)
 
     def make_room(self, agent: Agent, positions: int) -> None:
         """Sees to it that `positions` of this agent fit into RAM. Raises RAM_BUDGET_EXCEEDED."""
         self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
-
-    def make_room_on_disk(self, agent: Agent, ids: Sequence[int], more: int = 0) -> None:
-        """Sees to it that a turn of these ids, and `more` positions, fit on disk. Raises DISK_BUDGET_EXCEEDED."""
-        self._drop_given_up(self.disk.make_room(agent, ids, more, self._staying))
-
-    def keep_to_disk_budget(self) -> None:
-        """Gives up what is over it: it may be smaller than when the store was filled."""
-        self._drop_given_up(self.disk.free(AgentRef("", ""), "", 0, self._staying))
-
-    def free_on_disk(self, ref: AgentRef, positions: int, said: int) -> None:
-        """Sees to it that blocks of so many positions, and a record of `said`, fit on disk. DISK_BUDGET_EXCEEDED."""
-        agent = self._agents.get(ref)
-        needed = self.disk.bytes_of(positions, said)
-        self._drop_given_up(self.disk.free(ref, agent.id if agent else "", needed, self._staying))
-
-    def _staying(self) -> set[AgentRef]:
-        """Agents whose state must stay on disk now."""
-        return {*self._busy(), *self.exporting, *(ref for ref, agent in self._agents.items() if agent.unsaved)}
-
-    def _drop_given_up(self, given_up: Sequence[GivenUp]) -> None:
-        for one in given_up:
-            if (agent := self._agents.get(one.agent)) is not None:
-                self._drop(agent)
 
     def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[None]:
         """Takes over what others of the namespace computed of `ids`, which are about to follow the timeline."""
@@ -236,16 +211,11 @@ class Memory:
                 )
 
     def _save(self, agent: Agent) -> bool:
-        """As the saver does, and notes when turns begin to be in RAM only, and when they no longer are."""
+        """True once all of the agent's turns are durable."""
         saved = self._saver.save(agent)
         if saved:
             self.disk.settled(agent.ref)
-        if saved and agent.ref in self._not_durable:
-            self._not_durable.remove(agent.ref)
-            self._store.events.note(EventKind.SAVED, agent.id, soon=True)
-        elif not saved and agent.ref not in self._not_durable:
-            self._not_durable.add(agent.ref)
-            self._store.events.note(EventKind.NOT_DURABLE, agent.id)
+        self._news.durable(agent.ref, agent.id, saved)
         return saved
 
     def _save_others(self) -> None:
@@ -284,7 +254,7 @@ class Memory:
     def forget(self, ref: AgentRef) -> None:
         """Drops what RAM holds of an agent."""
         self.disk.settled(ref)
-        self._not_durable.discard(ref)
+        self._news.forget(ref)
         if (agent := self._agents.pop(ref, None)) is not None:
             self._drop(agent)
 

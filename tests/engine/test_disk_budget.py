@@ -230,6 +230,40 @@ def test_an_agent_with_unsaved_turns_keeps_its_state_and_their_room(opened: Open
     assert engine.stats().disk_bytes <= budget, "what was to be saved had its room"
 
 
+@pytest.mark.parametrize("why", ["for room", "on demand"])
+def test_blocks_that_unsaved_turns_took_over(opened: Opened, turn_bytes: int, why: str) -> None:
+    """For room they are not given up; if a user does, they are written from RAM when the turn is saved."""
+    disk = NoRecords()
+    engine = opened(5 * turn_bytes, disk)
+    feed(engine, B)
+    feed(engine, C)
+    engine.create_agent(A)
+    disk.agent_id = engine.get_agent(A).id
+    assert feed(engine, A, PROMPTS[B]).usage.prefill_tokens == 0
+    if why == "for room":
+        for ref in (D, C):
+            feed(engine, ref, PROMPTS[D] + PROMPTS[ref])
+        assert ("DISK_EVICTED", "b") in kinds(engine, B)
+        assert [block.bytes > 0 for block in engine.get_agent(B).blocks] == [True, False]
+    else:
+        assert engine.evict_agent(B, Residency.COLD).disk_bytes > 0
+    disk.agent_id = "none"
+    assert feed(engine, C, (5,)).durable
+    assert engine.get_agent(A).turn == 1
+    assert engine.stats().disk_bytes <= 5 * turn_bytes
+    engine.evict_agent(A)
+    assert answer(engine, A, 9)[1].recomputed_tokens == 0
+
+
+def test_a_prefetch_that_writes_nothing_needs_no_room(opened: Opened) -> None:
+    engine = opened(None)
+    feed(engine, A)
+    feed(engine, B)
+    engine = opened(engine.stats().disk_bytes)
+    assert engine.prefetch_agent(A).warm_tokens == 300
+    assert residency(engine) == {"a": "HOT", "b": "WARM"}
+
+
 def test_a_smaller_budget_is_kept_from_the_start(opened: Opened, turn_bytes: int, tmp_path: Path) -> None:
     engine = opened(None)
     for ref in (A, B, C):
