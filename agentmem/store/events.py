@@ -20,6 +20,10 @@ from agentmem.store.rows import Event, EventKind, NewEvent
 MAX_WAITING = 1000
 """A disk that takes nothing must not fill the RAM with news of that."""
 
+QUIET_S = 60.0
+"""A request that is refused is often repeated: one event in so many seconds, for each agent, must do."""
+_REFUSALS = (EventKind.RAM_REFUSED, EventKind.DISK_REFUSED)
+
 log = logging.getLogger(__name__)
 
 
@@ -30,6 +34,7 @@ class Events:
         self._catalog = catalog
         self._lock = threading.Lock()
         self._waiting: list[NewEvent] = []
+        self._refused: dict[tuple[EventKind, str | None], float] = {}
         catalog.rider = self._ride
 
     def note(
@@ -47,9 +52,16 @@ class Events:
         now = round(time.time(), 6)  # as the contract's timestamps tell it
         event = NewEvent(now, kind, agent_id or None, reason, nbytes, start, end)
         with self._lock:
+            if kind in _REFUSALS and self._refused_lately(kind, event.agent_id):
+                return
             self._waiting = [*self._waiting[1 - MAX_WAITING :], event]
         if soon:
             self._catalog.write_soon()
+
+    def _refused_lately(self, kind: EventKind, agent_id: str | None) -> bool:
+        now = time.monotonic()
+        self._refused = {refused: at for refused, at in self._refused.items() if now - at < QUIET_S}
+        return now != self._refused.setdefault((kind, agent_id), now)
 
     def page(
         self,

@@ -137,7 +137,7 @@ def test_what_does_not_fit_is_refused_and_leaves_all_as_it_was(opened: Opened, t
         assert (on_disk(tmp_path), engine.get_agent(A).turn, list(residency(engine))) == (before, 1, ["a"])
         if ref == A:
             assert kinds(engine, A) == [("DISK_REFUSED", "a")]
-    assert [event.kind for event in engine.list_events(None, None, 0)] == ["STARTED", *["DISK_REFUSED"] * 3]
+    assert [event.kind for event in engine.list_events(None, None, 0)] == ["STARTED", *["DISK_REFUSED"] * 2]
     assert feed(engine, A, (5,)).durable, "what fits, fits"
 
 

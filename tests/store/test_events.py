@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 
 from agentmem.errors import Reason
 from agentmem.store.catalog import events
+from agentmem.store.events import QUIET_S
 from agentmem.store.rows import EventKind
 from agentmem.store.store import Store
 from agentmem.types import AgentRef
-from tests.store.samples import add_turn, expect
+from tests.store.samples import Crash, add_turn, expect
 
 
 def stored(folder: Path) -> list[str]:
@@ -80,9 +82,10 @@ def test_an_agents_events_go_with_it(store: Store, folder: Path) -> None:
     store.events.note(EventKind.DISK_EVICTED, alice.id)
     store.pruning.delete("default", "alice")
     store.events.note(EventKind.DISK_EVICTED, alice.id)  # too late
-    assert [event.agent for event in store.events.page()] == [AgentRef("default", "bob")]
+    store.events.note(EventKind.STOPPED)
+    assert [event.agent for event in store.events.page()] == [AgentRef("default", "bob"), None]
     store.close()
-    assert stored(folder) == ["RAM_EVICTED"]
+    assert stored(folder) == ["RAM_EVICTED", "STOPPED"]
     assert not any(alice.id.encode() in path.read_bytes() for path in folder.glob("catalog.sqlite*"))
 
 
@@ -113,6 +116,31 @@ def test_what_a_failed_change_carried_goes_with_the_next(store: Store, folder: P
     store.events.note(EventKind.RAM_EVICTED, agent.id)
     with expect(Reason.AGENT_NOT_FOUND):
         store.set_agent("default", "nobody", pinned=True)
+    ride = store.events._ride
+
+    def cut_off(db: sqlite3.Connection) -> None:
+        ride(db)
+        raise Crash
+
+    store._core.catalog.rider = cut_off  # type: ignore[assignment]
+    with pytest.raises(Crash):
+        store.set_agent("default", "alice", pinned=True)
+    store._core.catalog.rider = ride
     assert (stored(folder), kinds(store)) == ([], ["RAM_EVICTED"])
     store.set_agent("default", "alice", pinned=True)
     assert stored(folder) == kinds(store) == ["RAM_EVICTED"]
+
+
+def test_a_refusal_that_is_repeated_does_not_crowd_out_the_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = store.create_agent("default", "alice"), store.create_agent("default", "bob")
+    for _ in range(5):
+        for agent in (alice, bob):
+            store.events.note(EventKind.DISK_REFUSED, agent.id, soon=True)
+            store.events.note(EventKind.RAM_EVICTED, agent.id)
+    assert kinds(store, "default", "alice") == ["DISK_REFUSED", *["RAM_EVICTED"] * 5]
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + QUIET_S)
+    store.events.note(EventKind.DISK_REFUSED, alice.id)
+    assert kinds(store, "default", "alice").count("DISK_REFUSED") == 2

@@ -66,6 +66,8 @@ def test_nothing_goes_below_the_high_water_mark(store: Store, folder: Path, agen
 def test_those_that_rest_longest_go_until_the_low_water_mark(
     store: Store, folder: Path, agents: list[AgentRow]
 ) -> None:
+    for n in range(10):
+        fill(store, f"younger-{n}", 6000 + 256 * n)
     budget, each = store.total_bytes(), block_bytes(store, agents[0])
     given_up = store.quota.make_room(budget, 1)
     assert [(one.agent, one.agent_id, one.freed_bytes) for one in given_up] == [
@@ -74,6 +76,7 @@ def test_those_that_rest_longest_go_until_the_low_water_mark(
     left = store.total_bytes()
     assert left == bytes_on_disk(folder) == budget - each * len(given_up)
     assert left + 1 <= budget * LOW_WATER < left + 1 + each, "as few as reach the mark"
+    assert len(given_up) == 2
     assert store.quota.make_room(budget, int(budget * LOW_WATER) - left) == [], "there is room again"
     assert cold(store) == "abcde"[: len(given_up)]
     for agent in agents:
