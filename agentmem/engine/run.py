@@ -79,6 +79,12 @@ class Run:
 
     def steps(self) -> Iterator[None]:
         """The whole request. Raises AgentmemError with the timeline as it was."""
+        try:
+            yield from self._steps()
+        finally:
+            self._context.memory.disk.done(self.ref)
+
+    def _steps(self) -> Iterator[None]:
         self._context.counters.requests += 1
         with self._announcing:
             self._begun = True

@@ -44,18 +44,23 @@ class DiskBudget:
         self._agents, self._busy, self._drop = agents, busy, drop
         self._promised: dict[AgentRef, int] = {}
         """What turns may still write that are being made, or are in RAM only."""
+        self._making: set[AgentRef] = set()
         self.reading: list[AgentRef] = []
         """Agents whose blocks other threads read."""
 
     def make_room(self, agent: Agent, ids: Sequence[int], more: int = 0) -> None:
-        """For a turn of these ids, and `more` positions behind them; the agent has it until `settled`."""
+        """For a turn of these ids, and `more` positions behind them.
+
+        The agent has it until its turn is `done`, and then until all of its turns are on disk.
+        """
         needed, relied_on = self._needed(agent, np.asarray(ids, np.int32), more)
         self._free(agent.ref, agent.id, needed, relied_on)
         self._promised[agent.ref] = needed
+        self._making.add(agent.ref)
 
-    def settled(self, ref: AgentRef) -> None:
-        """All of the agent's turns are on disk, or never will be."""
-        self._promised.pop(ref, None)
+    def done(self, ref: AgentRef) -> None:
+        """The agent's turn is committed, if only in RAM, or will never be."""
+        self._making.discard(ref)
 
     def make_room_to_restore(self, agent: Agent) -> None:
         """For blocks that were given up: they are put back once they have been computed again."""
@@ -73,8 +78,9 @@ class DiskBudget:
 
     def _free(self, ref: AgentRef, agent_id: str, needed: int, relied_on: Collection[bytes] = ()) -> None:
         """agent_id: "" if the agent is yet to be made."""
-        waiting = [one for agent in self._agents.values() for one in agent.unsaved]
-        relied_on = {*relied_on, *(key for one in waiting for key in one.draft.taken)}
+        unsaved = {ref: agent.unsaved for ref, agent in self._agents.items() if agent.unsaved}
+        self._promised = {one: size for one, size in self._promised.items() if one in self._making or one in unsaved}
+        relied_on = {*relied_on, *(key for turns in unsaved.values() for one in turns for key in one.draft.taken)}
         promised = sum(size for other, size in self._promised.items() if other != ref)
         try:
             given_up = self._store.quota.make_room(

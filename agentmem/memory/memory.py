@@ -85,7 +85,6 @@ class Memory:
             self._store.create_agent(ref.namespace, ref.name)
         except AgentmemError as error:
             if error.reason is not Reason.AGENT_EXISTS:
-                self.disk.settled(ref)
                 raise
         agent = self.find(ref)
         if agent is None:
@@ -213,8 +212,6 @@ class Memory:
     def _save(self, agent: Agent) -> bool:
         """True once all of the agent's turns are durable."""
         saved = self._saver.save(agent)
-        if saved:
-            self.disk.settled(agent.ref)
         self._news.durable(agent.ref, agent.id, saved)
         return saved
 
@@ -237,8 +234,6 @@ class Memory:
         """Takes the state back to the last committed turn; what cannot be trimmed is restored from disk later."""
         if self._agents.get(agent.ref) is not agent:
             return
-        if not agent.unsaved:
-            self.disk.settled(agent.ref)
         if agent.rebuilt is not None or (agent.state is not None and not agent.state.trim(agent.tokens)):
             self._drop(agent)
             agent.rebuilt = None
@@ -253,7 +248,6 @@ class Memory:
 
     def forget(self, ref: AgentRef) -> None:
         """Drops what RAM holds of an agent."""
-        self.disk.settled(ref)
         self._news.forget(ref)
         if (agent := self._agents.pop(ref, None)) is not None:
             self._drop(agent)

@@ -24,20 +24,21 @@ _TEMP = re.compile(r"\.[0-9a-f]{16}" + re.escape(TEMP_SUFFIX))
 class InUse:
     """What the catalog refers to.
 
-    blocks: file sizes by key; 0 for one that was given up, of which only what is in quarantine may be there.
-    turns: the numbers of the turns that are listed, by agent id.
+    sizes: of the blocks' files, by key; 0 for a block that was given up. turns: the numbers of the turns that are
+    listed, by agent id.
     """
 
     folder: StateFolder
-    blocks: Mapping[bytes, int]
+    sizes: Mapping[bytes, int]
     turns: Mapping[str, range]
 
     def orphaned(self, path: str) -> bool:
         """Whether the file is one of the store's to which nothing refers."""
         above, name = os.path.split(path)
         if match := _BLOCK.fullmatch(name):
-            key = bytes.fromhex(match[1])
-            return key not in self.blocks if above == str(self.folder.quarantine) else not self.blocks.get(key)
+            size = self.sizes.get(bytes.fromhex(match[1]))
+            # A block that was given up has no file, but what was wrong with the one it had stays in quarantine.
+            return size is None or (size == 0 and above.startswith(f"{self.folder.blocks}{os.sep}"))
         if match := RECORD.fullmatch(name):
             turns, agent = os.path.split(above)
             return turns == str(self.folder.turns) and self._unlisted(agent, int(match[1]))

@@ -17,7 +17,7 @@ def known(db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, BlockRow
 
 
 def sizes(db: sqlite3.Connection) -> dict[bytes, int]:
-    """File sizes of all blocks, 0 for one that was given up."""
+    """File sizes by key, of all blocks; 0 for one that was given up."""
     return dict(db.execute("SELECT key, bytes FROM blocks"))
 
 
