@@ -10,6 +10,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -17,7 +18,7 @@ from agentmem.store.catalog import agents, events
 from agentmem.store.catalog.thread import Catalog
 from agentmem.store.rows import Event, EventKind, NewEvent
 
-MAX_WAITING = 1000
+MAX_WAITING = events.KEPT
 """A disk that takes nothing must not fill the RAM with news of that."""
 
 QUIET_S = 60.0
@@ -33,7 +34,7 @@ class Events:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._lock = threading.Lock()
-        self._waiting: list[NewEvent] = []
+        self._waiting: deque[NewEvent] = deque(maxlen=MAX_WAITING)
         self._refused: dict[tuple[EventKind, str | None], float] = {}
         catalog.rider = self._ride
 
@@ -54,7 +55,7 @@ class Events:
         with self._lock:
             if kind in _REFUSALS and self._refused_lately(kind, event.agent_id):
                 return
-            self._waiting = [*self._waiting[1 - MAX_WAITING :], event]
+            self._waiting.append(event)
         if soon:
             self._catalog.write_soon()
 
@@ -114,4 +115,4 @@ class Events:
 
     def _arrived(self, riding: set[int]) -> None:
         with self._lock:
-            self._waiting = [event for event in self._waiting if id(event) not in riding]
+            self._waiting = deque((event for event in self._waiting if id(event) not in riding), MAX_WAITING)

@@ -10,7 +10,7 @@ import pytest
 
 from agentmem.errors import Reason
 from agentmem.store.catalog import events
-from agentmem.store.events import QUIET_S
+from agentmem.store.events import MAX_WAITING, QUIET_S
 from agentmem.store.rows import EventKind
 from agentmem.store.store import Store
 from agentmem.types import AgentRef
@@ -95,9 +95,9 @@ def test_the_list_is_bounded(store: Store, folder: Path, monkeypatch: pytest.Mon
         store.events.note(EventKind.RAM_EVICTED, nbytes=n)
         store.namespace(f"n{n}")
     assert [event.nbytes for event in store.events.page()] == [7, 8, 9, 10, 11]
-    for n in range(5000):
+    for n in range(MAX_WAITING + 10):
         store.events.note(EventKind.RAM_EVICTED, nbytes=n)
-    assert len(store.events._waiting) == 1000
+    assert len(store.events._waiting) == MAX_WAITING
 
 
 def test_an_event_that_cannot_be_noted_fails_nothing(store: Store, folder: Path) -> None:
