@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from agentmem.store.catalog import agents, events
@@ -48,16 +48,21 @@ class Events:
         start: int = 0,
         end: int = 0,
         soon: bool = False,
-    ) -> None:
+    ) -> NewEvent:
         """See NewEvent. soon: no change of the catalog is about to come that could take it along."""
         now = round(time.time(), 6)  # as the contract's timestamps tell it
         event = NewEvent(now, kind, agent_id or None, reason, nbytes, start, end)
         with self._lock:
             if kind in _REFUSALS and self._refused_lately(kind, event.agent_id):
-                return
+                return event
             self._waiting.append(event)
         if soon:
             self._catalog.write_soon()
+        return event
+
+    def take_back(self, noted: Iterable[NewEvent]) -> None:
+        """They did not happen: the change that was to take them along failed."""
+        self._arrived({id(event) for event in noted})
 
     def _refused_lately(self, kind: EventKind, agent_id: str | None) -> bool:
         now = time.monotonic()

@@ -98,11 +98,15 @@ class Quota:
             for place, (agent_id, ref) in enumerate(going.agents[: last + 1])
             if agent_id in losing
         ]
+        noted = [self._events.note(EventKind.DISK_EVICTED, one.agent_id, nbytes=one.freed_bytes) for one in given_up]
+        try:
+            if keys:
+                self._core.catalog.write(blocks.empty, keys)
+        except BaseException:
+            self._events.take_back(noted)
+            raise
         for one in given_up:
-            self._events.note(EventKind.DISK_EVICTED, one.agent_id, nbytes=one.freed_bytes)
             log.info("agent %r is cold: %d bytes of its state were given up", one.agent.name, one.freed_bytes)
-        if keys:
-            self._core.catalog.write(blocks.empty, keys)
         for key in keys:
             self._core.blocks.remove(key)
         return given_up

@@ -10,7 +10,7 @@ import pytest
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.blockfile import BlockUnreadable, Unreadable
-from agentmem.store.catalog import usage
+from agentmem.store.catalog import blocks, usage
 from agentmem.store.quota import LOW_WATER, default_budget
 from agentmem.store.records import BlockUse
 from agentmem.store.rows import AgentRow
@@ -200,6 +200,20 @@ def test_a_crash_while_giving_up_leaves_no_file_behind(folder: Path) -> None:
         assert store.total_bytes() == bytes_on_disk(folder)
         store.close()
         read_all(folder, [DEFAULT], blocks_may_be_missing=True)
+
+
+def test_what_was_not_given_up_after_all_is_no_event(
+    store: Store, agents: list[AgentRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*args: object) -> None:
+        raise AgentmemError(Reason.STORE_UNWRITABLE, "The disk is full.")
+
+    with monkeypatch.context() as patch, expect(Reason.STORE_UNWRITABLE):
+        patch.setattr(blocks, "empty", refused)
+        store.quota.make_room(1, 0)
+    assert (cold(store), store.events.page()) == ("", [])
+    store.quota.make_room(1, 0)
+    assert [event.agent for event in store.events.page()] == [ref(name) for name in "abcde"]
 
 
 def test_a_file_that_cannot_be_removed_is_no_orphan_for_ever(folder: Path) -> None:
