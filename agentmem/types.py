@@ -17,9 +17,20 @@ ROLES = ("system", "user", "assistant", "tool")
 
 
 class BlockKind(str, Enum):
+    """What a block's file holds. Timelines consist of the first three; the others are companions.
+
+    A companion belongs to a block, and is keyed as it is: WINDOW holds the rows of the windowed layers at the block's
+    positions, SNAPSHOT the state of the recurrent layers behind the last of them.
+    """
+
     TEXT = "TEXT"
     LATENT = "LATENT"
     SPLICE = "SPLICE"
+    WINDOW = "WINDOW"
+    SNAPSHOT = "SNAPSHOT"
+
+
+COMPANIONS = (BlockKind.WINDOW, BlockKind.SNAPSHOT)
 
 
 class Exactness(str, Enum):

@@ -28,7 +28,7 @@ import xxhash
 from mlx_lm.models.cache import QuantizedKVCache, load_prompt_cache, save_prompt_cache
 
 from agentmem.engine.engine import Engine, EngineSettings
-from agentmem.kv.layout import TENSORS, AttentionLayout
+from agentmem.kv.layout import AttentionLayout, StateLayout
 from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
 from agentmem.store.blockfile import Block, RawTensor
@@ -94,7 +94,7 @@ class RandomAgent:
 
     def _block(self, place: int, key: bytes, parent: bytes, ids: np.ndarray) -> Block:
         if place not in self._rows:
-            self._rows[place] = {n: self._random(n) for n in TENSORS}
+            self._rows[place] = {n: self._random(n) for n in LAYOUT.tensors}
         tensors = {}
         for name, rows in self._rows[place].items():
             part = np.ascontiguousarray(rows[:, :, : len(ids)])
@@ -115,10 +115,10 @@ class RandomAgent:
         arrays = []
         for use in self.store.history(self.row.id).timeline():
             block, _ = self.store.blocks.read("default", use.key)
-            arrays.append({name: block.tensors[name].data for name in TENSORS})
-        state = AgentState(LAYOUT)
+            arrays.append({name: block.tensors[name].data for name in LAYOUT.tensors})
+        state = AgentState(StateLayout.of_full(LAYOUT))
         state.extend(arrays)
-        mx.eval([piece.arrays for layer in state.layers for piece in layer.pieces()])
+        mx.eval([piece.arrays for layer in state.layers for _, piece in layer.pieces()])
         return state
 
 

@@ -70,7 +70,7 @@ def timed(work: Callable[[], Any]) -> float:
 def plain_mlx_lm(model: LoadedModel, ids: list[int], quantised: bool) -> float:
     """Seconds to mlx-lm's first token on a new cache."""
     if quantised:
-        layout = model.layout
+        layout = model.layout.full
         cache = [QuantizedKVCache(group_size=layout.group_size, bits=layout.bits) for _ in range(layout.layers)]
     else:
         cache = make_prompt_cache(model.network)

@@ -31,14 +31,16 @@ class AgentOperations:
     # Look
 
     def get_agent(self, ref: AgentRef) -> AgentView:
-        """The agent with its blocks."""
+        """The agent with its blocks, and what other layers than full attention need to go on from its end."""
         store = self._context.store
         row = self._row(ref)
-        uses = store.history(row.id).timeline()
-        sizes = store.blocks.sizes([u.key for u in uses])
+        history = store.history(row.id)
+        held = [(BlockKind.TEXT, place, use) for place, use in enumerate(history.timeline())]
+        held += [(use.kind, use.place, use) for use in history.companions()]
+        sizes = store.blocks.sizes([use.key for _, _, use in held])
         blocks = tuple(
-            BlockView(u.key.hex(), BlockKind.TEXT.value, i * BLOCK_TOKENS, u.used, sizes.get(u.key, 0))
-            for i, u in enumerate(uses)
+            BlockView(use.key.hex(), kind.value, place * BLOCK_TOKENS, use.used, sizes.get(use.key, 0))
+            for kind, place, use in held
         )
         return replace(self._view(row), blocks=blocks)
 
@@ -135,7 +137,8 @@ class AgentOperations:
             self._context.memory.disk.make_room_for(ref, min(row.tokens, BLOCK_TOKENS), row.tokens)
 
     def _branched(self, row: AgentRow) -> tuple[AgentView, int]:
-        return self._view(row), 0 if self._matches(row) else row.tokens
+        view = self._view(row)
+        return view, row.tokens if view.residency is Residency.COLD else 0
 
     def delete_agent(
         self, ref: AgentRef, request_id: str = "", expect_turn: int | None = None, dry_run: bool = False

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
+from agentmem.kv.layout import LayerKind, StateLayout, WindowLayout
 from agentmem.model import numerics
 from agentmem.model.loader import LoadedModel
 from agentmem.types import Exactness, FinishReason, TurnKind, TurnMessage
@@ -11,15 +14,37 @@ from agentmem.types import Exactness, FinishReason, TurnKind, TurnMessage
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """What a run of equal layers got."""
+    """What a run of equal layers got. kv_heads to group_size: 0 for recurrent layers; window: 0 for full attention."""
 
     first: int
     last: int
     kind: str
-    kv_heads: int
-    head_dim: int
-    bits: int
-    group_size: int
+    kv_heads: int = 0
+    head_dim: int = 0
+    bits: int = 0
+    group_size: int = 0
+    window: int = 0
+
+
+def _layers(layout: StateLayout) -> Iterator[LayerInfo]:
+    """Runs of layers of one kind, first to last."""
+    for kind, places in groupby(range(len(layout.kinds)), lambda place: layout.kinds[place]):
+        first, *others = places
+        last = others[-1] if others else first
+        attention = layout.window if kind is LayerKind.WINDOW else layout.full
+        if kind is LayerKind.RECURRENT or attention is None:
+            yield LayerInfo(first, last, "recurrent")
+            continue
+        yield LayerInfo(
+            first,
+            last,
+            "sliding_attention" if kind is LayerKind.WINDOW else "full_attention",
+            attention.kv_heads,
+            attention.head_dim,
+            attention.bits,
+            attention.group_size,
+            attention.window if isinstance(attention, WindowLayout) else 0,
+        )
 
 
 @dataclass(frozen=True)
@@ -38,8 +63,7 @@ class ModelInfo:
 
     @classmethod
     def of(cls, model: LoadedModel) -> ModelInfo:
-        lay = model.layout
-        layers = (LayerInfo(0, lay.layers - 1, "full_attention", lay.kv_heads, lay.head_dim, lay.bits, lay.group_size),)
+        layout = model.layout
         return cls(
             name=model.name,
             architecture=model.architecture,
@@ -48,10 +72,10 @@ class ModelInfo:
             context_limit=model.context_limit,
             numerics=model.numerics,
             device=numerics.device(),
-            compute_dtype=str(lay.dtype).rsplit(".", 1)[-1],
-            layers=layers,
+            compute_dtype=str(layout.full.dtype).rsplit(".", 1)[-1],
+            layers=tuple(_layers(layout)),
             bytes=model.bytes,
-            bytes_per_token=lay.bytes_per_token,
+            bytes_per_token=layout.full.bytes_per_token,
         )
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models import base
 
-from agentmem.kv.span import Quantised
-from agentmem.kv.state import LayerState
+from agentmem.kv.full import FullLayer
+from agentmem.kv.span import Piece, Quantised
+from agentmem.kv.window import WindowLayer
 from agentmem.types import BLOCK_TOKENS
 
 _stock = base.quantized_scaled_dot_product_attention
@@ -25,13 +26,13 @@ def install() -> None:
 
 
 def _dispatch(queries: mx.array, keys: Any, values: Any, *args: Any, **kwargs: Any) -> mx.array:
-    if isinstance(keys, LayerState):
+    if isinstance(keys, FullLayer | WindowLayer):
         return attend(queries, keys, kwargs["scale"])
     return _stock(queries, keys, values, *args, **kwargs)
 
 
-def attend(queries: mx.array, layer: LayerState, scale: float) -> mx.array:
-    """Causal attention of the layer's last positions.
+def attend(queries: mx.array, layer: FullLayer | WindowLayer, scale: float) -> mx.array:
+    """Causal attention of the layer's last positions, to those in its window if it has one.
 
     queries: [1, heads, count, head_dim], those of the last `count` positions appended to `layer`.
     Returns [1, heads, count, head_dim] in the queries' dtype. Scores and sums are kept in fp32.
@@ -40,16 +41,17 @@ def attend(queries: mx.array, layer: LayerState, scale: float) -> mx.array:
     kv_heads = layer.layout.kv_heads
     rows = heads // kv_heads * count
     q = (queries * scale).reshape(1, kv_heads, rows, dim)
-    pieces = layer.pieces()
+    first_query, window = layer.offset - count, layer.window
+    # What is left out here would count for nothing: its weights would be zeros.
+    seen = [p for p in layer.pieces() if window is None or _end(*p) > first_query - window + 1]
+    pieces = [piece for _, piece in seen]
 
     scores = []  # per piece [segments, kv_heads, rows, 256]
-    first = 0
-    for piece in pieces:
+    for first, piece in seen:
         s = _product(q, piece.keys, layer, transpose=True)
-        if (first + piece.segments) * BLOCK_TOKENS > layer.offset - count + 1:
-            s = _masked(s, first, layer.offset - count, count)
+        if _end(first, piece) > first_query + 1 or (window and first * BLOCK_TOKENS <= layer.offset - 1 - window):
+            s = _masked(s, first, first_query, count, window)
         scores.append(s)
-        first += piece.segments
 
     peak = _fold(mx.maximum, [s.max(axis=(0, 3), keepdims=True) for s in scores])
     weights = [mx.exp(s - peak) for s in scores]
@@ -62,7 +64,7 @@ def attend(queries: mx.array, layer: LayerState, scale: float) -> mx.array:
     return out.reshape(1, heads, count, dim).astype(queries.dtype)
 
 
-def _product(x: mx.array, packed: Quantised, layer: LayerState, transpose: bool) -> mx.array:
+def _product(x: mx.array, packed: Quantised, layer: FullLayer | WindowLayer, transpose: bool) -> mx.array:
     weight, scales, biases = packed
     out = mx.quantized_matmul(
         x, weight, scales, biases, transpose=transpose, group_size=layer.group_size, bits=layer.bits
@@ -70,13 +72,19 @@ def _product(x: mx.array, packed: Quantised, layer: LayerState, transpose: bool)
     return out.astype(mx.float32)
 
 
-def _masked(scores: mx.array, first_segment: int, first_query: int, count: int) -> mx.array:
-    """Minus infinity where a key's position lies behind its query's. scores: [segments, kv_heads, rows, 256]."""
+def _masked(scores: mx.array, first_segment: int, first_query: int, count: int, window: int | None) -> mx.array:
+    """Minus infinity where a query doesn't see a key: it lies behind, or before the window. [segments, ..., 256]."""
     segments, kv_heads, rows, width = scores.shape
     keys = mx.arange(first_segment * width, (first_segment + segments) * width).reshape(segments, 1, 1, 1, width)
     queries = mx.arange(first_query, first_query + count).reshape(1, 1, 1, count, 1)
+    visible = keys <= queries if window is None else (keys <= queries) & (keys > queries - window)
     shaped = scores.reshape(segments, kv_heads, rows // count, count, width)
-    return mx.where(keys <= queries, shaped, -mx.inf).reshape(scores.shape)
+    return mx.where(visible, shaped, -mx.inf).reshape(scores.shape)
+
+
+def _end(first: int, piece: Piece) -> int:
+    """The position behind a piece whose first segment is number `first`."""
+    return (first + piece.segments) * BLOCK_TOKENS
 
 
 def _in_order(parts: list[mx.array]) -> mx.array:

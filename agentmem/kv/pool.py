@@ -7,11 +7,22 @@ becomes part of a span as soon as somebody else wants it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+from weakref import WeakValueDictionary
 
+from agentmem.kv.full import FullLayers
 from agentmem.kv.span import Span
 from agentmem.kv.state import AgentState
+from agentmem.kv.window import WindowPart
 from agentmem.types import BLOCK_TOKENS
+
+
+class _Held(NamedTuple):
+    """A state and the keys of its full blocks, from the first on."""
+
+    state: AgentState
+    keys: tuple[bytes, ...]
 
 
 class BlockPool:
@@ -19,15 +30,16 @@ class BlockPool:
 
     def __init__(self) -> None:
         self._spans: dict[bytes, Span] = {}
-        self._tails: dict[bytes, AgentState] = {}
-        self._states: dict[AgentState, tuple[bytes, ...]] = {}
+        self._tails: dict[bytes, FullLayers] = {}
+        self._parts: WeakValueDictionary[bytes, WindowPart] = WeakValueDictionary()
+        self._states: dict[FullLayers, _Held] = {}
 
     @property
     def nbytes(self) -> int:
-        """All bytes of state in RAM, shared spans counted once."""
-        states = list(self._states)
-        spans = {id(span): span for state in states for span in list(state.spans)}
-        return sum(span.nbytes for span in spans.values()) + sum(state.tail_bytes for state in states)
+        """All bytes of state in RAM, what is shared counted once."""
+        states = [held.state for held in list(self._states.values())]
+        shared = {id(one): one.nbytes for state in states for one in state.shared()}
+        return sum(shared.values()) + sum(state.own_bytes for state in states)
 
     def count(self, keys: Sequence[bytes]) -> int:
         """How many leading blocks of a timeline are in RAM."""
@@ -55,65 +67,77 @@ class BlockPool:
             at += same
         return found
 
+    def find_parts(self, keys: Mapping[int, bytes]) -> dict[int, WindowPart]:
+        """Those of the full segments' window parts that are in RAM. keys: of the blocks, by segment number."""
+        return {segment: self._parts[key] for segment, key in keys.items() if key in self._parts}
+
     def note(self, state: AgentState, keys: Sequence[bytes]) -> None:
         """Says which full blocks a state holds, after it grew or was trimmed. keys: from its first position on."""
-        before = self._leave(state)
+        before = self._leave(state.full)
         self._enter(state, keys)
         self._rehome(before.difference(keys))
 
     def release(self, state: AgentState) -> None:
         """Forgets what only this state holds."""
-        self._rehome(self._leave(state))
+        self._rehome(self._leave(state.full))
 
     def _enter(self, state: AgentState, keys: Sequence[bytes]) -> None:
         at = 0
-        for span in state.spans:
+        for span in state.full.spans:
             span.keys = tuple(keys[at : at + span.segments])
             for key in span.keys:
                 self._spans.setdefault(key, span)
             at += span.segments
         for key in keys[at:]:
-            self._tails.setdefault(key, state)
-        self._states[state] = tuple(keys)
+            self._tails.setdefault(key, state.full)
+        if state.window is not None:
+            for segment, part in state.window.parts.items():
+                self._parts.setdefault(keys[segment], part)
+        self._states[state.full] = _Held(state, tuple(keys))
 
-    def _leave(self, state: AgentState) -> set[bytes]:
+    def _leave(self, layers: FullLayers) -> set[bytes]:
         """The keys that the state had."""
-        keys = self._states.pop(state, ())
-        for key in keys:
-            if self._tails.get(key) is state:
+        if (held := self._states.pop(layers, None)) is None:
+            return set()
+        for key in held.keys:
+            if self._tails.get(key) is layers:
                 del self._tails[key]
             span = self._spans.get(key)
             if span is not None and not any(other in self._states for other in span.holders):
                 del self._spans[key]
-        return set(keys)
+        return set(held.keys)
 
     def _rehome(self, keys: set[bytes]) -> None:
         """Finds those of the keys that another state has a copy of its own of (two private agents, for instance)."""
         lost = {key for key in keys if not self._knows(key)}
         if lost:
-            for state, theirs in list(self._states.items()):
-                if not lost.isdisjoint(theirs):
-                    self._enter(state, theirs)
+            for held in list(self._states.values()):
+                if not lost.isdisjoint(held.keys):
+                    self._enter(held.state, held.keys)
 
     def exclusive_bytes(self, state: AgentState) -> int:
         """What letting go of a state would free."""
-        alone = (s for s in state.spans if not any(o is not state and o in self._states for o in s.holders))
-        return state.tail_bytes + sum(span.nbytes for span in alone)
+        spans = [s for s in state.full.spans if not any(o is not state.full and o in self._states for o in s.holders)]
+        parts = list(state.window.parts.values()) if state.window is not None else []
+        others = [held.state.window for layers, held in self._states.items() if parts and layers is not state.full]
+        theirs = {id(part) for window in others if window is not None for part in window.parts.values()}
+        alone: list[Span | WindowPart] = [*spans, *(part for part in parts if id(part) not in theirs)]
+        return state.own_bytes + sum(one.nbytes for one in alone)
 
-    def _freeze(self, state: AgentState) -> None:
-        keys, start = self._states[state], state.tail_start // BLOCK_TOKENS
-        span = state.freeze(len(keys) - start)  # what a running turn added is not known yet, and stays
+    def _freeze(self, layers: FullLayers) -> None:
+        keys, start = self._states[layers].keys, layers.tail_start // BLOCK_TOKENS
+        span = layers.freeze(len(keys) - start)  # what a running turn added is not known yet, and stays
         assert span is not None
         span.keys = keys[start : start + span.segments]
         for key in span.keys:
-            if self._tails.get(key) is state:
+            if self._tails.get(key) is layers:
                 del self._tails[key]
             self._spans.setdefault(key, span)
 
     def _cut(self, span: Span, segments: int) -> tuple[Span, Span]:
         parts = span.cut(segments)
         for holder in list(span.holders):
-            assert isinstance(holder, AgentState)
+            assert isinstance(holder, FullLayers)
             holder.replace(span, parts)
         for part in parts:
             for key in part.keys:

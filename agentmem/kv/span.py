@@ -7,6 +7,8 @@ from weakref import WeakSet
 
 import mlx.core as mx
 
+from agentmem.types import BLOCK_TOKENS
+
 Quantised = tuple[mx.array, mx.array, mx.array]
 """Packed weights, scales, biases."""
 
@@ -72,3 +74,20 @@ class Span:
             mx.eval([piece.arrays for piece in layers])
             halves.append(Span(layers, self.keys[begin:end]))
         return halves[0], halves[1]
+
+
+def write_rows(buffer: mx.array, rows: mx.array, begin: int) -> None:
+    """Writes rows [1, heads, count, width] at position `begin` of a segment-major buffer, in place."""
+    done, count = 0, rows.shape[2]
+    while done < count:
+        segment, row = divmod(begin + done, BLOCK_TOKENS)
+        whole = (count - done) // BLOCK_TOKENS if row == 0 else 0
+        if whole:
+            part = rows[0, :, done : done + whole * BLOCK_TOKENS]
+            heads, _, width = part.shape
+            buffer[segment : segment + whole] = part.reshape(heads, whole, BLOCK_TOKENS, width).swapaxes(0, 1)
+            done += whole * BLOCK_TOKENS
+        else:
+            take = min(BLOCK_TOKENS - row, count - done)
+            buffer[segment, :, row : row + take] = rows[0, :, done : done + take]
+            done += take

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agentmem.kv.state import AgentState
-from agentmem.store.records import BlockUse, TurnRecord
+from agentmem.store.blockfile import Block
+from agentmem.store.records import BlockUse, CompanionUse, TurnRecord
 from agentmem.types import (
     BLOCK_TOKENS,
     AgentRef,
@@ -48,10 +49,11 @@ class TurnDraft:
 
 @dataclass(frozen=True)
 class Unsaved:
-    """A turn that is in RAM only."""
+    """A turn that is in RAM only. companions: those of its end that no turn before had; the state has moved on."""
 
     record: TurnRecord
     draft: TurnDraft
+    companions: tuple[Block, ...]
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Agent:
     state_id: str = ""
     tokenizer_id: str = ""
     blocks: list[BlockUse] = field(default_factory=list)
+    companions: tuple[CompanionUse, ...] = ()
     ids: np.ndarray = field(default_factory=_no_ids)
     unclosed: bool = False
     pinned: bool = False
@@ -77,6 +80,11 @@ class Agent:
     @property
     def tokens(self) -> int:
         return len(self.ids)
+
+    @property
+    def keys(self) -> list[bytes]:
+        """Keys of the timeline's blocks."""
+        return [use.key for use in self.blocks]
 
     @property
     def full_keys(self) -> list[bytes]:

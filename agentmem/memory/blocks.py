@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import mlx.core as mx
 import numpy as np
 
-from agentmem.kv.layout import TENSORS, AttentionLayout
+from agentmem.kv.layers import Tensors
+from agentmem.kv.layout import AttentionLayout, RecurrentLayout
 from agentmem.kv.state import AgentState
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block, BlockUnreadable, RawTensor, id_bytes
@@ -25,41 +26,65 @@ def keys_of(ids: np.ndarray, first: int, parent: bytes, secret: bytes, state_id:
         yield parent
 
 
-def cut(state: AgentState, ids: np.ndarray, start: int, key: bytes, parent: bytes, model: LoadedModel) -> Block:
-    """The block at `start`, on a block border, as the state holds it. ids: the whole timeline, int32."""
+def cut(
+    state: AgentState,
+    ids: np.ndarray,
+    start: int,
+    key: bytes,
+    parent: bytes,
+    model: LoadedModel,
+    kind: BlockKind = BlockKind.TEXT,
+) -> Block:
+    """The block at `start`, on a block border, as the state holds it; or its companion. ids: the timeline's, int32."""
     payload = np.ascontiguousarray(ids[start : start + BLOCK_TOKENS], np.int32)
-    arrays = state.read(start, start + len(payload))
+    layout = _layout(model, kind)
+    arrays = state.group(layout.kind).read(start, start + len(payload))
     return Block(
         key=key,
         parent=parent,
         state_id=model.state_id,
-        kind=BlockKind.TEXT,
+        kind=kind,
         start=start,
         ids=payload,
-        tensors={n: RawTensor(_dtype(model.layout, n), a.shape, a) for n, a in arrays.items()},
+        tensors={n: RawTensor(_DTYPES[layout.dtype_of(n)], a.shape, a) for n, a in arrays.items()},
         numerics=model.numerics,
-        group_size=model.layout.group_size,
-        bits=model.layout.bits,
+        group_size=layout.group_size,
+        bits=layout.bits,
     )
 
 
-def checked(block: Block, parent: bytes, start: int, ids: np.ndarray, model: LoadedModel) -> dict[str, np.ndarray]:
+def checked(
+    block: Block, parent: bytes, start: int, ids: np.ndarray, model: LoadedModel, kind: BlockKind = BlockKind.TEXT
+) -> Tensors:
     """The block's arrays for its first len(ids) positions, once it is what the timeline says it is.
 
     Raises BlockUnreadable: FOREIGN if it is another block, CORRUPT if its tensors are not this model's.
     """
-    same = block.parent == parent and block.start == start and block.state_id == model.state_id
+    same = (block.kind, block.parent, block.start, block.state_id) == (kind, parent, start, model.state_id)
     if not same or len(block.ids) < len(ids) or not np.array_equal(block.ids[: len(ids)], ids):
         raise BlockUnreadable("FOREIGN", "the block belongs to another timeline")
-    tokens = len(block.ids)
-    for name in TENSORS:
+    tokens, layout = len(block.ids), _layout(model, kind)
+    for name in layout.tensors:
         tensor = block.tensors.get(name)
-        if tensor is None or tensor.shape != model.layout.shape(name, tokens):
+        if tensor is None or tensor.shape != layout.shape(name, tokens):
             raise BlockUnreadable("CORRUPT", f"{name} has another shape than this model's")
-        if tensor.dtype != _dtype(model.layout, name):
+        if tensor.dtype != _DTYPES[layout.dtype_of(name)]:
             raise BlockUnreadable("CORRUPT", f"{name} has another dtype than this model's")
-    return {name: block.tensors[name].data[:, :, : len(ids)] for name in TENSORS}
+    return rows(block, len(ids), model)
 
 
-def _dtype(layout: AttentionLayout, name: str) -> str:
-    return _DTYPES[layout.dtype_of(name.rsplit(".", 1)[1])]
+def rows(block: Block, count: int, model: LoadedModel) -> Tensors:
+    """The arrays of a checked block's first `count` positions; a snapshot's are all of them."""
+    names = _layout(model, block.kind).tensors
+    if block.kind is BlockKind.SNAPSHOT:
+        return {name: block.tensors[name].data for name in names}
+    return {name: block.tensors[name].data[:, :, :count] for name in names}
+
+
+def _layout(model: LoadedModel, kind: BlockKind) -> AttentionLayout | RecurrentLayout:
+    """Of the layers whose state such a block holds."""
+    layouts = {BlockKind.WINDOW: model.layout.window, BlockKind.SNAPSHOT: model.layout.recurrent}
+    layout = layouts.get(kind, model.layout.full)
+    if layout is None:
+        raise BlockUnreadable("FOREIGN", "the model has no such layers")
+    return layout

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Iterable
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.kv.layout import AttentionLayout
+from agentmem.kv.full import TAIL_SEGMENTS
+from agentmem.kv.layout import StateLayout
 from agentmem.kv.pool import BlockPool
-from agentmem.kv.state import TAIL_SEGMENTS
 from agentmem.memory.agent import Agent
 from agentmem.store.events import Events
 from agentmem.store.rows import EventKind
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class RamBudget:
     """limit: bytes."""
 
-    def __init__(self, limit: int, pool: BlockPool, layout: AttentionLayout, events: Events) -> None:
+    def __init__(self, limit: int, pool: BlockPool, layout: StateLayout, events: Events) -> None:
         self.limit, self._pool, self._layout, self._events = limit, pool, layout, events
 
     def make_room(self, agent: Agent, positions: int, others: Iterable[Agent], evict: Callable[[Agent], int]) -> None:
@@ -29,15 +29,17 @@ class RamBudget:
         Raises RAM_BUDGET_EXCEEDED with what would fit.
         """
         need = self._most_bytes(positions) - self._held(agent)
+        free = self.limit - self._pool.nbytes
         for other in others:
-            if self._pool.nbytes + need <= self.limit:
+            if need <= free:
                 return
             may_go = other is not agent and not other.pinned and not other.unsaved
             if may_go and other.state is not None and self._pool.exclusive_bytes(other.state):
                 freed = evict(other)
+                free += freed
                 self._events.note(EventKind.RAM_EVICTED, other.id, nbytes=freed)
                 log.info("agent %r left RAM (%d bytes) to make room", other.ref.name, freed)
-        free = max(0, self.limit - self._pool.nbytes)
+        free = max(0, free)
         if need > free:
             self._events.note(EventKind.RAM_REFUSED, agent.id, nbytes=need, soon=True)
             raise AgentmemError(
@@ -47,16 +49,16 @@ class RamBudget:
                 needed_bytes=need,
                 free_bytes=free,
                 budget_bytes=self.limit,
-                fitting_tokens=max(0, free // self._layout.bytes_per_token - TAIL_SEGMENTS * BLOCK_TOKENS),
+                fitting_tokens=max(0, free // self._layout.full.bytes_per_token - TAIL_SEGMENTS * BLOCK_TOKENS),
             )
 
     def _held(self, agent: Agent) -> int:
         """Bytes of its state that are in RAM already, be it in other agents' hands."""
         if agent.state is not None:
             return agent.state.nbytes
-        return self._pool.count(agent.full_keys) * BLOCK_TOKENS * self._layout.bytes_per_token
+        return self._pool.count(agent.full_keys) * BLOCK_TOKENS * self._layout.full.bytes_per_token
 
     def _most_bytes(self, positions: int) -> int:
         """Bytes that this many positions take at the most: whole segments, and a tail that has just doubled."""
         segments = -(-positions // BLOCK_TOKENS)
-        return (segments + min(segments, TAIL_SEGMENTS)) * BLOCK_TOKENS * self._layout.bytes_per_token
+        return self._layout.most_bytes(positions, (segments + min(segments, TAIL_SEGMENTS)) * BLOCK_TOKENS)

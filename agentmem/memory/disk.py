@@ -102,10 +102,20 @@ class DiskBudget:
         return {*self._busy(), *self.reading, *(ref for ref, agent in self._agents.items() if agent.unsaved)}
 
     def bytes_of(self, positions: int, said: int) -> int:
-        """The most that blocks of so many positions take, and a record of `said` positions."""
+        """The most that blocks of so many positions take, with companions, and a record of `said` positions."""
         blocks = -(-positions // BLOCK_TOKENS) + 1  # at worst they begin and end inside one
-        state = positions * (self._model.layout.bytes_per_token + 4)
-        return state + blocks * FILE_BYTES + FILE_BYTES + said * SAID_BYTES
+        state = positions * (self._model.layout.full.bytes_per_token + 4)
+        return state + self._companion_bytes() + blocks * FILE_BYTES + FILE_BYTES + said * SAID_BYTES
+
+    def _companion_bytes(self) -> int:
+        """The most that the companions of a turn's end take."""
+        layout, size = self._model.layout, 0
+        if layout.window is not None:
+            blocks = layout.window.window // BLOCK_TOKENS + 2
+            size += blocks * (BLOCK_TOKENS * (layout.window.bytes_per_token + 4) + FILE_BYTES)
+        if layout.recurrent is not None:
+            size += layout.recurrent.nbytes + BLOCK_TOKENS * 4 + FILE_BYTES
+        return size
 
     def _needed(self, agent: Agent, ids: np.ndarray, more: int) -> tuple[int, set[bytes]]:
         """Bytes that may be written until these ids are on disk, and keys of blocks that are there and need not be."""

@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.budget import RamBudget
+from agentmem.memory.companions import Companions
 from agentmem.memory.disk import DiskBudget
 from agentmem.memory.news import News
 from agentmem.memory.prefix import PrefixMatch
@@ -26,6 +28,9 @@ from agentmem.store.records import RecordUnreadable, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
 from agentmem.types import AgentRef, PrefixMiss, Share, TurnKind, Warning
+
+WARM_KEPT = 256
+"""Agents beside the hot ones whose ids stay in RAM: 4 bytes a token, outside the budget."""
 
 NOT_DURABLE = Warning("NOT_DURABLE", "the disk takes nothing now: this turn is in RAM only")
 
@@ -53,9 +58,10 @@ class Memory:
         self._budget = RamBudget(ram_budget, self.pool, model.layout, store.events)
         self.disk = DiskBudget(disk_budget, store, model, self._agents, busy, self._drop)
         self._news = News(store.events)
-        self._saver = TurnSaver(store, model)
-        self._prefix = PrefixMatch(store, self.pool, model)
-        self._restorer = Restorer(store, self.pool, model)
+        companions = Companions(store, self.pool, model)
+        self._saver = TurnSaver(store, model, companions)
+        self._prefix = PrefixMatch(store, self.pool, model, companions)
+        self._restorer = Restorer(store, self.pool, model, companions)
         self.hot_bytes: dict[AgentRef, int] = {}
 
     @property
@@ -75,9 +81,17 @@ class Memory:
             if row.turn:
                 self._load(known)
             self._agents[ref] = known
+            self._forget_warm()
         if known is not None:
             self._agents.move_to_end(ref)
         return known
+
+    def _forget_warm(self) -> None:
+        """Keeps the timelines of the last WARM_KEPT agents that are not hot; the disk has the others'."""
+        surplus = len(self._agents) - len(self.hot_bytes) - WARM_KEPT
+        warm = (ref for ref, agent in self._agents.items() if agent.state is None and not agent.unsaved)
+        for ref in list(islice(warm, max(0, surplus))):
+            del self._agents[ref]
 
     def create(self, ref: AgentRef) -> Agent:
         """A new, empty agent; one that was made elsewhere meanwhile will do."""
@@ -101,7 +115,7 @@ class Memory:
             history = self._store.history(agent.id)
             last = history.record(agent.turn)
             agent.ids = history.ids()
-        agent.blocks = history.timeline()
+        agent.blocks, agent.companions = history.timeline(), tuple(history.companions())
         agent.unclosed, agent.tokenizer_id = last.open, last.tokenizer_id
         if sum(b.used for b in agent.blocks) != last.end or len(agent.ids) != last.end:
             raise AgentmemError(
@@ -160,6 +174,7 @@ class Memory:
         state = AgentState(self._model.layout)
         for _ in prefill(self._model, state, agent.ids):
             yield
+        state.mark()
         self._drop(agent)
         agent.state, tokens = state, agent.tokens
         agent.rebuilt = TurnDraft(TurnKind.REBUILD, request_id="", ids=agent.ids.tolist(), unclosed=agent.unclosed)
@@ -260,8 +275,10 @@ class Memory:
             return
         try:
             same = before.state_id == agent.state_id and np.array_equal(before.ids[: agent.tokens], agent.ids)
+            # Layers with companions cannot be taken back to any position: theirs are read from the disk.
+            same = same and not self._model.layout.has_companions
             if same and agent.tokens:
-                state = self._restorer.from_pool(agent)
+                state = self._restorer.from_pool(agent.full_keys)
                 if state.offset < agent.tokens:
                     state.extend([before.state.read(state.offset, agent.tokens)])
                 agent.state = state
@@ -292,6 +309,7 @@ class Memory:
 
     def _note_hot(self, agent: Agent) -> None:
         if agent.state is not None:
+            agent.state.mark()
             self.pool.note(agent.state, agent.full_keys)
             self.hot_bytes[agent.ref] = agent.state.nbytes
 

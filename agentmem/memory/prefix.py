@@ -12,34 +12,45 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from agentmem.kv.layers import Tensors
 from agentmem.kv.pool import BlockPool
+from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
+from agentmem.memory.companions import Companions, Restorable
 from agentmem.model.loader import LoadedModel
-from agentmem.store.blockfile import BlockUnreadable, id_bytes
+from agentmem.store.blockfile import Block, BlockUnreadable, id_bytes
 from agentmem.store.keys import BEGINNING, beginning, block_key
+from agentmem.store.records import CompanionUse
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, BlockKind
 
 MAX_CANDIDATES = 4
 """How many blocks that begin alike are read to find the one that agrees longest."""
 
-Arrays = dict[str, np.ndarray]
+MAX_ENDS = 256
+"""How many positions are looked at to find one where another agent left a snapshot."""
 
 
 @dataclass
 class _Found:
-    """Full blocks that match, and the first positions of one more."""
+    """Full blocks that match, from the one at place `base` on, and one more of which the first positions do."""
 
+    base: int
     keys: list[bytes] = field(default_factory=list)
-    part: Arrays | None = None
+    part: Block | None = None
     part_tokens: int = 0
     bytes_read: int = 0
 
+    @property
+    def end(self) -> int:
+        """The position behind all that matches."""
+        return (self.base + len(self.keys)) * BLOCK_TOKENS + self.part_tokens
+
 
 class PrefixMatch:
-    def __init__(self, store: Store, pool: BlockPool, model: LoadedModel) -> None:
-        self._store, self._pool, self._model = store, pool, model
+    def __init__(self, store: Store, pool: BlockPool, model: LoadedModel, companions: Companions) -> None:
+        self._store, self._pool, self._model, self._companions = store, pool, model, companions
 
     def take_over(self, agent: Agent, ids: np.ndarray, draft: TurnDraft) -> Iterator[None]:
         """Extends the agent's state, which holds its timeline, by what is there of ids[agent.tokens:].
@@ -48,33 +59,29 @@ class PrefixMatch:
         """
         if agent.private or agent.state is None:
             return
-        base = agent.tokens // BLOCK_TOKENS
-        found = _Found()
-        yield from self._match(agent, base, ids, found)
-        if not found.keys and found.part is None:
+        found = _Found(agent.tokens // BLOCK_TOKENS)
+        yield from self._match(agent, ids, found)
+        companions = None
+        if self._model.layout.has_companions:
+            companions = yield from self._where_companions_are(agent, ids, found)
+        end, hot = found.end, self._pool.count(found.keys)
+        read = yield from self._read(agent, ids, found, hot)
+        if found.end <= agent.tokens or (companions is not None and found.end != end):
             return
-        hot = self._pool.count(found.keys)
-        read = yield from self._read(agent, base, ids, found, hot)
-        covered = (base + hot + len(read)) * BLOCK_TOKENS + found.part_tokens
-        if covered <= agent.tokens:
-            return
-        state, own = agent.state, agent.tokens - base * BLOCK_TOKENS
-        state.trim(base * BLOCK_TOKENS)
-        state.freeze()
-        for span in self._pool.find(found.keys[:hot]):
-            state.hold(span)
-        state.extend([*read, *([found.part] if found.part is not None else [])])
         draft.taken.update(found.keys[: hot + len(read)])
-        from_ram = max(0, hot * BLOCK_TOKENS - own)
-        draft.usage.reused_hot_tokens += from_ram
-        draft.usage.reused_warm_tokens += covered - agent.tokens - from_ram
         draft.usage.bytes_read += found.bytes_read
+        self._extend(agent.state, found, hot, read)
+        if companions is not None:
+            companions.give(agent.state, found.end)
+        from_ram = max(0, hot * BLOCK_TOKENS - (agent.tokens - found.base * BLOCK_TOKENS))
+        draft.usage.reused_hot_tokens += from_ram
+        draft.usage.reused_warm_tokens += found.end - agent.tokens - from_ram
 
-    def _match(self, agent: Agent, base: int, ids: np.ndarray, found: _Found) -> Iterator[None]:
+    def _match(self, agent: Agent, ids: np.ndarray, found: _Found) -> Iterator[None]:
         namespace, state_id = agent.ref.namespace, self._model.state_id
         secret = self._store.namespace(namespace).secret
-        parent = agent.parent_of(base)
-        for start in range(base * BLOCK_TOKENS, len(ids), BLOCK_TOKENS):
+        parent = agent.parent_of(found.base)
+        for start in range(found.base * BLOCK_TOKENS, len(ids), BLOCK_TOKENS):
             run = ids[start : start + BLOCK_TOKENS]
             key = block_key(secret, parent, state_id, BlockKind.TEXT, id_bytes(run))
             if len(run) == BLOCK_TOKENS and self._store.blocks.shared(key):
@@ -100,28 +107,106 @@ class PrefixMatch:
                 found.bytes_read += size
                 same = _common(block.ids, run)
                 if same >= max(own, found.part_tokens) + BEGINNING:
-                    found.part = block_cutter.checked(block, parent, start, run[:same], self._model)
-                    found.part_tokens = same
+                    block_cutter.checked(block, parent, start, run[:same], self._model)
+                    found.part, found.part_tokens = block, same
             except BlockUnreadable:
                 continue  # its owner's next restore mends it
 
-    def _read(
-        self, agent: Agent, base: int, ids: np.ndarray, found: _Found, hot: int
-    ) -> Generator[None, None, list[Arrays]]:
+    def _where_companions_are(
+        self, agent: Agent, ids: np.ndarray, found: _Found
+    ) -> Generator[None, None, Restorable | None]:
+        """Cuts what was found back to a position from which layers with companions can go on; those of that position.
+
+        There are companions where turns end, and a window's for all of a turn's last block. Nothing is left of what
+        was found if there is no such position behind the agent's own.
+        """
+        for end in self._ends(agent, ids, found):
+            try:
+                part = yield from self._part_before(agent, end, found)
+                uses, keys = self._uses(agent, ids[:end], found, part)
+                if uses is None:
+                    continue
+                read = yield from self._companions.read(agent.ref.namespace, ids[:end], keys, uses)
+            except BlockUnreadable:
+                continue
+            found.bytes_read += read.bytes_read
+            found.keys = found.keys[: end // BLOCK_TOKENS - found.base]
+            found.part, found.part_tokens = part, end % BLOCK_TOKENS
+            return read
+        found.keys, found.part, found.part_tokens = [], None, 0
+        return None
+
+    def _ends(self, agent: Agent, ids: np.ndarray, found: _Found) -> list[int]:
+        """Positions of what was found at which there may be companions, the last first."""
+        namespace = agent.ref.namespace
+        if self._model.layout.recurrent is None:
+            ends = self._store.turn_ends(namespace, agent.tokens, found.end, MAX_CANDIDATES)
+            return [end for end in (found.end, *ends) if end > agent.tokens]
+        secret, keys = self._store.namespace(namespace).secret, [*agent.keys[: found.base], *found.keys]
+        ends = self._store.turn_ends(namespace, agent.tokens, found.end, MAX_ENDS)
+        places = [(end, (end - 1) // BLOCK_TOKENS) for end in ends]
+        snapshots = {end: self._companions.use(BlockKind.SNAPSHOT, at, ids[:end], keys, secret) for end, at in places}
+        return [end for end, snapshot in snapshots.items() if self._store.blocks.shared(snapshot.key)]
+
+    def _part_before(self, agent: Agent, end: int, found: _Found) -> Generator[None, None, Block | None]:
+        """The block of which the positions up to `end` are the first ones; None if `end` is on a border."""
+        place = end // BLOCK_TOKENS - found.base
+        if end % BLOCK_TOKENS == 0:
+            return None
+        if place == len(found.keys):
+            return found.part
+        yield
+        block, size = self._store.blocks.read(agent.ref.namespace, found.keys[place])
+        found.bytes_read += size
+        return block
+
+    def _uses(
+        self, agent: Agent, ids: np.ndarray, found: _Found, part: Block | None
+    ) -> tuple[list[CompanionUse] | None, list[bytes]]:
+        """The companions of the position behind `ids` that agents share; None if they do not share all. And the keys.
+
+        part: the longer block that holds the last positions. Its window part begins with theirs.
+        """
+        secret = self._store.namespace(agent.ref.namespace).secret
+        keys = [*agent.keys[: found.base], *found.keys[: len(ids) // BLOCK_TOKENS - found.base]]
+        if part is not None:
+            keys.append(part.key)
+        uses = []
+        for needed in self._companions.needed(ids, keys, secret):
+            possible = [needed]
+            if part is not None and needed.kind is BlockKind.WINDOW and needed.place == len(keys) - 1:
+                whole = np.concatenate([ids[: needed.place * BLOCK_TOKENS], part.ids])
+                possible.append(self._companions.use(BlockKind.WINDOW, needed.place, whole, keys, secret))
+            shared = next((use for use in possible if self._store.blocks.shared(use.key)), None)
+            if shared is None:
+                return None, keys
+            uses.append(shared)
+        return uses, keys
+
+    def _read(self, agent: Agent, ids: np.ndarray, found: _Found, hot: int) -> Generator[None, None, list[Tensors]]:
         """Reads the matching blocks that are not in RAM. One that cannot be read ends the match."""
-        read: list[Arrays] = []
-        for place, key in enumerate(found.keys[hot:], base + hot):
+        read: list[Tensors] = []
+        for number, key in enumerate(found.keys[hot:], hot):
             yield
-            start = place * BLOCK_TOKENS
-            parent = found.keys[place - base - 1] if place > base else agent.parent_of(base)
+            start = (found.base + number) * BLOCK_TOKENS
+            parent = found.keys[number - 1] if number else agent.parent_of(found.base)
             try:
                 block, size = self._store.blocks.read(agent.ref.namespace, key)
                 read.append(block_cutter.checked(block, parent, start, ids[start : start + BLOCK_TOKENS], self._model))
                 found.bytes_read += size
             except BlockUnreadable:
-                found.part, found.part_tokens = None, 0
+                found.keys, found.part, found.part_tokens = found.keys[:number], None, 0
                 break
         return read
+
+    def _extend(self, state: AgentState, found: _Found, hot: int, read: list[Tensors]) -> None:
+        """Gives the full layers what was found, in place of what they hold from `base` on."""
+        state.full.trim(found.base * BLOCK_TOKENS)
+        state.full.freeze()
+        for span in self._pool.find(found.keys[:hot]):
+            state.hold(span)
+        rows = [] if found.part is None else [block_cutter.rows(found.part, found.part_tokens, self._model)]
+        state.extend([*read, *rows])
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft, Unsaved
+from agentmem.memory.companions import Companions
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block
 from agentmem.store.records import BlockUse, TurnRecord
@@ -20,8 +22,8 @@ from agentmem.types import BLOCK_TOKENS, TurnKind
 class TurnSaver:
     """An agent whose disk is full or read-only goes on in RAM; its turns are saved, in order, when that has changed."""
 
-    def __init__(self, store: Store, model: LoadedModel) -> None:
-        self._store, self._model = store, model
+    def __init__(self, store: Store, model: LoadedModel, companions: Companions) -> None:
+        self._store, self._model, self._companions = store, model, companions
 
     def add(self, agent: Agent, draft: TurnDraft) -> None:
         """Makes the draft the agent's last turn, in RAM. The state must already hold its ids."""
@@ -36,11 +38,24 @@ class TurnSaver:
         uses = tuple(
             BlockUse(key, min(BLOCK_TOKENS, len(ids) - place * BLOCK_TOKENS)) for place, key in enumerate(keys, base)
         )
+        blocks = [*agent.blocks[:base], *uses]
         record = self._record(agent, draft, start, base, uses, new)
-        agent.unsaved.append(Unsaved(record, draft))
-        agent.turn, agent.ids, agent.blocks = record.number, ids, [*agent.blocks[:base], *uses]
+        record, companions = self._with_companions(agent, record, ids, [use.key for use in blocks])
+        agent.unsaved.append(Unsaved(record, draft, companions))
+        agent.turn, agent.ids, agent.blocks, agent.companions = record.number, ids, blocks, record.companions
         agent.state_id, agent.tokenizer_id = self._model.state_id, self._model.tokenizer_id
         agent.unclosed = draft.unclosed
+
+    def _with_companions(
+        self, agent: Agent, record: TurnRecord, ids: np.ndarray, keys: list[bytes]
+    ) -> tuple[TurnRecord, tuple[Block, ...]]:
+        """The record with the companions of its end, and those of them that are new: the state will move on."""
+        if not self._model.layout.has_companions:
+            return record, ()
+        assert agent.state is not None
+        needed = self._companions.needed(ids, keys, self._store.namespace(agent.ref.namespace).secret)
+        new = [use for use in needed if use not in agent.companions]
+        return replace(record, companions=needed), tuple(self._companions.cut(agent.state, ids, keys, new))
 
     def save(self, agent: Agent) -> bool:
         """True once all turns are durable, False if the disk does not take them now. Raises AgentmemError otherwise."""
@@ -49,7 +64,9 @@ class TurnSaver:
                 return False
             one = agent.unsaved[0]
             try:
-                one.draft.usage.bytes_written += self._store.commit(one.record, list(self._blocks(agent, one)))
+                one.draft.usage.bytes_written += self._store.commit(
+                    one.record, [*self._blocks(agent, one), *one.companions]
+                )
             except AgentmemError as error:
                 if error.reason is not Reason.STORE_UNWRITABLE:
                     raise

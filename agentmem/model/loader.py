@@ -15,12 +15,17 @@ from mlx_lm.models.rope_utils import DynamicNTKScalingRoPE
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.kv import attention
-from agentmem.kv.layout import AttentionLayout
+from agentmem.kv.layout import AttentionLayout, LayerKind, RecurrentLayout, StateLayout, WindowLayout
 from agentmem.model import identity, numerics
 from agentmem.model.text import TextCodec
 
-COVERED = ("llama", "qwen2", "qwen3")
-"""mlx-lm architectures whose layers are all full attention without sinks, through the seam."""
+COVERED = {
+    "llama": {"full_attention", "sliding_attention"},
+    "qwen2": {"full_attention"},
+    "qwen3": {"full_attention"},
+    "lfm2": {"full_attention", "conv"},
+}
+"""mlx-lm architectures whose attention has no sinks and goes through the seam, and the kinds of layers of each."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class LoadedModel:
     architecture: str
     network: nn.Module
     text: TextCodec
-    layout: AttentionLayout
+    layout: StateLayout
     state_id: str
     tokenizer_id: str
     context_limit: int
@@ -69,14 +74,14 @@ def load(spec: str | None) -> LoadedModel:
     mx.eval(network.parameters())
     network.eval()
     attention.install()
-    layout = _layout(network, architecture, dtype)
+    layout = _layout(network, dtype)
     return LoadedModel(
         name=spec or "embedded",
         architecture=architecture,
         network=network,
         text=TextCodec(tokenizer),
         layout=layout,
-        state_id=identity.state_id(sorted(folder.glob("model*.safetensors")), config, str(dtype), repr(layout)),
+        state_id=identity.state_id(sorted(folder.glob("model*.safetensors")), config, str(dtype), layout.policy),
         tokenizer_id=identity.tokenizer_id(tokenizer._tokenizer),
         context_limit=int(config.get("max_position_embeddings") or 32768),
         vocab_size=_vocab_size(network),
@@ -105,33 +110,63 @@ def _architecture(config: dict[str, Any]) -> str:
     """The mlx-lm module that serves this config. MODEL_UNSUPPORTED, naming the first layer that is not covered."""
     kind = str(config.get("model_type"))
     module = mlx_lm_utils.MODEL_REMAPPING.get(kind, kind)
-    layers = (config.get("text_config") or config).get("layer_types") or []
-    odd = next((i for i, t in enumerate(layers) if t != "full_attention"), None)
-    if odd is not None:
-        raise _unsupported(f"layer {odd} of this {kind} model is of kind {layers[odd]}", "only full attention is")
     if module not in COVERED:
         raise _unsupported(f"layer 0 of this model is a {kind} layer", f"only {', '.join(COVERED)} layers are")
+    layers = (config.get("text_config") or config).get("layer_types") or []
+    odd = next((i for i, t in enumerate(layers) if t not in COVERED[module]), None)
+    if odd is not None:
+        covered = ", ".join(sorted(COVERED[module]))
+        raise _unsupported(f"layer {odd} of this {kind} model is of kind {layers[odd]}", f"only {covered} is")
+    if layers and "full_attention" not in layers:
+        raise _unsupported(
+            f"all layers of this {kind} model are of kind {layers[0]}", "only models with full attention are"
+        )
     return module
 
 
-def _layout(network: nn.Module, architecture: str, dtype: mx.Dtype) -> AttentionLayout:
-    """What every layer gets; refuses the first layer that differs from the rest or cannot be quantised."""
-    layers = network.layers
-    first = layers[0].self_attn
+def _layout(network: nn.Module, dtype: mx.Dtype) -> StateLayout:
+    """What every layer gets; refuses the first layer that differs from others of its kind, or cannot be stored."""
+    kinds = tuple(_kind(layer) for layer in network.layers)
+    of_kind = {kind: [i for i, k in enumerate(kinds) if k is kind] for kind in LayerKind}
+    full, window, recurrent = (of_kind[kind] for kind in (LayerKind.FULL, LayerKind.WINDOW, LayerKind.RECURRENT))
+    attention_layout = _attention(network, full, dtype)
+    windowed = vars(_attention(network, window, dtype)) if window else None
+    return StateLayout(
+        kinds,
+        attention_layout,
+        WindowLayout(**windowed, window=int(network.model.sliding_window)) if windowed else None,
+        _recurrent(network, recurrent, dtype) if recurrent else None,
+    )
+
+
+def _kind(layer: nn.Module) -> LayerKind:
+    if not hasattr(layer, "self_attn"):
+        return LayerKind.RECURRENT
+    return LayerKind.WINDOW if getattr(layer, "use_sliding", False) else LayerKind.FULL
+
+
+def _attention(network: nn.Module, places: list[int], dtype: mx.Dtype) -> AttentionLayout:
+    """places: of the layers of one kind."""
+    first = network.layers[places[0]].self_attn
     head_dim = getattr(first, "head_dim", None) or first.k_proj.weight.shape[0] // first.n_kv_heads
-    for i, layer in enumerate(layers):
-        if getattr(layer, "use_sliding", False):
-            raise _unsupported(f"layer {i} attends to a sliding window", "only full attention is")
+    for i in places:
+        layer = network.layers[i]
         if isinstance(getattr(layer.self_attn, "rope", None), DynamicNTKScalingRoPE):
             raise _unsupported(f"layer {i} uses dynamic RoPE, which moves stored keys", "fixed frequencies are")
         if layer.self_attn.n_kv_heads != first.n_kv_heads:
-            raise _unsupported(f"layer {i} has another number of KV heads than layer 0", "equal layers are")
+            raise _unsupported(f"layer {i} has another number of KV heads than layer {places[0]}", "equal layers are")
     group = AttentionLayout.group_size_for(head_dim)
     if group is None:
         raise _unsupported(
-            f"layer 0 has head dim {head_dim}, for which no 4-bit group size exists", "multiples of 32 are"
+            f"layer {places[0]} has head dim {head_dim}, for which no 4-bit group size exists", "multiples of 32 are"
         )
-    return AttentionLayout(len(layers), first.n_kv_heads, head_dim, group, dtype)
+    return AttentionLayout(len(places), first.n_kv_heads, head_dim, group, dtype)
+
+
+def _recurrent(network: nn.Module, places: list[int], dtype: mx.Dtype) -> RecurrentLayout:
+    """Short convolutions (lfm2): the inputs that the next position sees."""
+    convolution = network.layers[places[0]].conv
+    return RecurrentLayout(len(places), ((convolution.L_cache - 1, network.args.hidden_size),), dtype)
 
 
 def _unsupported(what: str, covered: str) -> AgentmemError:

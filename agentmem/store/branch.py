@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -19,7 +20,7 @@ from agentmem.store.catalog import agents, requests, turns
 from agentmem.store.catalog import blocks as block_rows
 from agentmem.store.core import Core
 from agentmem.store.history import History
-from agentmem.store.records import BlockUse, TurnRecord
+from agentmem.store.records import BlockUse, CompanionUse, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.writer import TurnWriter
 from agentmem.types import Exactness, Timings, TurnKind, TurnMessage, Usage
@@ -27,9 +28,10 @@ from agentmem.types import Exactness, Timings, TurnKind, TurnMessage, Usage
 
 @dataclass(frozen=True, eq=False)
 class TurnEnd:
-    """All that holds at the end of a turn. blocks: those of `uses` that may not be there yet."""
+    """All that holds at the end of a turn. blocks: those of `uses` and `companions` that may not be there yet."""
 
     uses: tuple[BlockUse, ...] = ()
+    companions: tuple[CompanionUse, ...] = ()
     blocks: tuple[Block, ...] = ()
     ids: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     messages: tuple[TurnMessage, ...] = ()
@@ -64,6 +66,7 @@ class TurnEnd:
             timings=Timings(),
             seed=0,
             warnings=(),
+            companions=self.companions,
         )
 
 
@@ -129,10 +132,11 @@ class Branches:
         if number == 0:
             return TurnEnd()
         record = history.record(number)
-        uses = history.timeline(number)
-        cut = self._cut(history.agent, uses)
+        uses, companions = history.timeline(number), history.companions(number)
+        cut = self._cut(history.agent, [*uses, *companions])
         return TurnEnd(
-            uses=tuple(BlockUse(cut[use].key, use.used) if use in cut else use for use in uses),
+            uses=tuple(replace(use, key=cut[use].key) if use in cut else use for use in uses),
+            companions=tuple(replace(use, key=cut[use].key) if use in cut else use for use in companions),
             blocks=tuple(cut.values()),
             ids=history.ids(number),
             messages=history.messages(number),
@@ -142,8 +146,8 @@ class Branches:
             exactness=record.exactness,
         )
 
-    def _cut(self, agent: AgentRow, uses: list[BlockUse]) -> dict[BlockUse, Block]:
-        """For each block that is used in part, the block of that part."""
+    def _cut(self, agent: AgentRow, uses: Sequence[BlockUse]) -> dict[BlockUse, Block]:
+        """For each block or window part that is used in part, the one of that part."""
         secret = self._core.secret(agent.namespace)
         rows = self._core.catalog.read(block_rows.known, {use.key for use in uses})
         return {

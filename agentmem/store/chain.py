@@ -22,9 +22,9 @@ from agentmem.store.files import read_file
 from agentmem.store.folder import StateFolder
 from agentmem.store.keys import beginning, block_key
 from agentmem.store.layout import parse_json
-from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord, decode
+from agentmem.store.records import BlockUse, CompanionUse, RecordUnreadable, TurnRecord, decode
 from agentmem.store.rows import AgentRow
-from agentmem.types import BlockKind, TurnKind
+from agentmem.types import BLOCK_TOKENS, BlockKind, TurnKind
 
 MAX_RECORD_BYTES = 1 << 28
 """Far above the record of a million tokens: a planted file must not make anyone allocate more."""
@@ -84,7 +84,7 @@ class Chain:
                 replace(record, number=1) if begins else record,
                 agent,
                 kept,
-                {use.key: use.used for use in record.blocks},
+                {use.key: use.used for use in (*record.blocks, *record.companions)},
             )
         except (AgentmemError, ValueError):
             raise RecordUnreadable(f"the file of turn {record.number} is no turn that could come there") from None
@@ -211,12 +211,13 @@ def entries(chain: Chain, secret: bytes) -> Iterator[Entry]:
     A longer block's first positions are a partial block exactly if their ids lead to its key: no file is read.
     """
     timeline: list[BlockUse] = []
+    companions: tuple[CompanionUse, ...] = ()
     ids = np.empty(0, np.int32)
     for link in chain.links:
         record = link.record
         kept, dropped = timeline[: record.base_blocks], timeline[record.base_blocks :]
         if record.kind is TurnKind.REWIND:
-            dropped = []  # What a turn before still uses stays as it is.
+            dropped, companions = [], ()  # What a turn before still uses stays as it is.
         ids = np.concatenate([ids[: record.start], record.ids])
         entry = Entry(link, {}, {})
         position, parent = sum(use.used for use in kept), kept[-1].key if kept else b""
@@ -229,4 +230,14 @@ def entries(chain: Chain, secret: bytes) -> Iterator[Entry]:
                     entry.longer[old.key] = use.key
             position, parent = position + use.used, use.key
         timeline = [*kept, *record.blocks]
+        places = {use.place: use for use in record.companions if use.kind is BlockKind.WINDOW}
+        for before in companions:
+            now = places.get(before.place)
+            if before.kind is not BlockKind.WINDOW or now is None or before.used >= now.used:
+                continue
+            parent = timeline[now.place - 1].key if now.place else b""
+            payload = id_bytes(ids[now.place * BLOCK_TOKENS :][: before.used])
+            if before.key == block_key(secret, parent, record.state_id, BlockKind.WINDOW, payload):
+                entry.longer[before.key] = now.key
+        companions = record.companions
         yield entry

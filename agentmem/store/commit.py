@@ -8,7 +8,7 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.store.blockfile import Block
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.rows import AgentRow
-from agentmem.types import TurnKind
+from agentmem.types import BlockKind, TurnKind
 
 
 def check_turn(expected: int | None, last: int) -> None:
@@ -31,13 +31,15 @@ def check(record: TurnRecord, agent: AgentRow, kept: list[BlockUse], tokens: dic
         )
     if (record.namespace, record.agent_name) != (agent.namespace, agent.name):
         raise ValueError("the record names another agent")
-    if not all(use.used == tokens.get(use.key) for use in record.blocks):
+    if not all(use.used == tokens.get(use.key) for use in (*record.blocks, *record.companions)):
         raise ValueError("the record uses a block that isn't there, or more or fewer positions than it has")
     kept_tokens = sum(use.used for use in kept)
     if len(kept) != record.base_blocks or not kept_tokens <= record.start <= agent.tokens:
         raise ValueError("the turn does not begin in the previous timeline")
     if record.kind is TurnKind.FORK and (record.number, record.start, record.base_blocks) != (1, 0, 0):
         raise ValueError("a FORK turn does not begin a history")
+    if not all(0 <= use.place < len(kept) + len(record.blocks) for use in record.companions):
+        raise ValueError("a companion belongs to no block of the timeline")
     if (
         kept_tokens + sum(use.used for use in record.blocks) != record.end
         or len(record.ids) != record.end - record.start
@@ -47,14 +49,14 @@ def check(record: TurnRecord, agent: AgentRow, kept: list[BlockUse], tokens: dic
 
 def check_blocks(blocks: Iterable[Block], record: TurnRecord, secret: bytes) -> None:
     """Raises ValueError for a block that the record doesn't use or whose key is not that of its contents."""
-    used = {use.key for use in record.blocks}
+    used = {use.key for use in (*record.blocks, *record.companions)}
     for block in blocks:
         if block.key not in used or block.key_of_prefix(secret, block.tokens) != block.key:
             raise ValueError("a block that the record doesn't use, or with a wrong key")
 
 
 def superseded(dropped: dict[bytes, int], blocks: Iterable[Block], secret: bytes) -> dict[bytes, bytes]:
-    """The longer block for each dropped partial block that it contains.
+    """The longer block for each dropped partial block, or window part, that it contains.
 
     dropped: positions by key. A block is contained in a longer one exactly if the key of the longer one's first
     positions is its key: no file needs to be read to know.
@@ -63,5 +65,5 @@ def superseded(dropped: dict[bytes, int], blocks: Iterable[Block], secret: bytes
         key: block.key
         for key, tokens in dropped.items()
         for block in blocks
-        if tokens < block.tokens and block.key_of_prefix(secret, tokens) == key
+        if block.kind is not BlockKind.SNAPSHOT and tokens < block.tokens and block.key_of_prefix(secret, tokens) == key
     }

@@ -1,9 +1,9 @@
 """Export files: an agent in one file that vouches for itself.
 
 The file is a tar archive: `agentmem.json` (format and a secret drawn for this file), `record.json` (a turn record that
-stands on its own), then the timeline's blocks in order; behind the archive stands a checksum of all of it. Record and
-blocks are keyed with the file's secret exactly as they are with a namespace's, so the same code verifies them, and
-nothing tells which namespace they came from.
+stands on its own), then the timeline's blocks in order, and its companions; behind the archive stands a checksum of all
+of it. Record and blocks are keyed with the file's secret exactly as they are with a namespace's, so the same code
+verifies them, and nothing tells which namespace they came from.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from agentmem.store.blockfile import Block, BlockUnreadable, decode, encode, id_
 from agentmem.store.keys import SECRET_BYTES, block_key
 from agentmem.store.layout import parse_json
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
-from agentmem.types import BLOCK_TOKENS, MAX_NAME_BYTES, BlockKind, TurnKind
+from agentmem.types import BLOCK_TOKENS, COMPANIONS, MAX_NAME_BYTES, BlockKind, TurnKind
 
 FORMAT = 1
 DIGEST_BYTES = 16
@@ -42,7 +42,7 @@ def block_name(place: int) -> str:
 
 
 def write(record: TurnRecord, blocks: Iterable[Block]) -> Iterator[bytes]:
-    """The file of an agent. record: one that begins a timeline. blocks: its blocks, in order."""
+    """The file of an agent. record: one that begins a timeline. blocks: its blocks and companions, in order."""
     digest = xxhash.xxh3_128()
     for piece in _archive(record, blocks):
         digest.update(piece)
@@ -52,8 +52,7 @@ def write(record: TurnRecord, blocks: Iterable[Block]) -> Iterator[bytes]:
 
 def _archive(record: TurnRecord, blocks: Iterable[Block]) -> Iterator[bytes]:
     secret = secrets.token_bytes(SECRET_BYTES)
-    keys = timeline_keys(record, secret, record.state_id)
-    uses = tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True))
+    record = replace(rekeyed(record, secret, record.state_id), request_id="")
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
 
@@ -67,23 +66,59 @@ def _archive(record: TurnRecord, blocks: Iterable[Block]) -> Iterator[bytes]:
             return out
 
         yield add(HEADER, json.dumps({"format": FORMAT, "secret": secret.hex()}).encode())
-        yield add(RECORD, records.encode(replace(record, blocks=uses, request_id=""), b"", secret)[0])
-        parent = b""
-        for place, (block, use) in enumerate(zip(blocks, uses, strict=True)):
-            yield add(block_name(place), encode(replace(block, key=use.key, parent=parent)))
-            parent = use.key
+        yield add(RECORD, records.encode(record, b"", secret)[0])
+        for member, block in zip(_members(record), blocks, strict=True):
+            yield add(member.name, encode(replace(block, key=member.key, parent=member.parent)))
     yield sink.getvalue()
 
 
-def timeline_keys(record: TurnRecord, secret: bytes, state_id: str) -> list[bytes]:
-    """The keys that a timeline's blocks have under a secret and a model."""
+def rekeyed(record: TurnRecord, secret: bytes, state_id: str) -> TurnRecord:
+    """The record with the keys that its blocks and companions have under a secret and a model."""
     keys: list[bytes] = []
-    parent = b""
     for start in range(0, record.end, BLOCK_TOKENS):
         payload = id_bytes(record.ids[start : start + BLOCK_TOKENS])
-        parent = block_key(secret, parent, state_id, BlockKind.TEXT, payload)
-        keys.append(parent)
-    return keys
+        keys.append(block_key(secret, _before(keys, len(keys)), state_id, BlockKind.TEXT, payload))
+    blocks = tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True))
+    companions = tuple(
+        replace(
+            use,
+            key=block_key(
+                secret,
+                _before(keys, use.place),
+                state_id,
+                use.kind,
+                id_bytes(record.ids[use.place * BLOCK_TOKENS :][: use.used]),
+            ),
+        )
+        for use in record.companions
+    )
+    return replace(record, state_id=state_id, blocks=blocks, companions=companions)
+
+
+def _before(keys: list[bytes], place: int) -> bytes:
+    return keys[place - 1] if place else b""
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A block or companion in the archive, and the key of the block before it."""
+
+    name: str
+    kind: BlockKind
+    place: int
+    key: bytes
+    used: int
+    parent: bytes
+
+
+def _members(record: TurnRecord) -> Iterator[_Member]:
+    keys = [use.key for use in record.blocks]
+    for place, use in enumerate(record.blocks):
+        yield _Member(block_name(place), BlockKind.TEXT, place, use.key, use.used, _before(keys, place))
+    for number, one in enumerate(record.companions):
+        yield _Member(
+            f"companions/{number:06d}.safetensors", one.kind, one.place, one.key, one.used, _before(keys, one.place)
+        )
 
 
 @contextmanager
@@ -137,25 +172,24 @@ class ExportFile:
         except (ValueError, TypeError, KeyError, RecordUnreadable):
             raise _invalid("its record is not what was written") from None
         _check(record)
-        keys = timeline_keys(record, secret, record.state_id)
-        if [use.key for use in record.blocks] != keys:
+        sealed = rekeyed(record, secret, record.state_id)
+        if (sealed.blocks, sealed.companions) != (record.blocks, record.companions):
             raise _invalid("its record names other blocks than its ids make")
         return cls(tar, secret, record)
 
     def blocks(self, secret: bytes) -> Iterator[Block]:
-        """The blocks, each verified, under the keys of another secret. Raises IMPORT_INVALID."""
-        parent, new_parent = b"", b""
-        new_keys = timeline_keys(self.record, secret, self.record.state_id)
-        for place, (use, key) in enumerate(zip(self.record.blocks, new_keys, strict=True)):
-            data = _member(self.tar, block_name(place), MAX_BLOCK_BYTES)
+        """Blocks, then companions, each verified, under the keys of another secret. Raises IMPORT_INVALID."""
+        new = rekeyed(self.record, secret, self.record.state_id)
+        for was, now in zip(_members(self.record), _members(new), strict=True):
+            data = _member(self.tar, was.name, MAX_BLOCK_BYTES)
             try:
-                block = decode(data, key=use.key, secret=self.secret)
+                block = decode(data, key=was.key, secret=self.secret)
             except BlockUnreadable:
-                raise _invalid(f"block {place} is not what was written") from None
-            if block.parent != parent or block.start != place * BLOCK_TOKENS or block.tokens != use.used:
-                raise _invalid(f"block {place} is not where it belongs")
-            yield replace(block, key=key, parent=new_parent)
-            parent, new_parent = use.key, key
+                raise _invalid(f"{was.name} is not what was written") from None
+            held = (block.kind, block.parent, block.start, block.tokens)
+            if held != (was.kind, was.parent, was.place * BLOCK_TOKENS, was.used):
+                raise _invalid(f"{was.name} is not where it belongs")
+            yield replace(block, key=now.key, parent=now.parent)
         if self.tar.next() is not None:
             raise _invalid("it holds more than an agent")
 
@@ -172,6 +206,8 @@ def _check(record: TurnRecord) -> None:
         or not all(isinstance(word, str) for word in words)
         or not 1 <= len(record.agent_name.encode(errors="replace")) <= MAX_NAME_BYTES
         or any(unicodedata.category(character) == "Cc" for character in record.agent_name)
+        or not all(use.kind in COMPANIONS and use.place in range(blocks) for use in record.companions)
+        or not all(0 < use.used <= used[use.place] for use in record.companions)
         or not all(0 <= message.start <= message.end <= record.end for message in record.messages)
     ):
         raise _invalid("its record does not begin a timeline")

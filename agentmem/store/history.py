@@ -10,7 +10,7 @@ import numpy as np
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.catalog import turns
 from agentmem.store.catalog.thread import Catalog
-from agentmem.store.records import BlockUse, TurnRecord
+from agentmem.store.records import BlockUse, CompanionUse, TurnRecord
 from agentmem.store.rows import AgentRow, TurnRow
 from agentmem.store.turnfiles import TurnFiles
 from agentmem.types import TurnKind, TurnMessage
@@ -55,6 +55,10 @@ class History:
         if uses is None:
             raise self._not_listed(number)
         return uses
+
+    def companions(self, number: int | None = None) -> list[CompanionUse]:
+        """What going on from a turn's end needs beside the timeline's blocks."""
+        return self._catalog.read(turns.companions, self.agent.id, self.agent.turn if number is None else number)
 
     def ids(self, number: int | None = None) -> np.ndarray:
         """The token ids of a turn's timeline, int32 [tokens]."""

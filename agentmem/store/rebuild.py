@@ -186,10 +186,8 @@ class _Rebuild:
 
     def _new_turn(self, entry: Entry) -> NewTurn:
         record = self._with_fresh_request_id(entry.link.record)
-        blocks = {
-            use.key: BlockRow(self._size(use.key), use.used, entry.beginnings[use.key])
-            for use in entry.link.record.blocks
-        }
+        used = (*entry.link.record.blocks, *entry.link.record.companions)
+        blocks = {use.key: BlockRow(self._size(use.key), use.used, entry.beginnings.get(use.key, b"")) for use in used}
         return NewTurn(record, entry.link.bytes, record.digest, blocks)
 
     def _with_fresh_request_id(self, record: TurnRecord) -> TurnRecord:

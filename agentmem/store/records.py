@@ -25,6 +25,7 @@ from agentmem.store.blockfile import id_bytes
 from agentmem.store.keys import KEY_BYTES, record_digest
 from agentmem.store.layout import parse_json
 from agentmem.types import (
+    BlockKind,
     Exactness,
     FinishReason,
     Message,
@@ -57,12 +58,25 @@ class BlockUse:
     used: int
 
 
+@dataclass(frozen=True)
+class CompanionUse(BlockUse):
+    """What going on from a turn's end needs beside the blocks.
+
+    kind: WINDOW or SNAPSHOT. place: of the block it belongs to, in the timeline. used: how many of the block's
+    positions: of a window part the first rows, of a snapshot all before the end.
+    """
+
+    kind: BlockKind
+    place: int
+
+
 @dataclass(frozen=True, eq=False)
 class TurnRecord:
     """One committed change of a timeline.
 
     base_blocks: how many leading blocks of the previous turn's timeline stay (0 for REBUILD and FORK).
     ids: int32, the tokens of positions [start, end). open: the last message, an assistant's, lacks its closing text.
+    companions: all that the end needs, in order of place.
     created: Unix seconds. previous, digest: filled in by `encode` and `decode`.
     """
 
@@ -89,6 +103,7 @@ class TurnRecord:
     timings: Timings
     seed: int
     warnings: tuple[Warning, ...]
+    companions: tuple[CompanionUse, ...] = ()
     previous: bytes = field(default=b"", repr=False)
     digest: bytes = field(default=b"", repr=False)
 
@@ -102,7 +117,8 @@ class TurnRecord:
         return hash((self.agent_id, self.number))
 
 
-_SAID = [item.name for item in fields(TurnRecord) if item.name not in ("previous", "digest")]
+_SAID = [item.name for item in fields(TurnRecord) if item.name not in ("companions", "previous", "digest")]
+"""What every record says. Companions are left out where there are none."""
 
 
 def encode(record: TurnRecord, previous: bytes, secret: bytes) -> tuple[bytes, bytes]:
@@ -138,15 +154,23 @@ def _canonical(value: Mapping[str, Any]) -> bytes:
 
 def _body(record: TurnRecord) -> dict[str, Any]:
     body = {name: getattr(record, name) for name in _SAID}
-    return body | {
-        "format": FORMAT,
-        "ids": base64.b64encode(id_bytes(record.ids)).decode(),
-        "blocks": [[use.key.hex(), use.used] for use in record.blocks],
-        "messages": [asdict(message) for message in record.messages],
-        "usage": asdict(record.usage),
-        "timings": asdict(record.timings),
-        "warnings": [asdict(warning) for warning in record.warnings],
-    }
+    return (
+        body
+        | {
+            "format": FORMAT,
+            "ids": base64.b64encode(id_bytes(record.ids)).decode(),
+            "blocks": [[use.key.hex(), use.used] for use in record.blocks],
+            "messages": [asdict(message) for message in record.messages],
+            "usage": asdict(record.usage),
+            "timings": asdict(record.timings),
+            "warnings": [asdict(warning) for warning in record.warnings],
+        }
+        | ({"companions": [_companion(use) for use in record.companions]} if record.companions else {})
+    )
+
+
+def _companion(use: CompanionUse) -> list[str | int]:
+    return [use.key.hex(), use.used, use.kind.value, use.place]
 
 
 def _record(body: dict[str, Any], previous: bytes, digest: bytes) -> TurnRecord:
@@ -166,6 +190,10 @@ def _record(body: dict[str, Any], previous: bytes, digest: bytes) -> TurnRecord:
             "usage": _usage(body["usage"]),
             "timings": Timings(**body["timings"]),
             "warnings": tuple(Warning(**item) for item in body["warnings"]),
+            "companions": tuple(
+                CompanionUse(bytes.fromhex(key), used, BlockKind(kind), place)
+                for key, used, kind, place in body.get("companions", ())
+            ),
             "previous": previous,
             "digest": digest,
         }

@@ -18,7 +18,7 @@ from agentmem.store import folder as state
 from agentmem.store.blockfile import Block
 from agentmem.store.blocks import Blocks
 from agentmem.store.branch import Branches
-from agentmem.store.catalog import agents, requests, usage
+from agentmem.store.catalog import agents, requests, turns, usage
 from agentmem.store.catalog import namespaces as namespace_rows
 from agentmem.store.catalog.thread import Catalog
 from agentmem.store.core import Core, in_use
@@ -178,6 +178,10 @@ class Store:
     def history(self, agent_id: str) -> History:
         """The agent's turns as they are listed now: records, timelines, ids, messages. Raises AGENT_NOT_FOUND."""
         return self._core.history(self._core.catalog.read(agents.by_id, agent_id))
+
+    def turn_ends(self, namespace: str, low: int, high: int, limit: int) -> list[int]:
+        """Positions in (low, high] at which turns of agents end that share their blocks, the last first."""
+        return self._core.catalog.read(turns.ends, namespace, low, high, limit)
 
     def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
         """What a request id did in the last 24 hours."""

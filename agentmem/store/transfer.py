@@ -15,7 +15,7 @@ from agentmem.store.core import Core
 from agentmem.store.exportfile import ExportFile
 from agentmem.store.files import unwritable
 from agentmem.store.keys import beginning
-from agentmem.store.records import BlockUse, TurnRecord
+from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow, BlockRow
 from agentmem.store.writer import TurnWriter
 from agentmem.types import BLOCK_TOKENS, Share, TurnKind
@@ -39,8 +39,9 @@ class Transfers:
         agent = core.catalog.read(agents.get, namespace, name)
         end = self._branches.end_of(core.history(agent), agent.turn)
         secret = core.secret(namespace)
-        rows = core.catalog.read(block_rows.known, [use.key for use in end.uses])
-        blocks = (core.blocks.read(use.key, rows[use.key].size, secret) for use in end.uses)
+        keys = [use.key for use in (*end.uses, *end.companions)]
+        rows = core.catalog.read(block_rows.known, keys)
+        blocks = (core.blocks.read(key, rows[key].size, secret) for key in keys)
         return exportfile.write(end.record(TurnKind.FORK, agent, ""), blocks)
 
     def take_in(
@@ -65,22 +66,22 @@ class Transfers:
 
     def _enter(self, file: ExportFile, agent: AgentRow, request_id: str, state_id: str | None) -> AgentRow:
         secret = self._core.secret(agent.namespace)
-        record = _first_turn(file.record, agent, secret, state_id or file.record.state_id, request_id)
+        # Companions are one model's alone.
+        told = replace(file.record, companions=()) if state_id else file.record
+        record = _first_turn(told, agent, secret, state_id or file.record.state_id, request_id)
         blocks, to_compute = ((), _rows(record, secret)) if state_id else (file.blocks(secret), {})
         return self._writer.add(record, blocks, partial(turns.begin, agent=agent, to_compute=to_compute), agent)[0]
 
 
 def _first_turn(record: TurnRecord, agent: AgentRow, secret: bytes, state_id: str, request_id: str) -> TurnRecord:
     """An export's record as the first one of a new agent."""
-    keys = exportfile.timeline_keys(record, secret, state_id)
+    record = exportfile.rekeyed(record, secret, state_id)
     return replace(
         record,
         agent_id=agent.id,
         namespace=agent.namespace,
         agent_name=agent.name,
         number=1,
-        state_id=state_id,
-        blocks=tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True)),
         request_id=request_id,
         created=time.time(),
     )

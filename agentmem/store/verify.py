@@ -17,7 +17,7 @@ from agentmem.store.problems import Problem, ProblemKind
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
-from agentmem.types import BlockKind
+from agentmem.types import BLOCK_TOKENS, BlockKind
 
 _PAGE = 100
 _CONTRADICTION = "CATALOG_CONTRADICTS_RECORD"
@@ -157,6 +157,10 @@ class _Check:
             if not whole and use.key not in self.unsound:
                 self._block(agent, record.number, use, start, own)
             start, parent = start + use.used, use.key
+        for one in self.store.history(agent.id).companions(record.number):
+            begin = one.place * BLOCK_TOKENS
+            if one.key not in self.unsound:
+                self._block(agent, record.number, one, begin, ids[begin : begin + one.used])
 
     def _block(self, agent: AgentRow, number: int, use: BlockUse, start: int, ids: np.ndarray) -> None:
         try:

@@ -18,7 +18,7 @@ from agentmem.store.core import Core
 from agentmem.store.keys import beginning
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow, BlockRow, NewTurn
-from agentmem.types import Share, TurnKind
+from agentmem.types import COMPANIONS, Share, TurnKind
 
 _T = TypeVar("_T")
 
@@ -33,9 +33,13 @@ class TurnWriter:
         """See `Store.commit`."""
         core = self._core
         agent = core.catalog.read(agents.by_id, record.agent_id)
-        timeline = core.history(agent).timeline()
-        kept, dropped = timeline[: record.base_blocks], timeline[record.base_blocks :]
-        known = core.catalog.read(block_rows.known, {use.key for use in (*record.blocks, *dropped)})
+        history = core.history(agent)
+        timeline = history.timeline()
+        kept = timeline[: record.base_blocks]
+        left = set(history.companions()).difference(record.companions)
+        dropped = [*timeline[record.base_blocks :], *left]
+        used = (*record.blocks, *record.companions, *dropped)
+        known = core.catalog.read(block_rows.known, {use.key for use in used})
         tokens = {key: row.tokens for key, row in known.items()} | {block.key: block.tokens for block in blocks}
         secret = core.secret(agent.namespace)
         rules.check(record, agent, kept, tokens)
@@ -89,8 +93,7 @@ class TurnWriter:
                 if known is None:
                     fresh.append(block.key)
                 size, new = self._core.blocks.keep_or_write(block, known.size if known else None, secret)
-                begins = beginning(secret, block.parent, block.state_id, block.ids)
-                rows[block.key] = BlockRow(size, block.tokens, begins)
+                rows[block.key] = BlockRow(size, block.tokens, _beginning(block, secret))
                 written += new
             if agent is not None:
                 self._core.turns.begin(agent.id, agent.share is Share.PRIVATE)
@@ -103,3 +106,10 @@ class TurnWriter:
             for key in fresh:
                 self._core.blocks.remove_quietly(key)
             raise
+
+
+def _beginning(block: Block, secret: bytes) -> bytes:
+    """Companions are found by the blocks they belong to."""
+    if block.kind in COMPANIONS:
+        return b""
+    return beginning(secret, block.parent, block.state_id, block.ids)

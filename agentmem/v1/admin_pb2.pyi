@@ -58,7 +58,7 @@ class ModelInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., state_id: _Optional[str] = ..., tokenizer_id: _Optional[str] = ..., context_limit: _Optional[int] = ..., numerics: _Optional[str] = ..., device: _Optional[str] = ..., compute_dtype: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerInfo, _Mapping]]] = ..., bytes: _Optional[int] = ..., bytes_per_token: _Optional[int] = ...) -> None: ...
 
 class LayerInfo(_message.Message):
-    __slots__ = ("first", "last", "kind", "kv_heads", "head_dim", "bits", "group_size")
+    __slots__ = ("first", "last", "kind", "kv_heads", "head_dim", "bits", "group_size", "window")
     FIRST_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +66,7 @@ class LayerInfo(_message.Message):
     HEAD_DIM_FIELD_NUMBER: _ClassVar[int]
     BITS_FIELD_NUMBER: _ClassVar[int]
     GROUP_SIZE_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
     first: int
     last: int
     kind: str
@@ -73,7 +74,8 @@ class LayerInfo(_message.Message):
     head_dim: int
     bits: int
     group_size: int
-    def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ..., kind: _Optional[str] = ..., kv_heads: _Optional[int] = ..., head_dim: _Optional[int] = ..., bits: _Optional[int] = ..., group_size: _Optional[int] = ...) -> None: ...
+    window: int
+    def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ..., kind: _Optional[str] = ..., kv_heads: _Optional[int] = ..., head_dim: _Optional[int] = ..., bits: _Optional[int] = ..., group_size: _Optional[int] = ..., window: _Optional[int] = ...) -> None: ...
 
 class GetStatsRequest(_message.Message):
     __slots__ = ()

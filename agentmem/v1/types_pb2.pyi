@@ -13,6 +13,8 @@ class BlockKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     BLOCK_KIND_TEXT: _ClassVar[BlockKind]
     BLOCK_KIND_LATENT: _ClassVar[BlockKind]
     BLOCK_KIND_SPLICE: _ClassVar[BlockKind]
+    BLOCK_KIND_WINDOW: _ClassVar[BlockKind]
+    BLOCK_KIND_SNAPSHOT: _ClassVar[BlockKind]
 
 class Exactness(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -58,6 +60,8 @@ BLOCK_KIND_UNSPECIFIED: BlockKind
 BLOCK_KIND_TEXT: BlockKind
 BLOCK_KIND_LATENT: BlockKind
 BLOCK_KIND_SPLICE: BlockKind
+BLOCK_KIND_WINDOW: BlockKind
+BLOCK_KIND_SNAPSHOT: BlockKind
 EXACTNESS_UNSPECIFIED: Exactness
 EXACTNESS_EXACT: Exactness
 EXACTNESS_REPOSITIONED: Exactness

@@ -244,3 +244,15 @@ def test_agents_that_hold_copies_of_their_own_leave_nothing_behind(engine: Engin
     for ref in (A, B):
         engine.delete_agent(ref)
     assert engine.stats().hot_bytes == 0
+
+
+def test_timelines_of_few_warm_agents_stay_in_ram(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentmem.memory.memory.WARM_KEPT", 2)
+    refs = [AgentRef("default", f"agent-{n}") for n in range(6)]
+    for ref in refs:
+        feed(engine, ref, 5, 6, 7)
+        engine.evict_agent(ref)
+    kept = engine._context.memory._agents
+    assert len(kept) <= 3
+    assert refs[-1] in kept
+    assert feed(engine, refs[0], 8)[1].reused_warm_tokens == 3 + GREEDY.max_tokens

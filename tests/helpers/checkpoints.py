@@ -31,6 +31,13 @@ class Spec:
     extra: tuple[tuple[str, object], ...] = ()
 
     @property
+    def kind(self) -> str:
+        """What it has beside full attention."""
+        if self.architecture == "lfm2":
+            return "recurrent"
+        return "window" if "sliding_window" in dict(self.extra) else "full"
+
+    @property
     def name(self) -> str:
         return (
             f"{self.architecture}-{self.head_dim}-{'tied' if self.tied else 'untied'}-{'bos' if self.bos else 'nobos'}"
@@ -45,6 +52,22 @@ ALL = (
     Spec("qwen3", 64, tied=False, bos=True),
     Spec("qwen3", 128, tied=True, bos=False),
 )
+
+
+WINDOWED = Spec(extra=(("layer_types", ("sliding_attention", "full_attention")), ("sliding_window", 100)))
+RECURRENT = Spec("lfm2", width=256, bos=False)
+KINDS = (ALL[0], WINDOWED, RECURRENT)
+"""One of each kind of layers; every model has full attention as well."""
+
+
+def _lfm2(spec: Spec) -> dict[str, object]:
+    """A short convolution before a layer of attention; the head dim follows from the width."""
+    return {
+        "norm_eps": 1e-5, "conv_bias": False, "conv_L_cache": 3, "block_dim": spec.width,
+        "block_ff_dim": 2 * spec.width, "block_multiple_of": 32, "block_ffn_dim_multiplier": 1.0,
+        "block_auto_adjust_ff_dim": False, "hidden_size": spec.heads * spec.head_dim,
+        "layer_types": ["conv", "full_attention"],
+    }  # fmt: skip
 
 
 def write(folder: Path, spec: Spec) -> Path:
@@ -65,6 +88,7 @@ def write(folder: Path, spec: Spec) -> Path:
         "tie_word_embeddings": spec.tied,
         "bos_token_id": 0,
         "eos_token_id": 4,
+        **(_lfm2(spec) if spec.architecture == "lfm2" else {}),
         **dict(spec.extra),
     }
     if spec.architecture == "qwen2":  # takes its head dim from the width

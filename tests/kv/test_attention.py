@@ -9,11 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentmem.kv.attention import attend
-from agentmem.kv.layout import TENSORS, AttentionLayout
-from agentmem.kv.state import TAIL_SEGMENTS, AgentState
+from agentmem.kv.full import TAIL_SEGMENTS
+from agentmem.kv.layout import AttentionLayout, StateLayout
+from agentmem.kv.state import AgentState
 from agentmem.types import BLOCK_TOKENS
 
-LAYOUT = AttentionLayout(layers=1, kv_heads=2, head_dim=64, group_size=64, dtype=mx.float32)
+LAYOUT = StateLayout.of_full(AttentionLayout(layers=1, kv_heads=2, head_dim=64, group_size=64, dtype=mx.float32))
 TOTAL = 900
 
 
@@ -60,7 +61,7 @@ def test_feeding_in_any_runs_changes_no_bit(cuts: list[int]) -> None:
     assert np.array_equal(_feed(whole, q, k, v, [TOTAL]), _feed(parts, q, k, v, _sizes(cuts)))
     for start in range(0, TOTAL, BLOCK_TOKENS):
         a, b = (s.read(start, min(start + BLOCK_TOKENS, TOTAL)) for s in (whole, parts))
-        assert all(np.array_equal(a[n], b[n]) for n in TENSORS)
+        assert all(np.array_equal(a[n], b[n]) for n in LAYOUT.full.tensors)
 
 
 @pytest.mark.reference
@@ -82,7 +83,7 @@ def test_a_long_tail_freezes_and_changes_no_bit() -> None:
     whole, parts = AgentState(LAYOUT), AgentState(LAYOUT)
     a = _feed(whole, q, k, v, [total])
     b = _feed(parts, q, k, v, _sizes(list(range(BLOCK_TOKENS, total, BLOCK_TOKENS)), total))
-    assert len(parts.spans) == 1
+    assert len(parts.full.spans) == 1
     assert np.array_equal(a, b)
 
 
@@ -113,11 +114,11 @@ def test_bytes_are_counted() -> None:
     q, k, v = _inputs()
     state = AgentState(LAYOUT)
     _feed(state, q, k, v, [256])
-    assert state.nbytes == LAYOUT.bytes_per_token * 256
+    assert state.nbytes == LAYOUT.full.bytes_per_token * 256
 
 
 def test_bfloat16_blocks_round_trip() -> None:
-    layout = AttentionLayout(layers=1, kv_heads=2, head_dim=64, group_size=32, dtype=mx.bfloat16)
+    layout = StateLayout.of_full(AttentionLayout(layers=1, kv_heads=2, head_dim=64, group_size=32, dtype=mx.bfloat16))
     k, v = (x.astype(mx.bfloat16) for x in _inputs()[1:])
     state = AgentState(layout)
     state.layers[0].update_and_fetch(k[:, :, :100], v[:, :, :100])
@@ -126,4 +127,4 @@ def test_bfloat16_blocks_round_trip() -> None:
     assert block["attn.k.scales"].dtype == np.uint16
     other = AgentState(layout)
     other.extend([block])
-    assert all(np.array_equal(block[n], other.read(0, 100)[n]) for n in TENSORS)
+    assert all(np.array_equal(block[n], other.read(0, 100)[n]) for n in LAYOUT.full.tensors)

@@ -9,19 +9,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from agentmem.kv.layout import TENSORS, AttentionLayout
+from agentmem.kv.layout import AttentionLayout, StateLayout
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.types import BLOCK_TOKENS
 
-LAYOUT = AttentionLayout(layers=2, kv_heads=1, head_dim=32, group_size=32, dtype=mx.float32)
+LAYOUT = StateLayout.of_full(AttentionLayout(layers=2, kv_heads=1, head_dim=32, group_size=32, dtype=mx.float32))
 
 
 def block_of(seed: int, tokens: int = BLOCK_TOKENS) -> dict[str, np.ndarray]:
     """Random state that `seed` determines."""
     mx.random.seed(seed)
     parts = [mx.quantize(mx.random.normal((2, 1, tokens, 32)), 32, 4) for _ in "kv"]
-    return dict(zip(TENSORS, (np.array(a) for side in parts for a in side), strict=True))
+    return dict(zip(LAYOUT.full.tensors, (np.array(a) for side in parts for a in side), strict=True))
 
 
 def grow(state: AgentState, seed: int, tokens: int) -> None:
@@ -35,11 +35,11 @@ def grow(state: AgentState, seed: int, tokens: int) -> None:
 def rows(state: AgentState, end: int | None = None) -> dict[str, np.ndarray]:
     end = state.offset if end is None else end
     pieces = [state.read(at, min(at + BLOCK_TOKENS, end)) for at in range(0, end, BLOCK_TOKENS)]
-    return {name: np.concatenate([p[name] for p in pieces], axis=2) for name in TENSORS}
+    return {name: np.concatenate([p[name] for p in pieces], axis=2) for name in LAYOUT.full.tensors}
 
 
 def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
-    return all(np.array_equal(a[name], b[name]) for name in TENSORS)
+    return all(np.array_equal(a[name], b[name]) for name in LAYOUT.full.tensors)
 
 
 def take(pool: BlockPool, keys: list[bytes]) -> AgentState:
@@ -69,7 +69,7 @@ def test_a_prefix_in_a_private_tail_is_shared_once_somebody_wants_it(pool: Block
     assert b.offset == 512
     assert same(rows(b), rows(a, 512))
     assert same(rows(a), before)
-    assert b.spans[0] is a.spans[0]
+    assert b.full.spans[0] is a.full.spans[0]
     assert pool.nbytes == a.nbytes  # what b holds is what a holds
 
 
@@ -84,7 +84,7 @@ def test_a_span_is_cut_where_timelines_part(pool: BlockPool) -> None:
     assert same(rows(a), before)
     assert same(rows(b), rows(a, 512))
     assert pool.nbytes == held
-    assert [span.keys for span in a.spans] == [(b"x", b"y"), (b"z", b"w")]
+    assert [span.keys for span in a.full.spans] == [(b"x", b"y"), (b"z", b"w")]
 
 
 def test_what_the_last_holder_lets_go_is_gone(pool: BlockPool) -> None:
@@ -168,8 +168,8 @@ class Agents(RuleBasedStateMachine):
         known = {key for timeline in self.timelines.values() for key in timeline}
         assert all(self.pool.count([key]) == 1 for key in known)
         assert set(self.pool._spans) | set(self.pool._tails) == known
-        spans = {id(s): s for state in self.states.values() for s in state.spans}
-        tails = sum(state.tail_bytes for state in self.states.values())
+        spans = {id(s): s for state in self.states.values() for s in state.full.spans}
+        tails = sum(state.own_bytes for state in self.states.values())
         assert self.pool.nbytes == sum(s.nbytes for s in spans.values()) + tails
 
 
@@ -179,10 +179,10 @@ def hash_of(key: bytes) -> int:
 
 def append(state: AgentState, block: dict[str, np.ndarray]) -> None:
     """Puts quantised rows into the tail, as a model's own would lie there."""
-    begin = state.offset - state.tail_start
+    begin = state.offset - state.full.tail_start
     for i, layer in enumerate(state.layers):
         layer._reserve(BLOCK_TOKENS)
-        for buffer, name in zip(layer.tail.arrays, TENSORS, strict=True):
+        for buffer, name in zip(layer.tail.arrays, LAYOUT.full.tensors, strict=True):
             buffer[begin // BLOCK_TOKENS] = mx.array(block[name][i])
         layer.offset += BLOCK_TOKENS
     state.evaluate()

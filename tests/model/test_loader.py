@@ -29,8 +29,8 @@ def _with_config(folder: Path, to: Path, **changes: object) -> Path:
 @pytest.mark.parametrize("spec", ALL, ids=lambda s: s.name)
 def test_layout_is_the_models_own(spec: Spec, tmp_path: Path) -> None:
     model = loader.load(str(write(tmp_path, spec)))
-    assert (model.layout.layers, model.layout.kv_heads, model.layout.head_dim) == (2, 2, spec.head_dim)
-    assert model.layout.group_size == 64
+    assert (model.layout.full.layers, model.layout.full.kv_heads, model.layout.full.head_dim) == (2, 2, spec.head_dim)
+    assert model.layout.full.group_size == 64
     assert model.context_limit == 4096
 
 
@@ -81,8 +81,11 @@ def test_uncovered_models_are_refused_by_layer_and_reason(plain: Path, tmp_path:
     assert "layer 0" in gemma.message
     assert "gemma2" in gemma.message
     window = _refusal(_with_config(plain, tmp_path / "s", layer_types=["sliding_attention"], sliding_window=8))
-    assert "layer 0" in window.message
+    assert "all layers" in window.message
     assert "sliding_attention" in window.message
+    odd = _refusal(_with_config(plain, tmp_path / "o", layer_types=["full_attention", "conv"]))
+    assert "layer 1" in odd.message
+    assert "conv" in odd.message
     dynamic = _refusal(_with_config(plain, tmp_path / "d", rope_scaling={"type": "dynamic", "factor": 2.0}))
     assert "dynamic RoPE" in dynamic.message
 
@@ -94,7 +97,7 @@ def test_head_dim_without_a_group_size_is_refused(tmp_path: Path) -> None:
 
 
 def test_head_dim_96_gets_groups_of_32(tmp_path: Path) -> None:
-    assert loader.load(str(write(tmp_path, replace(Spec(layers=1), head_dim=96)))).layout.group_size == 32
+    assert loader.load(str(write(tmp_path, replace(Spec(layers=1), head_dim=96)))).layout.full.group_size == 32
 
 
 def test_what_is_no_checkpoint_is_not_found(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ FOREVER = (1 << 63) - 1
 
 # Names are TEXT, compared as the bytes of their UTF-8. A row of `timeline` says that the block at `place` belongs to
 # the timelines of the turns since..until-1; so any turn's timeline is one range query, and a turn adds only the rows
-# that it changes. A block's reference count is the number of rows that name it: counted, not kept, it cannot drift.
+# that it changes. Places below 0 are those of companions (`turns.slot`), which come and go with the turns likewise.
+# A block's reference count is the number of rows that name it: counted, not kept, it cannot drift.
 # STRICT lets the check at each start find damaged values by their types.
 _TABLES = """
 CREATE TABLE namespaces (

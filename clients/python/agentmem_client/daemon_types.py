@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """What the layers first..last got."""
+    """What the layers first..last got. kv_heads to group_size: 0 if recurrent; window: positions seen, 0 if all."""
 
     first: int
     last: int
@@ -17,6 +17,7 @@ class LayerInfo:
     head_dim: int
     bits: int
     group_size: int
+    window: int = 0
 
 
 @dataclass(frozen=True)

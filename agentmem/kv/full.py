@@ -1,0 +1,210 @@
+"""Full attention layers: frozen spans and one growing tail, quantised from position 0.
+
+Arrays are segment-major, [segments, kv_heads, 256, width], so that a leading run of segments is contiguous,
+a block file is one segment of every layer, and restore is a stack of block files. A row is quantised once,
+when its position is computed, and never again (invariant 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import mlx.core as mx
+import numpy as np
+
+from agentmem.kv.layers import Tensors, to_mlx, to_numpy
+from agentmem.kv.layout import PARTS, AttentionLayout
+from agentmem.kv.span import Piece, Quantised, Span, write_rows
+from agentmem.types import BLOCK_TOKENS
+
+TAIL_SEGMENTS = 16
+"""A full tail of this many segments freezes into a span, so that growing never copies more than this."""
+
+
+class FullLayer:
+    """One layer's state. Serves mlx-lm's model code as its cache object."""
+
+    def __init__(self, layout: AttentionLayout) -> None:
+        self.layout = layout
+        self.bits, self.group_size = layout.bits, layout.group_size  # what mlx-lm recognises a quantised cache by
+        self.window: int | None = None
+        self.spans: list[Piece] = []
+        self.tail: Piece | None = None
+        self.tail_start = 0
+        self.offset = 0
+
+    def make_mask(self, count: int, return_array: bool = False, window_size: int | None = None) -> None:
+        """mlx-lm asks the cache for its mask; `attend` knows positions and masks by itself."""
+        return None
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[FullLayer, FullLayer]:
+        """Appends keys and values [1, kv_heads, count, head_dim]; the attention seam takes this layer back."""
+        count = keys.shape[2]
+        self._reserve(count)
+        assert self.tail is not None
+        begin = self.offset - self.tail_start
+        for side, new in ((self.tail.keys, keys), (self.tail.values, values)):
+            for buffer, rows in zip(side, mx.quantize(new, self.group_size, self.bits), strict=True):
+                write_rows(buffer, rows, begin)
+        self.offset += count
+        return self, self
+
+    def pieces(self) -> list[tuple[int, Piece]]:
+        """Spans and the used segments of the tail, each with the number of its first segment, in order of position."""
+        used = -(-(self.offset - self.tail_start) // BLOCK_TOKENS)
+        held = self.spans + ([self.tail.head(used)] if self.tail is not None and used else [])
+        firsts = accumulate((piece.segments for piece in held), initial=0)
+        return list(zip(firsts, held, strict=False))
+
+    def hold(self, piece: Piece) -> None:
+        """Adds a span's piece. The layer must end on a segment border, and its tail is gone with it."""
+        self.spans.append(piece)
+        self.tail = None
+        self.offset = self.tail_start = self.tail_start + piece.segments * BLOCK_TOKENS
+
+    def _reserve(self, count: int) -> None:
+        need = -(-(self.offset - self.tail_start + count) // BLOCK_TOKENS)
+        have = self.tail.segments if self.tail is not None else 0
+        if need > have:
+            self.tail = self._grown(max(need, min(2 * have, TAIL_SEGMENTS)))
+
+    def _grown(self, segments: int) -> Piece:
+        old, lay = self.tail, self.layout
+
+        def side(arrays: Sequence[mx.array | None]) -> Quantised:
+            out = []
+            for part, array in zip(PARTS, arrays, strict=True):
+                extra = segments - (0 if array is None else array.shape[0])
+                zeros = mx.zeros((extra, lay.kv_heads, BLOCK_TOKENS, lay.widths[part]), lay.part_dtype(part))
+                out.append(zeros if array is None else mx.concatenate([array, zeros]))
+            return out[0], out[1], out[2]
+
+        nothing = (None, None, None)
+        return Piece(side(old.keys if old else nothing), side(old.values if old else nothing))
+
+
+class FullLayers:
+    """All full attention layers: shared spans, then a private tail."""
+
+    def __init__(self, layout: AttentionLayout) -> None:
+        self.layout = layout
+        self.layers: Sequence[FullLayer] = [FullLayer(layout) for _ in range(layout.layers)]
+        self.spans: list[Span] = []
+
+    @property
+    def offset(self) -> int:
+        """Positions held."""
+        return self.layers[0].offset
+
+    @property
+    def tail_start(self) -> int:
+        """The first position that no span holds."""
+        return self.layers[0].tail_start
+
+    @property
+    def own_bytes(self) -> int:
+        return sum(tail.nbytes for tail in [layer.tail for layer in self.layers] if tail is not None)
+
+    def arrays(self) -> list[mx.array]:
+        return [array for layer in self.layers if layer.tail is not None for array in layer.tail.arrays]
+
+    def make_room(self) -> None:
+        """A long tail that ends on a segment border becomes a span."""
+        held = self.offset - self.tail_start
+        if held >= TAIL_SEGMENTS * BLOCK_TOKENS and held % BLOCK_TOKENS == 0:
+            self.freeze()
+
+    def mark(self) -> None:
+        """Any position of the tail can be gone back to."""
+
+    def hold(self, span: Span) -> None:
+        """Continues with a span. The layers must end where a span ends."""
+        if self.offset != self.tail_start:
+            raise ValueError("a span can only follow a span")
+        for layer, piece in zip(self.layers, span.layers, strict=True):
+            layer.hold(piece)
+        self.spans.append(span)
+        span.holders.add(self)
+
+    def freeze(self, segments: int | None = None) -> Span | None:
+        """Turns the tail's first segments, all full ones by default, into a span; the rest stays as the tail."""
+        held = self.offset - self.tail_start
+        full = held // BLOCK_TOKENS if segments is None else segments
+        if not full:
+            return None
+        used = -(-held // BLOCK_TOKENS)
+        tails = [layer.tail for layer in self.layers if layer.tail is not None]
+        span = Span(tails if tails[0].segments == full else [tail.copy(0, full) for tail in tails])
+        remains = [tail.copy(full, used) for tail in tails] if used > full else [None] * len(tails)
+        mx.eval([piece.arrays for piece in (*span.layers, *remains) if piece is not None])
+        offset = self.offset
+        for layer in self.layers:
+            layer.offset = layer.tail_start + full * BLOCK_TOKENS
+        for layer, piece, tail in zip(self.layers, span.layers, remains, strict=True):
+            layer.hold(piece)
+            layer.tail, layer.offset = tail, offset
+        self.spans.append(span)
+        span.holders.add(self)
+        return span
+
+    def replace(self, span: Span, parts: Sequence[Span]) -> None:
+        """Holds the parts of a span that was cut in its place."""
+        at = self.spans.index(span)
+        self.spans[at : at + 1] = parts
+        for i, layer in enumerate(self.layers):
+            layer.spans[at : at + 1] = [part.layers[i] for part in parts]
+        span.holders.discard(self)
+        for part in parts:
+            part.holders.add(self)
+
+    def extend(self, blocks: Sequence[Tensors]) -> None:
+        """Appends restored blocks at a segment border, all but the last full. Nothing is computed or requantised."""
+        if not blocks:
+            return
+        if self.offset % BLOCK_TOKENS:
+            raise ValueError("blocks can only be appended at a segment border")
+        self.freeze()
+        names = self.layout.tensors
+        full = [b for b in blocks if b[names[0]].shape[2] == BLOCK_TOKENS]
+        if full:
+            self.hold(Span(self._pieces({name: np.stack([b[name] for b in full], axis=1) for name in names})))
+        if len(full) < len(blocks):
+            last = blocks[-1]
+            tokens = last[names[0]].shape[2]
+            padded = {n: np.zeros((self.layout.layers, 1, *self.layout.shape(n)[1:]), last[n].dtype) for n in names}
+            for name in names:
+                padded[name][:, 0, :, :tokens] = last[name]
+            for layer, piece in zip(self.layers, self._pieces(padded), strict=True):
+                layer.tail, layer.offset = piece, layer.tail_start + tokens
+
+    def _pieces(self, tensors: Tensors) -> list[Piece]:
+        """[layers, segments, heads, 256, width] arrays as a piece per layer."""
+        pieces = []
+        for i in range(self.layout.layers):
+            arrays = [to_mlx(tensors[name][i], self.layout.dtype_of(name)) for name in self.layout.tensors]
+            pieces.append(Piece((arrays[0], arrays[1], arrays[2]), (arrays[3], arrays[4], arrays[5])))
+        return pieces
+
+    def read(self, start: int, end: int) -> Tensors:
+        segment, row = divmod(start, BLOCK_TOKENS)
+        if not 0 < end - start <= BLOCK_TOKENS - row or end > self.offset:
+            raise ValueError("a read must lie inside one held segment")
+        homes = [self._home(layer, segment) for layer in self.layers]
+        return {
+            name: to_numpy(mx.stack([piece.arrays[n][at, :, row : row + end - start] for piece, at in homes]))
+            for n, name in enumerate(self.layout.tensors)
+        }
+
+    @staticmethod
+    def _home(layer: FullLayer, segment: int) -> tuple[Piece, int]:
+        """The piece that holds a segment, and its number there."""
+        return next((p, segment - first) for first, p in layer.pieces() if first <= segment < first + p.segments)
+
+    def can_trim(self, length: int) -> bool:
+        """What has frozen into a span stays."""
+        return all(layer.tail_start <= length <= layer.offset for layer in self.layers)
+
+    def trim(self, length: int) -> None:
+        for layer in self.layers:
+            layer.offset = length

@@ -1,0 +1,43 @@
+"""What cannot be read from disk and was computed again: said, set aside, and written anew."""
+
+from __future__ import annotations
+
+import logging
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.memory.agent import TurnDraft
+from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
+from agentmem.store.store import Store
+from agentmem.types import PrefixMiss, Warning
+
+log = logging.getLogger(__name__)
+
+
+class Mender:
+    """quarantined: how many blocks were set aside since the start."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.quarantined = 0
+
+    def say(self, start: int, end: int, fault: BlockUnreadable, draft: TurnDraft) -> None:
+        """Positions [start, end) were computed again. Nobody is warned of a block that was given up on purpose."""
+        reason = f"BLOCK_{fault.reason}"
+        draft.usage.recomputed_tokens += end - start
+        draft.usage.misses.append(PrefixMiss(start, end - start, reason))
+        if fault.reason is not Unreadable.EVICTED:
+            message = f"positions {start} to {end} could not be read from disk and were computed again"
+            draft.warnings.append(Warning(reason, message))
+
+    def put_back(self, namespace: str, block: Block, fault: BlockUnreadable, draft: TurnDraft) -> None:
+        """Writes a block that was computed again in its own context."""
+        given_up = fault.reason is Unreadable.EVICTED
+        self.quarantined += not given_up
+        try:
+            if not given_up:
+                self._store.blocks.quarantine(block.key, fault.reason)
+            draft.usage.bytes_written += self._store.blocks.replace(namespace, block)
+        except AgentmemError as error:
+            if error.reason is not Reason.STORE_UNWRITABLE:
+                raise
+            log.warning("a block that was computed again could not be put back: the disk takes nothing")
