@@ -16,7 +16,7 @@ from agentmem.memory.disk import FILE_BYTES
 from agentmem.store.files import Files
 from agentmem.types import AgentRef, FinishReason, Residency, Share, Usage
 from tests.engine.runs import finished, run, said
-from tests.helpers.checkpoints import Spec, write
+from tests.helpers.checkpoints import KINDS, Spec, write
 from tests.store.samples import files_below
 
 GREEDY = Sampling(max_tokens=6)
@@ -332,3 +332,28 @@ def test_the_disk_never_has_more_than_the_budget(opened: Opened, turn_bytes: int
             refused += 1
         assert on_disk(tmp_path) == engine.stats().disk_bytes <= budget
     assert (refused, engine.get_agent(A).turn) == (2, 2)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("spec", KINDS[1:], ids=lambda spec: spec.kind)
+def test_companions_count_and_go_with_their_agent(spec: Spec, tmp_path: Path) -> None:
+    """Windowed and recurrent layers: what they have on disk beside the blocks is within the budget, too."""
+    model = write(tmp_path / "model", spec)
+    engine = Engine.open(EngineSettings(tmp_path / "state", str(model)))
+    feed(engine, A)
+    each = engine.stats().disk_bytes
+    wanted = answer(engine, A, 11, 12)[0]
+    engine.delete_agent(A)
+    engine.close()
+    budget = 4 * each
+    engine = Engine.open(EngineSettings(tmp_path / "state", str(model), disk_budget=budget))
+    try:
+        for ref in (A, B, C, D):
+            feed(engine, ref)
+            assert on_disk(tmp_path) == engine.stats().disk_bytes <= budget
+        assert residency(engine)["a"] == "COLD"
+        said_, usage = answer(engine, A, 11, 12)
+        assert (said_, usage.recomputed_tokens) == (wanted, 300)
+        assert on_disk(tmp_path) == engine.stats().disk_bytes <= budget
+    finally:
+        engine.close()
