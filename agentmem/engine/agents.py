@@ -110,6 +110,7 @@ class AgentOperations:
         def fork() -> AgentRow:
             with readable():
                 memory.settle(ref)
+                self._make_room_for_branch(ref, request_id)
                 return store.branches.fork(ref.namespace, ref.name, new_name, at_turn, request_id, expect_turn)
 
         return self._branched(self._in_order(ref, fork))
@@ -123,11 +124,19 @@ class AgentOperations:
         def rewind() -> AgentRow:
             with readable():
                 memory.settle(ref)
+                self._make_room_for_branch(ref, request_id)
                 row = store.branches.rewind(ref.namespace, ref.name, to_turn, request_id, expect_turn)
                 memory.reload(ref)
                 return row
 
         return self._branched(self._in_order(ref, rewind))
+
+    def _make_room_for_branch(self, ref: AgentRef, request_id: str) -> None:
+        """A branch writes a record, with all ids at the most, and one block at the most; a repeat writes nothing."""
+        store = self._context.store
+        row = store.agent(ref.namespace, ref.name)
+        if row is not None and not store.find_request(ref.namespace, request_id):
+            self._context.memory.disk.make_room_for(ref, min(row.tokens, BLOCK_TOKENS), row.tokens)
 
     def _branched(self, row: AgentRow) -> tuple[AgentView, int]:
         view = self._view(row)
@@ -208,6 +217,7 @@ class AgentOperations:
                 raise agent_not_found(ref.namespace, ref.name)
             memory.require_match(agent, rebuild=False)
             memory.make_room(agent, agent.tokens)
+            memory.disk.make_room_to_restore(agent)
             yield from memory.restore(agent, draft)
 
         draft = TurnDraft(TurnKind.APPEND, request_id="")

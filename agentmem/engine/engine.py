@@ -21,6 +21,8 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.memory import Memory
 from agentmem.model import loader, numerics
 from agentmem.store.files import Files
+from agentmem.store.quota import default_budget
+from agentmem.store.rows import EventKind
 from agentmem.store.store import AgentRow, Store
 from agentmem.types import AgentRef, FinishReason
 
@@ -33,6 +35,7 @@ class EngineSettings:
 
     ram_budget: bytes of state in RAM; None is what the machine's working set leaves beside the model.
     encryption_key: of an encrypted state folder, 32 random bytes (see `store.masterkey`); a new one becomes so.
+    disk_budget: bytes of blocks and records on disk; None is a tenth of what is free, the store's own included.
     """
 
     state_dir: Path
@@ -40,6 +43,7 @@ class EngineSettings:
     max_queue: int = 256
     ram_budget: int | None = None
     encryption_key: bytes | None = field(default=None, repr=False)
+    disk_budget: int | None = None
 
 
 class Ticket:
@@ -84,13 +88,23 @@ class Engine(Maintenance):
         on_progress(0.1, f"loading the model {settings.model or 'that ships with agentmem'}")
         try:
             model = executor.start(lambda: loader.load(settings.model))
+            ram, disk = settings.ram_budget, settings.disk_budget
+            memory = Memory(
+                store,
+                model,
+                max(0, numerics.working_set() - model.bytes) if ram is None else ram,
+                default_budget(settings.state_dir, store.total_bytes()) if disk is None else disk,
+                busy=scheduler.refs,
+            )
+            unclean = store.events.stopped_last() is False
+            store.events.note(EventKind.STARTED, reason="UNCLEAN" if unclean else "", soon=True)
+            memory.disk.trim()
         except BaseException:
+            scheduler.close()
             store.close()
             raise
-        on_progress(1.0, f"ready: {model.name} ({model.architecture}, {model.numerics} numerics)")
-        budget = settings.ram_budget
-        memory = Memory(store, model, max(0, numerics.working_set() - model.bytes) if budget is None else budget)
         executor.on_stop = memory.close
+        on_progress(1.0, f"ready: {model.name} ({model.architecture}, {model.numerics} numerics)")
         return cls(Context(model, store, memory), scheduler, executor)
 
     def submit(self, request: Request, sink: Sink) -> Ticket:
@@ -142,6 +156,8 @@ class Engine(Maintenance):
             quarantined_blocks_total=memory.quarantined,
             mlx_active_bytes=mx.get_active_memory(),
             mlx_peak_bytes=mx.get_peak_memory(),
+            ram_budget_bytes=memory.ram_budget,
+            disk_budget_bytes=memory.disk.limit,
         )
 
     def close(self, deadline_s: float = 10.0) -> None:
@@ -153,4 +169,5 @@ class Engine(Maintenance):
             if isinstance(running, Run):
                 running.cancel(FinishReason.DEADLINE, shutting_down())
         self._executor.join(timeout=60)
+        self._context.store.events.note(EventKind.STOPPED)
         self._context.store.close()

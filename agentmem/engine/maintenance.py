@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from agentmem.engine.agents import AgentOperations
 from agentmem.engine.request import AgentView
@@ -10,7 +11,7 @@ from agentmem.engine.views import NamespaceView
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.memory import readable
 from agentmem.store.records import TurnRecord
-from agentmem.store.rows import DiskUsage, Pruned
+from agentmem.store.rows import DiskUsage, Event, Pruned
 from agentmem.store.verify import Verified, verify
 from agentmem.types import AgentRef
 
@@ -59,10 +60,15 @@ class Maintenance(AgentOperations):
         store, memory = self._context.store, self._context.memory
 
         def prune() -> list[Pruned]:
-            memory.settle()  # the disk is to know when each was last used
+            unsaved = memory.save_what_it_takes()  # the disk is to know when each was last used
             try:
                 return store.pruning.agents(
-                    namespace, request_id, older_than_s=older_than_s, expired=expired, dry_run=dry_run
+                    namespace,
+                    request_id,
+                    older_than_s=older_than_s,
+                    expired=expired,
+                    in_use=unsaved,
+                    dry_run=dry_run,
                 )
             finally:
                 memory.forget_gone()
@@ -75,11 +81,16 @@ class Maintenance(AgentOperations):
 
         def begin() -> tuple[Iterator[bytes]]:
             memory.settle(ref)
-            return (store.transfers.export(ref.namespace, ref.name),)
+            chunks = store.transfers.export(ref.namespace, ref.name)
+            memory.disk.reading.append(ref)
+            return (chunks,)
 
         with readable():
             (chunks,) = self._in_order(ref, begin)
-            yield from chunks
+            try:
+                yield from chunks
+            finally:
+                memory.disk.reading.remove(ref)
 
     def import_agent(
         self,
@@ -93,7 +104,7 @@ class Maintenance(AgentOperations):
 
         Raises IMPORT_INVALID, AGENT_EXISTS, MODEL_MISMATCH, TOKENIZER_MISMATCH.
         """
-        model = self._context.model
+        model, memory, store = self._context.model, self._context.memory, self._context.store
 
         def check(record: TurnRecord) -> str | None:
             if any(not 0 <= int(i) < model.vocab_size for i in record.ids):
@@ -110,9 +121,12 @@ class Maintenance(AgentOperations):
                     agent_state_id=record.state_id,
                     served_state_id=model.state_id,
                 )
+            ref = AgentRef(namespace, name or record.agent_name)
+            if not store.find_request(namespace, request_id):  # a repeat writes nothing
+                self._in_order(ref, lambda: memory.disk.make_room_for(ref, 0 if text_only else record.end, record.end))
             return model.state_id if text_only else None
 
-        return self._view(self._context.store.transfers.take_in(chunks, namespace, name, request_id, check))
+        return self._view(store.transfers.take_in(chunks, namespace, name, request_id, check))
 
     def verify(self, namespace: str | None = None, repair: bool = False) -> Verified:
         """Reads all that agents of one namespace, or of all, remember. repair: gives up what can be computed again.
@@ -122,7 +136,13 @@ class Maintenance(AgentOperations):
         return verify(self._context.store, namespace, repair)
 
     def disk_usage(self) -> DiskUsage:
-        return self._context.store.disk_usage()
+        return replace(self._context.store.disk_usage(), budget_bytes=self._context.memory.disk.limit)
+
+    def list_events(
+        self, namespace: str | None, agent: str | None, since: float, after: int = 0, limit: int = 100
+    ) -> list[Event]:
+        """Up to `limit` of what the daemon did on its own behind number `after`, oldest first; see `Events.page`."""
+        return self._context.store.events.page(namespace, agent, since, after, limit)
 
     def create_namespace(self, name: str, request_id: str = "") -> None:
         """Makes a namespace with a secret of its own, if it is not there: a repeat changes nothing."""

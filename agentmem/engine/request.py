@@ -200,3 +200,5 @@ class EngineStats:
     quarantined_blocks_total: int
     mlx_active_bytes: int
     mlx_peak_bytes: int
+    ram_budget_bytes: int
+    disk_budget_bytes: int

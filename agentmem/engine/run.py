@@ -79,6 +79,12 @@ class Run:
 
     def steps(self) -> Iterator[None]:
         """The whole request. Raises AgentmemError with the timeline as it was."""
+        try:
+            yield from self._steps()
+        finally:
+            self._context.memory.disk.done(self.ref)
+
+    def _steps(self) -> Iterator[None]:
         self._context.counters.requests += 1
         with self._announcing:
             self._begun = True
@@ -128,6 +134,7 @@ class Run:
         self._check_room(agent, encoded)
         self._reserved = agent.tokens + len(encoded.ids) + self._to_reserve(agent, encoded)
         memory.make_room(agent, self._reserved)
+        memory.disk.make_room(agent, encoded.ids, self._reserved - agent.tokens - len(encoded.ids))
         return (agent if agent.id else memory.create(self.ref)), encoded
 
     def _encode(self, agent: Agent) -> Encoded:
@@ -164,8 +171,10 @@ class Run:
         """Whether the reply may go on; one without max_tokens is given room piece by piece."""
         if agent.state is not None and agent.state.offset >= self._reserved:
             self._reserved = min(self._reserved + RESERVE, self._context.model.context_limit)
+            memory, draft = self._context.memory, self._draft
             try:
-                self._context.memory.make_room(agent, self._reserved)
+                memory.make_room(agent, self._reserved)
+                memory.disk.make_room(agent, draft.ids, self._reserved - agent.tokens - len(draft.ids))
             except AgentmemError:
                 return False
         return True

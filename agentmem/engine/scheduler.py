@@ -104,6 +104,11 @@ class Scheduler:
         with self._changed:
             return self.running is not None or bool(self._waiting)
 
+    def refs(self) -> set[AgentRef]:
+        """Whose jobs run or wait."""
+        with self._changed:
+            return {*self._waiting, *([self.running.ref] if self.running is not None else [])}
+
     @property
     def queued(self) -> int:
         with self._changed:  # re-entrant

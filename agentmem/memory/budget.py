@@ -11,6 +11,8 @@ from agentmem.kv.full import TAIL_SEGMENTS
 from agentmem.kv.layout import StateLayout
 from agentmem.kv.pool import BlockPool
 from agentmem.memory.agent import Agent
+from agentmem.store.events import Events
+from agentmem.store.rows import EventKind
 from agentmem.types import BLOCK_TOKENS
 
 log = logging.getLogger(__name__)
@@ -19,8 +21,8 @@ log = logging.getLogger(__name__)
 class RamBudget:
     """limit: bytes."""
 
-    def __init__(self, limit: int, pool: BlockPool, layout: StateLayout) -> None:
-        self.limit, self._pool, self._layout = limit, pool, layout
+    def __init__(self, limit: int, pool: BlockPool, layout: StateLayout, events: Events) -> None:
+        self.limit, self._pool, self._layout, self._events = limit, pool, layout, events
 
     def make_room(self, agent: Agent, positions: int, others: Iterable[Agent], evict: Callable[[Agent], int]) -> None:
         """Sees to it that `positions` of this agent fit. others: those that may go, least recently used first.
@@ -36,9 +38,11 @@ class RamBudget:
             if may_go and other.state is not None and self._pool.exclusive_bytes(other.state):
                 freed = evict(other)
                 free += freed
+                self._events.note(EventKind.RAM_EVICTED, other.id, nbytes=freed)
                 log.info("agent %r left RAM (%d bytes) to make room", other.ref.name, freed)
         free = max(0, free)
         if need > free:
+            self._events.note(EventKind.RAM_REFUSED, agent.id, nbytes=need, soon=True)
             raise AgentmemError(
                 Reason.RAM_BUDGET_EXCEEDED,
                 f"{positions} tokens of this agent take up to {need} bytes more, and {free} of the RAM budget of "

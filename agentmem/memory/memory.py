@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
@@ -16,6 +16,8 @@ from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.companions import Companions
+from agentmem.memory.disk import DiskBudget
+from agentmem.memory.news import News
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
@@ -38,17 +40,33 @@ log = logging.getLogger(__name__)
 class Memory:
     """Owned by the executor thread; `hot_bytes`, and the pool's counts, may be read from others."""
 
-    def __init__(self, store: Store, model: LoadedModel, ram_budget: int) -> None:
-        """ram_budget: bytes that the state of all hot agents may take."""
+    def __init__(
+        self,
+        store: Store,
+        model: LoadedModel,
+        ram_budget: int,
+        disk_budget: int,
+        busy: Callable[[], Collection[AgentRef]] = tuple,
+    ) -> None:
+        """ram_budget: bytes that the state of all hot agents may take. disk_budget: those of all blocks and records.
+
+        busy: agents with requests that run or wait.
+        """
         self._store, self._model = store, model
         self._agents: OrderedDict[AgentRef, Agent] = OrderedDict()  # least recently used first
         self.pool = BlockPool()
-        self._budget = RamBudget(ram_budget, self.pool, model.layout)
+        self._budget = RamBudget(ram_budget, self.pool, model.layout, store.events)
+        self.disk = DiskBudget(disk_budget, store, model, self._agents, busy, self._drop)
+        self._news = News(store.events)
         companions = Companions(store, self.pool, model)
         self._saver = TurnSaver(store, model, companions)
         self._prefix = PrefixMatch(store, self.pool, model, companions)
         self._restorer = Restorer(store, self.pool, model, companions)
         self.hot_bytes: dict[AgentRef, int] = {}
+
+    @property
+    def ram_budget(self) -> int:
+        return self._budget.limit
 
     @property
     def quarantined(self) -> int:
@@ -136,7 +154,10 @@ class Memory:
         if agent.state is not None:
             draft.usage.reused_hot_tokens += agent.tokens
             return
-        yield from self._restorer.restore(agent, draft)
+        try:
+            yield from self._restorer.restore(agent, draft)
+        finally:
+            self._news.recomputed(agent.id, draft.usage.misses)
         self._note_hot(agent)
 
     def make_room(self, agent: Agent, positions: int) -> None:
@@ -171,7 +192,7 @@ class Memory:
                 self._saver.add(agent, agent.rebuilt)
                 agent.rebuilt = None
             self._saver.add(agent, draft)
-            draft.durable = self._saver.save(agent)
+            draft.durable = self._save(agent)
         except BaseException:
             self.forget(agent.ref)
             raise
@@ -193,21 +214,32 @@ class Memory:
         agent = self._agents.get(ref) or self._store.agent(ref.namespace, ref.name)
         return None if agent is None else agent.turn
 
+    def save_what_it_takes(self) -> set[str]:
+        """Saves what is in RAM only as far as the disk takes it; ids of the agents that still have some."""
+        self._save_others()
+        return {agent.id for agent in self._agents.values() if agent.unsaved}
+
     def settle(self, ref: AgentRef | None = None) -> None:
         """Saves what is in RAM only, of one agent or of all. Raises STORE_UNWRITABLE if the disk does not take it."""
         for agent in [a for a in self._agents.values() if a.unsaved and ref in (None, a.ref)]:
-            if not self._saver.save(agent):
+            if not self._save(agent):
                 raise AgentmemError(
                     Reason.STORE_UNWRITABLE,
                     f"{len(agent.unsaved)} turns of agent {agent.ref.name!r} are in RAM only, and the disk takes "
                     "nothing now: make room on it, and repeat",
                 )
 
+    def _save(self, agent: Agent) -> bool:
+        """True once all of the agent's turns are durable."""
+        saved = self._saver.save(agent)
+        self._news.durable(agent.ref, agent.id, saved)
+        return saved
+
     def _save_others(self) -> None:
         """The disk takes something again: so it may take what waits in RAM. One agent's failure is its own."""
         for agent in [a for a in self._agents.values() if a.unsaved]:
             try:
-                self._saver.save(agent)
+                self._save(agent)
             except Exception as error:
                 log.error("a turn of agent %r cannot be saved: %s", agent.ref.name, type(error).__name__)
 
@@ -236,6 +268,7 @@ class Memory:
 
     def forget(self, ref: AgentRef) -> None:
         """Drops what RAM holds of an agent."""
+        self._news.forget(ref)
         if (agent := self._agents.pop(ref, None)) is not None:
             self._drop(agent)
 

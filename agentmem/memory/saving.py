@@ -85,9 +85,9 @@ class TurnSaver:
         assert agent.state is not None
         base = one.record.base_blocks
         parent = agent.parent_of(base)
-        there = self._store.blocks.sizes(one.draft.taken)  # but for those whose last user went meanwhile
+        there = self._store.blocks.sizes(one.draft.taken)  # but for what went meanwhile, with its last user or for room
         for place, use in enumerate(one.record.blocks, base):
-            if use.key not in there:
+            if not there.get(use.key):
                 start = place * BLOCK_TOKENS
                 ids = agent.ids[: start + use.used]
                 yield block_cutter.cut(agent.state, ids, start, use.key, parent, self._model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -55,18 +55,21 @@ class Pruning:
         *,
         older_than_s: float | None = None,
         expired: bool = False,
+        in_use: Collection[str] = (),
         dry_run: bool = False,
     ) -> list[Pruned]:
         """Forgets agents that were not used for so many seconds, and those that have expired; what goes, by name.
 
-        Pinned agents stay. Raises REQUEST_ID_REUSED.
+        Pinned agents stay, and so do those in use, by id: they were used later than the store knows.
+        Raises REQUEST_ID_REUSED.
         """
         unused_since = None if older_than_s is None else time.time() - older_than_s
         expired_at = time.time() if expired else None
         with self._core.change():
             if not dry_run and (again := self._again(namespace, request_id, PrunedKind.AGENT)) is not None:
                 return again
-            chosen = self._core.catalog.read(agents.prunable, namespace, unused_since, expired_at)
+            prunable = self._core.catalog.read(agents.prunable, namespace, unused_since, expired_at)
+            chosen = [agent for agent in prunable if agent.id not in in_use]
             if dry_run:
                 deleted = self._core.catalog.rehearse(_delete_all, chosen)
             else:

@@ -2,9 +2,9 @@
 
 Every turn whose records verify from the beginning of its agent's history on is entered as its commit entered it. A turn
 that was recorded but whose catalog transaction did not happen cannot be told from one that did, and is entered too.
-What only the catalog knew is gone: agents without turns, ids of requests that made no turn, pins and expiry. Who may
-use an agent's blocks is not: those of a private agent are marked so among its records. A block that is missing (it may
-have been given up) or unsound is listed all the same, to be computed again when it is needed.
+What only the catalog knew is gone: agents without turns, ids of requests that made no turn, pins, expiry and events.
+Who may use an agent's blocks is not: those of a private agent are marked so among its records. A block that is missing
+(it may have been given up) or unsound is listed all the same, to be computed again when it is needed.
 
 The old catalog is set aside as `catalog.N.sqlite`, until an agent is deleted: it may name it. Records that don't verify
 go to the quarantine.

@@ -100,6 +100,61 @@ class Deleted:
     freed_bytes: int
 
 
+class EventKind(str, Enum):
+    """What the daemon did on its own, or refused."""
+
+    STARTED = "STARTED"
+    STOPPED = "STOPPED"
+    RAM_EVICTED = "RAM_EVICTED"
+    RAM_REFUSED = "RAM_REFUSED"
+    DISK_EVICTED = "DISK_EVICTED"
+    DISK_REFUSED = "DISK_REFUSED"
+    BLOCK_QUARANTINED = "BLOCK_QUARANTINED"
+    BLOCK_RECOMPUTED = "BLOCK_RECOMPUTED"
+    NOT_DURABLE = "NOT_DURABLE"
+    SAVED = "SAVED"
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """Something to note. It names an agent by its id (None: no agent there is) and holds nothing that was said.
+
+    nbytes: that came free, or were asked for. Positions [start, end), 0 and 0 if there are none. created: Unix seconds.
+    """
+
+    created: float
+    kind: EventKind
+    agent_id: str | None
+    reason: str
+    nbytes: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """As noted. number: they count up. kind: an EventKind, or a later version's. agent: None if it names none."""
+
+    number: int
+    created: float
+    kind: str
+    agent: AgentRef | None
+    reason: str
+    nbytes: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """An agent whose state on disk went. freed_bytes: of blocks that no agent uses which stays, once it and all before
+    it in the list are given up."""
+
+    agent: AgentRef
+    agent_id: str
+    freed_bytes: int
+
+
 class PrunedKind(str, Enum):
     AGENT = "AGENT"
     TURN = "TURN"
@@ -159,15 +214,19 @@ class NamespaceUsage:
 
 @dataclass(frozen=True)
 class DiskUsage:
-    """Bytes of all files that may grow. orphaned: of those that nobody refers to, removed at the next open.
+    """Bytes of all files that may grow. budget: what blocks and records may take; None if nobody has said so.
 
-    quarantined: of unsound blocks and unproven records set aside. catalog: of the database, its log, and old ones.
+    orphaned: of those that nobody refers to, removed at the next open.
+
+    quarantined: of unsound blocks and unproven records set aside.
+    catalog: of the database, its log, and old ones.
     """
 
     namespaces: tuple[NamespaceUsage, ...]
     orphaned_bytes: int
     quarantined_bytes: int
     catalog_bytes: int
+    budget_bytes: int | None = None
 
     @property
     def total_bytes(self) -> int:

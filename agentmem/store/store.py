@@ -22,11 +22,13 @@ from agentmem.store.catalog import agents, requests, turns, usage
 from agentmem.store.catalog import namespaces as namespace_rows
 from agentmem.store.catalog.thread import Catalog
 from agentmem.store.core import Core, in_use
+from agentmem.store.events import Events
 from agentmem.store.files import Files, make_folders, unwritable
 from agentmem.store.folder import StateFolder
 from agentmem.store.history import History
 from agentmem.store.namespaces import Namespace
 from agentmem.store.prune import Pruning
+from agentmem.store.quota import Quota
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import CREATE, UNCHANGED, UPDATE, AgentRow, DiskUsage, RequestRow, Standing, Unchanged
 from agentmem.store.sweep import sweep
@@ -37,7 +39,7 @@ from agentmem.types import Share
 
 
 class Store:
-    """Made by `Store.open`. Its parts are about blocks, branches, transfers and pruning; what is here is about agents.
+    """Made by `Store.open`. Parts are about blocks, branches, transfers, pruning, quota, events; the rest about agents.
 
     Thread-safe. Any method, of a part too, may raise STORE_UNREADABLE; those that change something, STORE_UNWRITABLE.
     """
@@ -51,6 +53,8 @@ class Store:
         self.branches = Branches(core, self._writer)
         self.transfers = Transfers(core, self.branches, self._writer)
         self.pruning = Pruning(core, self.branches, self._writer)
+        self.events = Events(core.catalog)
+        self.quota = Quota(core, self.events)
 
     @classmethod
     def open(cls, folder: Path, files: Files | None = None, key: bytes | None = None) -> Store:
@@ -84,6 +88,7 @@ class Store:
         with self._core.still():
             if not self._closed:
                 self._closed = True
+                self._core.catalog.write_soon()  # the last events
                 self._core.catalog.close()
                 self._lock.release()
 

@@ -56,13 +56,21 @@ class Transfers:
         core = self._core
         with unwritable(core.folder.root), exportfile.spooled(chunks, core.sealer.spool(core.folder.root)) as file:
             name = name or file.record.agent_name
+            if (made := self._made(namespace, name, request_id)) is not None:
+                return made
+            state_id = check(file.record)  # which may make room for it
             with core.change():
-                if core.catalog.read(requests.repeated, namespace, request_id, TurnKind.FORK.value, name):
-                    return core.catalog.read(agents.get, namespace, name)
-                state_id = check(file.record)
+                if (made := self._made(namespace, name, request_id)) is not None:
+                    return made
                 core.catalog.read(agents.check_new, namespace, name, request_id)
                 agent = replace(AgentRow.new(namespace, name), share=Share.NAMESPACE if state_id else Share.PRIVATE)
                 return self._enter(file, agent, request_id, state_id)
+
+    def _made(self, namespace: str, name: str, request_id: str) -> AgentRow | None:
+        """What the request has made already."""
+        catalog = self._core.catalog
+        repeated = catalog.read(requests.repeated, namespace, request_id, TurnKind.FORK.value, name)
+        return catalog.read(agents.get, namespace, name) if repeated else None
 
     def _enter(self, file: ExportFile, agent: AgentRow, request_id: str, state_id: str | None) -> AgentRow:
         secret = self._core.secret(agent.namespace)

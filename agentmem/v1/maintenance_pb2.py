@@ -24,35 +24,42 @@ _sym_db = _symbol_database.Default()
 
 from agentmem.v1 import types_pb2 as agentmem_dot_v1_dot_types__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61gentmem/v1/maintenance.proto\x12\x0b\x61gentmem.v1\x1a\x17\x61gentmem/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\"\xd2\x01\n\x0cPruneRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\nhistory_of\x18\x02 \x01(\tH\x00\x12/\n\nolder_than\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x11\n\x07\x65xpired\x18\x04 \x01(\x08H\x00\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\x07 \x01(\x04H\x01\x88\x01\x01\x42\x06\n\x04whatB\x0e\n\x0c_expect_turn\"4\n\rPruneResponse\x12#\n\x06pruned\x18\x01 \x03(\x0b\x32\x13.agentmem.v1.Pruned\"_\n\x06Pruned\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12$\n\x05\x61gent\x18\x02 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x0c\n\x04turn\x18\x03 \x01(\x04\x12\x13\n\x0b\x66reed_bytes\x18\x04 \x01(\x04\"\x15\n\x13GetDiskUsageRequest\"\xaa\x01\n\x14GetDiskUsageResponse\x12\x33\n\nnamespaces\x18\x01 \x03(\x0b\x32\x1f.agentmem.v1.NamespaceDiskUsage\x12\x16\n\x0eorphaned_bytes\x18\x02 \x01(\x04\x12\x19\n\x11quarantined_bytes\x18\x03 \x01(\x04\x12\x15\n\rcatalog_bytes\x18\x04 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x04\"\x7f\n\x12NamespaceDiskUsage\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12+\n\x06\x61gents\x18\x02 \x03(\x0b\x32\x1b.agentmem.v1.AgentDiskUsage\x12\x14\n\x0cshared_bytes\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\"d\n\x0e\x41gentDiskUsage\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x17\n\x0f\x65xclusive_bytes\x18\x02 \x01(\x04\x12\x14\n\x0cshared_bytes\x18\x03 \x01(\x04\x12\x14\n\x0crecord_bytes\x18\x04 \x01(\x04\"E\n\rVerifyRequest\x12\x16\n\tnamespace\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06repair\x18\x02 \x01(\x08\x42\x0c\n\n_namespace\"z\n\x0eVerifyResponse\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12&\n\x08problems\x18\x04 \x03(\x0b\x32\x14.agentmem.v1.Problem\x12\x10\n\x08repaired\x18\x05 \x01(\x04\"W\n\x07Problem\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x0c\n\x04turn\x18\x05 \x01(\x04\x32\xec\x01\n\x12MaintenanceService\x12>\n\x05Prune\x12\x19.agentmem.v1.PruneRequest\x1a\x1a.agentmem.v1.PruneResponse\x12S\n\x0cGetDiskUsage\x12 .agentmem.v1.GetDiskUsageRequest\x1a!.agentmem.v1.GetDiskUsageResponse\x12\x41\n\x06Verify\x12\x1a.agentmem.v1.VerifyRequest\x1a\x1b.agentmem.v1.VerifyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61gentmem/v1/maintenance.proto\x12\x0b\x61gentmem.v1\x1a\x17\x61gentmem/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x01\n\x0cPruneRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\nhistory_of\x18\x02 \x01(\tH\x00\x12/\n\nolder_than\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x11\n\x07\x65xpired\x18\x04 \x01(\x08H\x00\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\x07 \x01(\x04H\x01\x88\x01\x01\x42\x06\n\x04whatB\x0e\n\x0c_expect_turn\"4\n\rPruneResponse\x12#\n\x06pruned\x18\x01 \x03(\x0b\x32\x13.agentmem.v1.Pruned\"_\n\x06Pruned\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12$\n\x05\x61gent\x18\x02 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x0c\n\x04turn\x18\x03 \x01(\x04\x12\x13\n\x0b\x66reed_bytes\x18\x04 \x01(\x04\"\x15\n\x13GetDiskUsageRequest\"\xc0\x01\n\x14GetDiskUsageResponse\x12\x33\n\nnamespaces\x18\x01 \x03(\x0b\x32\x1f.agentmem.v1.NamespaceDiskUsage\x12\x16\n\x0eorphaned_bytes\x18\x02 \x01(\x04\x12\x19\n\x11quarantined_bytes\x18\x03 \x01(\x04\x12\x15\n\rcatalog_bytes\x18\x04 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x04\x12\x14\n\x0c\x62udget_bytes\x18\x06 \x01(\x04\"\x7f\n\x12NamespaceDiskUsage\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12+\n\x06\x61gents\x18\x02 \x03(\x0b\x32\x1b.agentmem.v1.AgentDiskUsage\x12\x14\n\x0cshared_bytes\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\"d\n\x0e\x41gentDiskUsage\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x17\n\x0f\x65xclusive_bytes\x18\x02 \x01(\x04\x12\x14\n\x0cshared_bytes\x18\x03 \x01(\x04\x12\x14\n\x0crecord_bytes\x18\x04 \x01(\x04\"E\n\rVerifyRequest\x12\x16\n\tnamespace\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06repair\x18\x02 \x01(\x08\x42\x0c\n\n_namespace\"z\n\x0eVerifyResponse\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12&\n\x08problems\x18\x04 \x03(\x0b\x32\x14.agentmem.v1.Problem\x12\x10\n\x08repaired\x18\x05 \x01(\x04\"W\n\x07Problem\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x0c\n\x04turn\x18\x05 \x01(\x04\"\x9a\x01\n\x11ListEventsRequest\x12\x16\n\tnamespace\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\tB\x0c\n\n_namespace\"Q\n\x12ListEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.agentmem.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb0\x01\n\x05\x45vent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12$\n\x05\x61gent\x18\x04 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\r\n\x05start\x18\x07 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x08 \x01(\x04\x32\xbb\x02\n\x12MaintenanceService\x12>\n\x05Prune\x12\x19.agentmem.v1.PruneRequest\x1a\x1a.agentmem.v1.PruneResponse\x12S\n\x0cGetDiskUsage\x12 .agentmem.v1.GetDiskUsageRequest\x1a!.agentmem.v1.GetDiskUsageResponse\x12\x41\n\x06Verify\x12\x1a.agentmem.v1.VerifyRequest\x1a\x1b.agentmem.v1.VerifyResponse\x12M\n\nListEvents\x12\x1e.agentmem.v1.ListEventsRequest\x1a\x1f.agentmem.v1.ListEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentmem.v1.maintenance_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRUNEREQUEST']._serialized_start=104
-  _globals['_PRUNEREQUEST']._serialized_end=314
-  _globals['_PRUNERESPONSE']._serialized_start=316
-  _globals['_PRUNERESPONSE']._serialized_end=368
-  _globals['_PRUNED']._serialized_start=370
-  _globals['_PRUNED']._serialized_end=465
-  _globals['_GETDISKUSAGEREQUEST']._serialized_start=467
-  _globals['_GETDISKUSAGEREQUEST']._serialized_end=488
-  _globals['_GETDISKUSAGERESPONSE']._serialized_start=491
-  _globals['_GETDISKUSAGERESPONSE']._serialized_end=661
-  _globals['_NAMESPACEDISKUSAGE']._serialized_start=663
-  _globals['_NAMESPACEDISKUSAGE']._serialized_end=790
-  _globals['_AGENTDISKUSAGE']._serialized_start=792
-  _globals['_AGENTDISKUSAGE']._serialized_end=892
-  _globals['_VERIFYREQUEST']._serialized_start=894
-  _globals['_VERIFYREQUEST']._serialized_end=963
-  _globals['_VERIFYRESPONSE']._serialized_start=965
-  _globals['_VERIFYRESPONSE']._serialized_end=1087
-  _globals['_PROBLEM']._serialized_start=1089
-  _globals['_PROBLEM']._serialized_end=1176
-  _globals['_MAINTENANCESERVICE']._serialized_start=1179
-  _globals['_MAINTENANCESERVICE']._serialized_end=1415
+  _globals['_PRUNEREQUEST']._serialized_start=137
+  _globals['_PRUNEREQUEST']._serialized_end=347
+  _globals['_PRUNERESPONSE']._serialized_start=349
+  _globals['_PRUNERESPONSE']._serialized_end=401
+  _globals['_PRUNED']._serialized_start=403
+  _globals['_PRUNED']._serialized_end=498
+  _globals['_GETDISKUSAGEREQUEST']._serialized_start=500
+  _globals['_GETDISKUSAGEREQUEST']._serialized_end=521
+  _globals['_GETDISKUSAGERESPONSE']._serialized_start=524
+  _globals['_GETDISKUSAGERESPONSE']._serialized_end=716
+  _globals['_NAMESPACEDISKUSAGE']._serialized_start=718
+  _globals['_NAMESPACEDISKUSAGE']._serialized_end=845
+  _globals['_AGENTDISKUSAGE']._serialized_start=847
+  _globals['_AGENTDISKUSAGE']._serialized_end=947
+  _globals['_VERIFYREQUEST']._serialized_start=949
+  _globals['_VERIFYREQUEST']._serialized_end=1018
+  _globals['_VERIFYRESPONSE']._serialized_start=1020
+  _globals['_VERIFYRESPONSE']._serialized_end=1142
+  _globals['_PROBLEM']._serialized_start=1144
+  _globals['_PROBLEM']._serialized_end=1231
+  _globals['_LISTEVENTSREQUEST']._serialized_start=1234
+  _globals['_LISTEVENTSREQUEST']._serialized_end=1388
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=1390
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=1471
+  _globals['_EVENT']._serialized_start=1474
+  _globals['_EVENT']._serialized_end=1650
+  _globals['_MAINTENANCESERVICE']._serialized_start=1653
+  _globals['_MAINTENANCESERVICE']._serialized_end=1968
 # @@protoc_insertion_point(module_scope)

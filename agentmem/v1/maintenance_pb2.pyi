@@ -1,5 +1,6 @@
 from agentmem.v1 import types_pb2 as _types_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -48,18 +49,20 @@ class GetDiskUsageRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetDiskUsageResponse(_message.Message):
-    __slots__ = ("namespaces", "orphaned_bytes", "quarantined_bytes", "catalog_bytes", "total_bytes")
+    __slots__ = ("namespaces", "orphaned_bytes", "quarantined_bytes", "catalog_bytes", "total_bytes", "budget_bytes")
     NAMESPACES_FIELD_NUMBER: _ClassVar[int]
     ORPHANED_BYTES_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_BYTES_FIELD_NUMBER: _ClassVar[int]
     CATALOG_BYTES_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
     namespaces: _containers.RepeatedCompositeFieldContainer[NamespaceDiskUsage]
     orphaned_bytes: int
     quarantined_bytes: int
     catalog_bytes: int
     total_bytes: int
-    def __init__(self, namespaces: _Optional[_Iterable[_Union[NamespaceDiskUsage, _Mapping]]] = ..., orphaned_bytes: _Optional[int] = ..., quarantined_bytes: _Optional[int] = ..., catalog_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ...) -> None: ...
+    budget_bytes: int
+    def __init__(self, namespaces: _Optional[_Iterable[_Union[NamespaceDiskUsage, _Mapping]]] = ..., orphaned_bytes: _Optional[int] = ..., quarantined_bytes: _Optional[int] = ..., catalog_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., budget_bytes: _Optional[int] = ...) -> None: ...
 
 class NamespaceDiskUsage(_message.Message):
     __slots__ = ("namespace", "agents", "shared_bytes", "total_bytes")
@@ -120,3 +123,45 @@ class Problem(_message.Message):
     agent: str
     turn: int
     def __init__(self, kind: _Optional[str] = ..., reason: _Optional[str] = ..., namespace: _Optional[str] = ..., agent: _Optional[str] = ..., turn: _Optional[int] = ...) -> None: ...
+
+class ListEventsRequest(_message.Message):
+    __slots__ = ("namespace", "agent", "since", "page_size", "page_token")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    agent: str
+    since: _timestamp_pb2.Timestamp
+    page_size: int
+    page_token: str
+    def __init__(self, namespace: _Optional[str] = ..., agent: _Optional[str] = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListEventsResponse(_message.Message):
+    __slots__ = ("events", "next_page_token")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    next_page_token: str
+    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("number", "time", "kind", "agent", "reason", "bytes", "start", "end")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    time: _timestamp_pb2.Timestamp
+    kind: str
+    agent: _types_pb2.AgentRef
+    reason: str
+    bytes: int
+    start: int
+    end: int
+    def __init__(self, number: _Optional[int] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[str] = ..., agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., reason: _Optional[str] = ..., bytes: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...

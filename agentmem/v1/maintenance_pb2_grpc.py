@@ -49,6 +49,11 @@ class MaintenanceServiceStub(object):
                 request_serializer=agentmem_dot_v1_dot_maintenance__pb2.VerifyRequest.SerializeToString,
                 response_deserializer=agentmem_dot_v1_dot_maintenance__pb2.VerifyResponse.FromString,
                 _registered_method=True)
+        self.ListEvents = channel.unary_unary(
+                '/agentmem.v1.MaintenanceService/ListEvents',
+                request_serializer=agentmem_dot_v1_dot_maintenance__pb2.ListEventsRequest.SerializeToString,
+                response_deserializer=agentmem_dot_v1_dot_maintenance__pb2.ListEventsResponse.FromString,
+                _registered_method=True)
 
 
 class MaintenanceServiceServicer(object):
@@ -76,6 +81,13 @@ class MaintenanceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEvents(self, request, context):
+        """What the daemon did on its own, the newest 10,000, oldest first. They hold nothing that was said.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MaintenanceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +105,11 @@ def add_MaintenanceServiceServicer_to_server(servicer, server):
                     servicer.Verify,
                     request_deserializer=agentmem_dot_v1_dot_maintenance__pb2.VerifyRequest.FromString,
                     response_serializer=agentmem_dot_v1_dot_maintenance__pb2.VerifyResponse.SerializeToString,
+            ),
+            'ListEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvents,
+                    request_deserializer=agentmem_dot_v1_dot_maintenance__pb2.ListEventsRequest.FromString,
+                    response_serializer=agentmem_dot_v1_dot_maintenance__pb2.ListEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +193,33 @@ class MaintenanceService(object):
             '/agentmem.v1.MaintenanceService/Verify',
             agentmem_dot_v1_dot_maintenance__pb2.VerifyRequest.SerializeToString,
             agentmem_dot_v1_dot_maintenance__pb2.VerifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentmem.v1.MaintenanceService/ListEvents',
+            agentmem_dot_v1_dot_maintenance__pb2.ListEventsRequest.SerializeToString,
+            agentmem_dot_v1_dot_maintenance__pb2.ListEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

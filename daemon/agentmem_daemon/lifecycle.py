@@ -138,6 +138,7 @@ class _Daemon:
                 state_dir=settings.state,
                 max_queue=settings.max_queue,
                 ram_budget=settings.ram_budget,
+                disk_budget=settings.disk_budget,
                 encryption_key=key,
             ),
             report,

@@ -161,6 +161,13 @@ def prune(request: maintenance_pb2.PruneRequest) -> PruneWhat:
     return {}
 
 
+def events(request: maintenance_pb2.ListEventsRequest) -> tuple[str | None, str | None, float]:
+    """Namespace and agent, None for all, and from which moment on (Unix seconds)."""
+    agent = agent_name(request.agent) if request.agent else None
+    space = namespace(request.namespace) if agent or request.HasField("namespace") else None
+    return space, agent, request.since.ToMicroseconds() / 1e6
+
+
 def import_header(message: agents_pb2.ImportAgentRequest | None) -> tuple[str, str | None, bool, str]:
     """Namespace, name (None: the one in the file), text only, request id; from the first message of an import."""
     if message is None or message.WhichOneof("part") != "header":

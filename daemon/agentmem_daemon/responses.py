@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Prefetched,
         TurnView,
     )
-    from agentmem.store.rows import DiskUsage, Pruned
+    from agentmem.store.rows import DiskUsage, Event, Pruned
     from agentmem.store.verify import Verified
 
 
@@ -195,6 +195,19 @@ def disk_usage(usage: DiskUsage) -> maintenance_pb2.GetDiskUsageResponse:
     ]
     sums = vars(usage) | {"namespaces": namespaces, "total_bytes": usage.total_bytes}
     return maintenance_pb2.GetDiskUsageResponse(**sums)
+
+
+def event(one: Event) -> maintenance_pb2.Event:
+    return maintenance_pb2.Event(
+        number=one.number,
+        time=_timestamp(one.created),
+        kind=one.kind,
+        agent=None if one.agent is None else _ref(one.agent),
+        reason=one.reason,
+        bytes=one.nbytes,
+        start=one.start,
+        end=one.end,
+    )
 
 
 def verify(report: Verified) -> maintenance_pb2.VerifyResponse:

@@ -47,6 +47,7 @@ class DaemonSettings(BaseSettings):
     shutdown_deadline_s: float = Field(10.0, ge=0, le=3600, description="Running turns get this long to finish.")
     max_queue: int = Field(256, ge=1, description="Requests that may wait.")
     ram_budget: ByteSize | None = Field(None, description="For the state of all agents; by the machine if unset.")
+    disk_budget: ByteSize | None = Field(None, description="For all blocks and records; a tenth of the free disk.")
 
     encrypt: KeyPlace | None = Field(None, description="Where the key is of an encrypted state folder.")
 

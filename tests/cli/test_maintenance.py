@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,19 +86,46 @@ def test_df(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     ]
     team = maintenance_pb2.NamespaceDiskUsage(namespace="team", agents=agents, shared_bytes=7000, total_bytes=9060)
     usage = maintenance_pb2.GetDiskUsageResponse(namespaces=[team], orphaned_bytes=500, total_bytes=9560)
+    usage.budget_bytes = 20_000
     daemon.answers["GetDiskUsage"] = lambda r, c: usage
     result = agentmem("df")
     rows = [line.split() for line in result.out.splitlines()]
     assert rows[1] == ["team", "bob", "1.0", "kB", "7.0", "kB", "30", "B"]
     assert ["namespace", "team", "9.1", "kB", "7.0", "kB", "shared"] in rows
     assert ["orphaned", "500", "B", "agentmem", "prune"] in rows
-    assert rows[-1] == ["total", "9.6", "kB"]
+    assert ["total", "9.6", "kB"] in rows
+    assert rows[-1] == ["budget", "20", "kB", "for", "the", "namespaces,", "45%", "used"]
     document = json.loads(agentmem("-n", "team", "df", "--json").out)
-    assert list(document) == ["namespaces", "orphaned_bytes", "quarantined_bytes", "catalog_bytes", "total_bytes"]
+    assert list(document) == [
+        "namespaces", "orphaned_bytes", "quarantined_bytes", "catalog_bytes", "total_bytes", "budget_bytes",
+    ]  # fmt: skip
     assert list(document["namespaces"][0]) == ["namespace", "agents", "shared_bytes", "total_bytes"]
     assert document["namespaces"][0]["agents"][1] == {
         "agent": "eve", "exclusive_bytes": 1000, "shared_bytes": 7000, "record_bytes": 30,
     }  # fmt: skip
+
+
+def test_events(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    answer = maintenance_pb2.ListEventsResponse()
+    daemon.answers["ListEvents"] = lambda r, c: answer
+    empty = agentmem("events")
+    assert (empty.code, empty.out, empty.err) == (0, "", "Nothing happened.\n")
+    recomputed = answer.events.add(number=7, kind="BLOCK_RECOMPUTED", agent=BOB, reason="BLOCK_EVICTED", end=300)
+    recomputed.time.FromSeconds(0)
+    answer.events.add(number=8, kind="STARTED", reason="UNCLEAN")
+    rows = [line.split() for line in agentmem("events", "--agent", "bob", "-n", "team").out.splitlines()]
+    assert rows[0] == ["WHEN", "WHAT", "NAMESPACE", "AGENT", "BYTES", "POSITIONS", "REASON"]
+    assert rows[1][2:] == ["BLOCK_RECOMPUTED", "default", "bob", "-", "0..300", "BLOCK_EVICTED"]
+    assert rows[2] == ["-", "STARTED", "-", "-", "-", "-", "UNCLEAN"]
+    document = json.loads(agentmem("-n", "team", "events", "--since", "2h", "--json").out)
+    assert document["events"][0] == {
+        "number": 7, "time": "1970-01-01T00:00:00+00:00", "kind": "BLOCK_RECOMPUTED", "agent": "bob",
+        "namespace": "default", "reason": "BLOCK_EVICTED", "bytes": 0, "start": 0, "end": 300,
+    }  # fmt: skip
+    whole, some, recent = daemon.seen
+    assert (whole.HasField("namespace"), whole.agent, whole.HasField("since")) == (False, "", False)
+    assert (some.namespace, some.agent, recent.namespace) == ("team", "bob", "team")
+    assert abs(recent.since.ToSeconds() - time.time() + 7200) < 60
 
 
 def test_verify(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:

@@ -111,6 +111,7 @@ def test_what_is_pruned_and_what_is_wrong_name_their_agents() -> None:
 def test_disk_usage() -> None:
     bob = maintenance_pb2.AgentDiskUsage(agent="bob", exclusive_bytes=1, shared_bytes=2)
     team = maintenance_pb2.NamespaceDiskUsage(namespace="team", total_bytes=3, agents=[bob])
-    usage = convert.disk_usage(maintenance_pb2.GetDiskUsageResponse(namespaces=[team], total_bytes=4))
+    usage = convert.disk_usage(maintenance_pb2.GetDiskUsageResponse(namespaces=[team], total_bytes=4, budget_bytes=9))
+    assert (usage.budget_bytes, usage.budgeted_bytes) == (9, 3)
     assert (usage.total_bytes, usage.namespaces[0].namespace, usage.namespaces[0].total_bytes) == (4, "team", 3)
     assert (usage.namespaces[0].agents[0].agent, usage.namespaces[0].agents[0].shared_bytes) == ("bob", 2)

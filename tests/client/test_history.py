@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from agentmem_client import AsyncClient, Client, DataLoss, InvalidRequest, errors
+from agentmem_client import AsyncClient, Client, DataLoss, Event, InvalidRequest, errors
 
 from agentmem.v1 import admin_pb2, agents_pb2, maintenance_pb2, types_pb2
 
@@ -102,6 +102,41 @@ def test_maintenance_and_namespaces(daemon: ScriptedDaemon, do: Do) -> None:
     assert (prune.namespace, prune.older_than.seconds, prune.dry_run) == ("team", 60, True)
     assert (verify.HasField("namespace"), verify.repair) == (False, True)
     assert (create.name, bool(create.request_id)) == ("team", True)
+
+
+def test_events_come_page_by_page(daemon: ScriptedDaemon, do: Do) -> None:
+    def page(request: maintenance_pb2.ListEventsRequest, context: Any) -> maintenance_pb2.ListEventsResponse:
+        number = int(request.page_token or 1)
+        event = maintenance_pb2.Event(number=number, kind="DISK_EVICTED", agent=ALICE.ref, bytes=7)
+        event.time.FromSeconds(number)
+        return maintenance_pb2.ListEventsResponse(events=[event], next_page_token=str(number + 1) if number < 3 else "")
+
+    daemon.answers["ListEvents"] = page
+
+    events = do(lambda c: events_of(c, namespace="team", agent="alice", since=WHEN, page_size=1))
+    assert [(event.number, event.kind, event.agent, event.bytes) for event in events] == [
+        (number, "DISK_EVICTED", "alice", 7) for number in (1, 2, 3)
+    ]
+    assert events[1].time == datetime(1970, 1, 1, 0, 0, 2, tzinfo=UTC)
+    first, *_, last = daemon.seen
+    assert (first.namespace, first.agent, first.page_size, first.since.ToDatetime(UTC)) == ("team", "alice", 1, WHEN)
+    assert last.page_token == "3"
+    do(events_of)
+    assert (daemon.seen[-1].HasField("namespace"), daemon.seen[-1].HasField("since")) == (False, False)
+
+
+WHEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+def events_of(client: Client | AsyncClient, **filters: Any) -> Any:
+    """All of them, or with an async client what is to be awaited for them."""
+    if isinstance(client, Client):
+        return list(client.events(**filters))
+
+    async def collect() -> list[Event]:
+        return [event async for event in client.events(**filters)]
+
+    return collect()
 
 
 def test_an_export_is_one_private_file(daemon: ScriptedDaemon, do: Do, tmp_path: Path) -> None:

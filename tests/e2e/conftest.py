@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,9 +31,11 @@ def daemon_on(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """Makes daemons on a checkpoint, which start fast; those that still run are killed at the end."""
     made: list[Daemon] = []
 
-    def make(model: Path | None = None, name: str = "d", log_level: str = "DEBUG") -> Daemon:
+    def make(
+        model: Path | None = None, name: str = "d", log_level: str = "DEBUG", options: Sequence[str] = ()
+    ) -> Daemon:
         (tmp_path / name).mkdir(exist_ok=True)
-        made.append(ForkedDaemon(tmp_path / name, model, log_level))
+        made.append(ForkedDaemon(tmp_path / name, model, log_level, options))
         return made[-1]
 
     yield make

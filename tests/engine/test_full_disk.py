@@ -183,3 +183,29 @@ def test_ram_can_be_freed_while_the_disk_takes_nothing(engine: Engine, monkeypat
         patch.setattr(engine._context.store._core.catalog, "write", full)
         assert engine.evict_agent(A, request_id="r").ram_bytes > 0
     assert engine.stats().hot_bytes == 0
+
+
+def test_pruning_on_a_full_disk_takes_what_is_old_but_none_whose_turns_wait(
+    engine: Engine, disk: FullDisk, checkpoint: Path, tmp_path: Path
+) -> None:
+    """To prune is how room is made: an agent that cannot be saved must not stand in the way, and is used just now."""
+    ask(engine, B, *range(7, 307))
+    ask(engine, A, 5, 6)
+    disk.full, disk.room = True, 1
+    assert not ask(engine, A, 7)[1]
+    for dry_run in (True, False):
+        assert [one.agent for one in engine.prune("default", older_than_s=0, dry_run=dry_run)] == [B]
+    disk.full = False
+    assert ask(engine, A, 8)[1]
+    assert engine.get_agent(A).turn == 3
+
+
+def test_events_tell_when_turns_are_in_ram_only_and_when_they_are_saved(engine: Engine, disk: FullDisk) -> None:
+    ask(engine, A, 5, 6)
+    disk.full = True
+    for _ in range(3):
+        assert not ask(engine, A, 7)[1]
+    assert [(event.kind, event.agent) for event in engine.list_events("default", "a", 0)] == [("NOT_DURABLE", A)]
+    disk.full = False
+    assert ask(engine, B, 9)[1]
+    assert [event.kind for event in engine.list_events("default", "a", 0)] == ["NOT_DURABLE", "SAVED"]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from agentmem_client import Client
@@ -15,14 +16,16 @@ from agentmem_client import Client
 class Daemon:
     """`agentmem serve` on a private socket. Start it, kill it, start it again."""
 
-    def __init__(self, folder: Path, model: Path | None = None, log_level: str = "DEBUG") -> None:
+    def __init__(
+        self, folder: Path, model: Path | None = None, log_level: str = "DEBUG", options: Sequence[str] = ()
+    ) -> None:
         self.state, self.socket, self.log = folder / "state", folder / "run" / "agentmem.sock", folder / "daemon.log"
-        self.model, self._log_level = model, log_level
+        self.model, self._log_level, self._options = model, log_level, options
         self._process: subprocess.Popen[bytes] | None = None
 
     def _command(self) -> list[str]:
         command = [sys.executable, "-m", "agentmem_daemon.cli", "--socket", str(self.socket), "serve"]
-        command += ["--state", str(self.state), "--log-level", self._log_level]
+        command += ["--state", str(self.state), "--log-level", self._log_level, *self._options]
         if self.model is not None:
             command += ["--model", str(self.model)]
         return command

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Sequence
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -34,8 +35,10 @@ def _serve(command: list[str], log: str, stop: Stop | None, armed: Event) -> Non
 class ForkedDaemon(Daemon):
     """As `Daemon`. `stop`: where the next start's process is to die, once `armed` is set."""
 
-    def __init__(self, folder: Path, model: Path | None = None, log_level: str = "DEBUG") -> None:
-        super().__init__(folder, model, log_level)
+    def __init__(
+        self, folder: Path, model: Path | None = None, log_level: str = "DEBUG", options: Sequence[str] = ()
+    ) -> None:
+        super().__init__(folder, model, log_level, options)
         self._forked: multiprocessing.context.ForkServerProcess | None = None
         self.stop_at: Stop | None = None
         self.armed = _FORKS.Event()

@@ -74,6 +74,17 @@ CREATE TABLE requests (
   PRIMARY KEY (namespace, request_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX requests_created ON requests (created);
+CREATE TABLE events (
+  number INTEGER PRIMARY KEY,
+  created REAL NOT NULL,
+  kind TEXT NOT NULL,
+  agent TEXT REFERENCES agents(id) ON DELETE CASCADE,
+  reason TEXT NOT NULL,
+  bytes INTEGER NOT NULL,
+  start INTEGER NOT NULL,
+  stop INTEGER NOT NULL
+) STRICT;
+CREATE INDEX events_agent ON events (agent);
 """
 NAMES = tuple(re.findall(r"CREATE TABLE (\w+)", _TABLES))
 """Of the tables, each after those that it refers to."""

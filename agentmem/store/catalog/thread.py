@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Concatenate, ParamSpec, TypeVar
 
 from agentmem.errors import AgentmemError, Reason
@@ -26,6 +27,8 @@ class Catalog:
         """durable=False: no transaction waits for the drive; the caller syncs the file once it is closed."""
         self._folder = folder
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentmem-catalog")
+        self.rider: Callable[[sqlite3.Connection], Callable[[], None]] = lambda db: lambda: None
+        """Does work of its own at the end of every transaction, and then what it returned, once that is committed."""
         try:
             self._db = self._thread.submit(open_database, folder, must_exist).result()
             if not durable:
@@ -74,9 +77,22 @@ class Catalog:
             with transaction(db):
                 result = work(db, *args, **kwargs)
                 self.check_in_place()
-                return result
+                committed = self.rider(db)
+            committed()
+            return result
 
         return self.read(run)
+
+    def write_soon(self) -> None:
+        """Begins a transaction that has the rider's work only, and does not wait for it. Never fails."""
+        with suppress(RuntimeError):  # the thread has ended
+            self._thread.submit(self._write_quietly)
+
+    def _write_quietly(self) -> None:
+        with suppress(sqlite3.Error):
+            with transaction(self._db):
+                committed = self.rider(self._db)
+            committed()
 
     def rehearse(
         self, work: Callable[Concatenate[sqlite3.Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs

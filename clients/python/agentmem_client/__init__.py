@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agentmem_client.daemon_types import (
     AgentDiskUsage,
     DiskUsage,
+    Event,
     LayerInfo,
     ModelInfo,
     Namespace,
@@ -103,6 +104,7 @@ __all__ = [
     "Delta",
     "Diff",
     "DiskUsage",
+    "Event",
     "Evicted",
     "FailedPrecondition",
     "InternalError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from agentmem.v1 import types_pb2
 from agentmem_client import calls, endpoint, files, turns
 from agentmem_client.async_agent import AsyncAgent
 from agentmem_client.calls import Call, Page, Span
-from agentmem_client.daemon_types import DiskUsage, Namespace, Pruned, Stats, Status, VerifyReport
+from agentmem_client.daemon_types import DiskUsage, Event, Namespace, Pruned, Stats, Status, VerifyReport
 from agentmem_client.errors import AgentmemError
 from agentmem_client.readiness import PAUSE, Wait
 from agentmem_client.retries import Attempts
@@ -108,6 +109,21 @@ class AsyncClient:
     ) -> VerifyReport:
         """Reads and checks everything remembered, in one namespace or in all. repair: mend what can be mended."""
         return await self._send(calls.verify(namespace, repair), timeout)
+
+    def events(
+        self,
+        namespace: str | None = None,
+        *,
+        agent: str | None = None,
+        since: datetime | None = None,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Event]:
+        """What the daemon did on its own, oldest first: evictions, refusals, repairs.
+
+        agent: of the default namespace if none is given. since: local time unless it says otherwise.
+        """
+        return self._pages(lambda token: calls.list_events(namespace, agent, since, page_size, token), timeout)
 
     async def create_namespace(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> None:
         """Makes a namespace with a secret of its own, unless there is one of that name."""

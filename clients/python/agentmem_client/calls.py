@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +19,7 @@ from agentmem.v1 import (
     types_pb2,
 )
 from agentmem_client import convert, files, inputs
-from agentmem_client.daemon_types import DiskUsage, Namespace, Pruned, Stats, Status, VerifyReport
+from agentmem_client.daemon_types import DiskUsage, Event, Namespace, Pruned, Stats, Status, VerifyReport
 from agentmem_client.types import AgentInfo, Diff, Evicted, Prefetched, Rewound, Turn
 
 Span = float | timedelta
@@ -98,6 +98,19 @@ def diff_agents(a: types_pb2.AgentRef, b: types_pb2.AgentRef) -> Call[Diff]:
 
 def disk_usage() -> Call[DiskUsage]:
     return Call("GetDiskUsage", maintenance_pb2.GetDiskUsageRequest(), convert.disk_usage)
+
+
+def list_events(
+    namespace: str | None, agent: str | None, since: datetime | None, page_size: int, page_token: str
+) -> Call[Page[Event]]:
+    request = maintenance_pb2.ListEventsRequest(
+        namespace=None if namespace is None else inputs.text(namespace, "The namespace"),
+        agent=inputs.text(agent or "", "The agent's name"),
+        since=inputs.optional_moment(since, "since"),
+        page_size=inputs.unsigned(page_size, "page_size", 32),
+        page_token=page_token,
+    )
+    return Call("ListEvents", request, lambda r: Page(tuple(map(convert.event, r.events)), r.next_page_token))
 
 
 def create_namespace(name: str, request_id: str | None) -> Call[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from agentmem.v1 import types_pb2
 from agentmem_client import calls, endpoint, files, turns
 from agentmem_client.agent import Agent
 from agentmem_client.calls import Call, Page, Span
-from agentmem_client.daemon_types import DiskUsage, Namespace, Pruned, Stats, Status, VerifyReport
+from agentmem_client.daemon_types import DiskUsage, Event, Namespace, Pruned, Stats, Status, VerifyReport
 from agentmem_client.errors import AgentmemError
 from agentmem_client.readiness import PAUSE, Wait
 from agentmem_client.retries import Attempts
@@ -115,6 +116,21 @@ class Client:
     ) -> VerifyReport:
         """Reads and checks everything remembered, in one namespace or in all. repair: mend what can be mended."""
         return self._send(calls.verify(namespace, repair), timeout)
+
+    def events(
+        self,
+        namespace: str | None = None,
+        *,
+        agent: str | None = None,
+        since: datetime | None = None,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> Iterator[Event]:
+        """What the daemon did on its own, oldest first: evictions, refusals, repairs.
+
+        agent: of the default namespace if none is given. since: local time unless it says otherwise.
+        """
+        return self._pages(lambda token: calls.list_events(namespace, agent, since, page_size, token), timeout)
 
     def create_namespace(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> None:
         """Makes a namespace with a secret of its own, unless there is one of that name."""

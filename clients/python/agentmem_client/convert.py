@@ -140,6 +140,11 @@ def _namespace_disk_usage(message: maintenance_pb2.NamespaceDiskUsage) -> daemon
     return _plain(daemon_types.NamespaceDiskUsage, message, agents=agents)
 
 
+def event(message: maintenance_pb2.Event) -> daemon_types.Event:
+    ref = message.agent
+    return _plain(daemon_types.Event, message, time=_time(message, "time"), agent=ref.name, namespace=ref.namespace)
+
+
 def verify_report(message: maintenance_pb2.VerifyResponse) -> daemon_types.VerifyReport:
     problems = tuple(_plain(daemon_types.Problem, one) for one in message.problems)
     return _plain(daemon_types.VerifyReport, message, problems=problems)

@@ -69,6 +69,8 @@ class Stats:
     quarantined_blocks_total: int
     mlx_active_bytes: int
     mlx_peak_bytes: int
+    ram_budget_bytes: int
+    disk_budget_bytes: int
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,41 @@ class NamespaceDiskUsage:
 
 @dataclass(frozen=True)
 class DiskUsage:
-    """orphaned_bytes: files that no agent uses; `prune` removes them. quarantined_bytes: damaged blocks."""
+    """orphaned_bytes: files that no agent uses; `prune` removes them. quarantined_bytes: damaged blocks.
+
+    budget_bytes: what the namespaces may take together.
+    """
 
     namespaces: tuple[NamespaceDiskUsage, ...]
     orphaned_bytes: int
     quarantined_bytes: int
     catalog_bytes: int
     total_bytes: int
+    budget_bytes: int
+
+    @property
+    def budgeted_bytes(self) -> int:
+        """What counts against the budget: blocks and records."""
+        return sum(namespace.total_bytes for namespace in self.namespaces)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something the daemon did on its own, or refused. kind: for instance DISK_EVICTED; the contract lists them.
+
+    agent, namespace: "" if no agent is concerned. reason: "" if there is none. bytes: freed, or asked for.
+    start, end: positions.
+    """
+
+    number: int
+    time: datetime | None
+    kind: str
+    agent: str
+    namespace: str
+    reason: str
+    bytes: int
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)

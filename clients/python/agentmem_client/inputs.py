@@ -6,12 +6,13 @@ Errors never quote the text they refuse, and hide protobuf's own, which would.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from operator import index
 from typing import Any, TypeAlias, TypeVar
 from uuid import uuid4
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentmem.v1 import generation_pb2, types_pb2
 from agentmem_client.errors import InvalidRequest
@@ -108,6 +109,17 @@ def span(value: float | timedelta, what: str) -> Duration:
 
 def optional_span(value: float | timedelta | None, what: str) -> Duration | None:
     return None if value is None else span(value, what)
+
+
+def optional_moment(value: datetime | None, what: str) -> Timestamp | None:
+    """A moment, of local time unless it says otherwise."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise invalid(f"{what} must be a datetime, not {type(value).__name__}.")
+    moment = Timestamp()
+    moment.FromDatetime(value.astimezone(UTC))
+    return moment
 
 
 def prompt(

@@ -13,6 +13,7 @@ from agentmem_daemon.cli import (
     chat,
     demo,
     doctor,
+    events,
     history,
     keep,
     key,
@@ -58,6 +59,7 @@ app.command("import")(transfer.import_)
 app.command()(maintenance.prune)
 app.command()(maintenance.df)
 app.command()(maintenance.verify)
+app.command()(events.events)
 app.command()(doctor.doctor)
 app.add_typer(namespaces.app, name="namespace")
 app.add_typer(key.app, name="key")

@@ -99,6 +99,9 @@ def _print_usage(usage: DiskUsage) -> None:
         ("catalog", size(usage.catalog_bytes), ""),
         ("total", size(usage.total_bytes), ""),
     ]
+    if usage.budget_bytes:
+        share = usage.budgeted_bytes / usage.budget_bytes
+        sums.append(("budget", size(usage.budget_bytes), f"for the namespaces, {share:.0%} used"))
     print_table(("", ">", ""), sums, header=False)
 
 

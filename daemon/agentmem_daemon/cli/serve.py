@@ -36,6 +36,12 @@ def serve(
         str | None,
         typer.Option("--ram-budget", metavar="SIZE", help="RAM for memories, as in 8GB or 8GiB. [default: by machine]"),
     ] = None,
+    disk_budget: Annotated[
+        str | None,
+        typer.Option(
+            "--disk-budget", metavar="SIZE", help="Disk for memories, as in 20GB. [default: a tenth of the free disk]"
+        ),
+    ] = None,
     encrypt: Encrypt = None,
     log_level: Annotated[LogLevel | None, typer.Option("--log-level", case_sensitive=False)] = None,
 ) -> None:
@@ -47,7 +53,7 @@ def serve(
 
     level = None if log_level is None else log_level.value
     options = {"model": model, "socket": socket, "state": state, "tcp_port": tcp_port, "log_level": level}
-    options |= {"ram_budget": ram_budget, "encrypt": encrypt}
+    options |= {"ram_budget": ram_budget, "disk_budget": disk_budget, "encrypt": encrypt}
     try:  # what is not given here comes from the environment, else from the defaults
         settings = DaemonSettings.model_validate({name: value for name, value in options.items() if value is not None})
     except ValidationError as error:

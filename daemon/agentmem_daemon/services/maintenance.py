@@ -8,7 +8,7 @@ from typing import TypeAlias
 import grpc
 
 from agentmem.v1 import maintenance_pb2, maintenance_pb2_grpc
-from agentmem_daemon import requests, responses
+from agentmem_daemon import paging, requests, responses
 from agentmem_daemon.readiness import Readiness
 
 Context: TypeAlias = grpc.aio.ServicerContext
@@ -34,3 +34,16 @@ class MaintenanceService(maintenance_pb2_grpc.MaintenanceServiceServicer):
         namespace = requests.namespace(request.namespace) if request.HasField("namespace") else None
         report = await asyncio.to_thread(self._readiness.engine.verify, namespace, request.repair)
         return responses.verify(report)
+
+    async def ListEvents(
+        self, request: maintenance_pb2.ListEventsRequest, context: Context
+    ) -> maintenance_pb2.ListEventsResponse:
+        namespace, agent, since = requests.events(request)
+        listing, limit = ("events", namespace or "", agent or ""), paging.page_limit(request.page_size)
+        after = paging.last_number(listing, request.page_token)
+        events = await asyncio.to_thread(self._readiness.engine.list_events, namespace, agent, since, after, limit + 1)
+        more = len(events) > limit
+        return maintenance_pb2.ListEventsResponse(
+            events=[responses.event(event) for event in events[:limit]],
+            next_page_token=paging.page_token(listing, str(events[limit - 1].number)) if more else "",
+        )

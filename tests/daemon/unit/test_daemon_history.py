@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentmem.engine.request import AgentView
 from agentmem.engine.views import Diff, Evicted, NamespaceView, Prefetched
-from agentmem.store.rows import DiskUsage, Pruned, PrunedKind
+from agentmem.store.rows import DiskUsage, Event, Pruned, PrunedKind
 from agentmem.store.verify import Verified
 from agentmem.types import AgentRef, Residency, Share
 from agentmem.v1 import (
@@ -32,6 +33,10 @@ STUBS = (
     maintenance_pb2_grpc.MaintenanceServiceStub,
 )
 
+EVENTS = [
+    Event(3, 1.5, "DISK_EVICTED", REF, "", 7, 0, 0),
+    Event(4, 2.5, "STARTED", None, "UNCLEAN", 0, 0, 0),
+]
 CALLS: list[tuple[str, Any, Any, tuple[Any, ...], dict[str, Any]]] = [
     (
         "CreateAgent",
@@ -118,12 +123,21 @@ CALLS: list[tuple[str, Any, Any, tuple[Any, ...], dict[str, Any]]] = [
         ("default", True),
         {},
     ),
+    ("ListEvents", maintenance_pb2.ListEventsRequest(), EVENTS, (None, None, 0.0, 0, 101), {}),
+    (
+        "ListEvents",
+        maintenance_pb2.ListEventsRequest(agent="bob", since=Timestamp(seconds=7, nanos=500_000_000), page_size=1),
+        EVENTS,
+        ("default", "bob", 7.5, 0, 2),
+        {},
+    ),
+    ("ListEvents", maintenance_pb2.ListEventsRequest(namespace="team"), EVENTS, ("team", None, 0.0, 0, 101), {}),
     ("CreateNamespace", admin_pb2.CreateNamespaceRequest(name="team", request_id="r"), None, ("team", "r"), {}),
     ("ListNamespaces", admin_pb2.ListNamespacesRequest(), [NamespaceView("team", 1.0, 2)], (), {}),
 ]
 METHODS = {
     "GetDiskUsage": "disk_usage", "Verify": "verify", "Prune": "prune", "CreateNamespace": "create_namespace",
-    "ListNamespaces": "list_namespaces", "DiffAgents": "diff_agents",
+    "ListEvents": "list_events", "ListNamespaces": "list_namespaces", "DiffAgents": "diff_agents",
 }  # fmt: skip
 
 
@@ -157,5 +171,13 @@ def test_a_call_reaches_the_engine(
             assert response.total_bytes == 9
         case "Verify":
             assert (response.blocks, response.records, response.bytes) == (1, 2, 3)
+        case "ListEvents":
+            first, *rest = response.events
+            assert (first.number, first.time.ToMicroseconds(), first.kind) == (3, 1_500_000, "DISK_EVICTED")
+            assert (first.agent.name, first.bytes) == ("alice", 7)
+            assert [(one.HasField("agent"), one.reason) for one in rest] == (
+                [(False, "UNCLEAN")] if args[-1] > 2 else []
+            )
+            assert bool(response.next_page_token) == (not rest)
         case "ListNamespaces":
             assert [(n.name, n.create_time.seconds, n.agents) for n in response.namespaces] == [("team", 1, 2)]

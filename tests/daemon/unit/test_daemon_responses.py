@@ -139,8 +139,9 @@ def test_an_agent_that_never_expires_has_no_expire_time() -> None:
 
 def test_disk_usage_with_its_sums() -> None:
     agents = (AgentUsage("bob", 10, 500, 3), AgentUsage("eve", 20, 500, 4))
-    sent = responses.disk_usage(DiskUsage((NamespaceUsage("team", agents, 500),), 100, 20, 3))
+    sent = responses.disk_usage(DiskUsage((NamespaceUsage("team", agents, 500),), 100, 20, 3, 900))
     assert (sent.orphaned_bytes, sent.quarantined_bytes, sent.catalog_bytes, sent.total_bytes) == (100, 20, 3, 660)
+    assert sent.budget_bytes == 900
     (team,) = sent.namespaces
     assert (team.namespace, team.shared_bytes, team.total_bytes) == ("team", 500, 537)
     assert [(a.agent, a.exclusive_bytes, a.shared_bytes, a.record_bytes) for a in team.agents] == [

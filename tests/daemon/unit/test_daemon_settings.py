@@ -62,3 +62,17 @@ def test_where_the_key_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert DaemonSettings().encrypt == Path.home() / "key"
     with pytest.raises(ValidationError, match="must not lie in the state folder"):
         DaemonSettings(state=Path("/x"), encrypt=Path("/x/y/key"))
+
+
+@pytest.mark.parametrize("budget", ["ram_budget", "disk_budget"])
+@pytest.mark.parametrize(
+    ("text", "size"), [("8GB", 8 * 10**9), ("8GiB", 8 * 2**30), ("1.5 kB", 1500), ("77", 77), (None, None)]
+)
+def test_budgets_are_sizes(budget: str, text: str | None, size: int | None) -> None:
+    assert getattr(DaemonSettings.model_validate({budget: text}), budget) == size
+
+
+@pytest.mark.parametrize("text", ["lots", "-1", "GB"])
+def test_a_budget_that_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        DaemonSettings.model_validate({"disk_budget": text})

@@ -1,0 +1,141 @@
+"""The disk budget: what blocks and records of all agents may take, active requests included.
+
+It is asked before work starts, as the RAM budget is, with an upper bound of what the work may write.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.memory import blocks as block_cutter
+from agentmem.memory.agent import Agent
+from agentmem.model.loader import LoadedModel
+from agentmem.store.rows import EventKind
+from agentmem.store.store import Store
+from agentmem.types import BLOCK_TOKENS, AgentRef
+
+FILE_BYTES = 4096
+"""More than a block's file takes besides its positions, or a record besides what was said."""
+SAID_BYTES = 16
+"""Of a record, for a position: its id in base64, and about as much text as a token stands for."""
+
+log = logging.getLogger(__name__)
+
+
+class DiskBudget:
+    """limit: bytes. Owned by the executor thread, but for `reading`. Methods raise DISK_BUDGET_EXCEEDED."""
+
+    def __init__(
+        self,
+        limit: int,
+        store: Store,
+        model: LoadedModel,
+        agents: Mapping[AgentRef, Agent],
+        busy: Callable[[], Collection[AgentRef]],
+        drop: Callable[[Agent], None],
+    ) -> None:
+        """agents: those that RAM knows. busy: with requests that run or wait. drop: takes an agent's state from RAM."""
+        self.limit = limit
+        self._store, self._model = store, model
+        self._agents, self._busy, self._drop = agents, busy, drop
+        self._promised: dict[AgentRef, int] = {}
+        """What turns may still write that are being made, or are in RAM only."""
+        self._making: set[AgentRef] = set()
+        self.reading: list[AgentRef] = []
+        """Agents whose blocks other threads read."""
+
+    def make_room(self, agent: Agent, ids: Sequence[int], more: int = 0) -> None:
+        """For a turn of these ids, and `more` positions behind them.
+
+        The agent has it until its turn is `done`, and then until all of its turns are on disk.
+        """
+        needed, relied_on = self._needed(agent, np.asarray(ids, np.int32), more)
+        self._free(agent.ref, agent.id, needed, relied_on)
+        self._promised[agent.ref] = needed
+        self._making.add(agent.ref)
+
+    def done(self, ref: AgentRef) -> None:
+        """The agent's turn is committed, if only in RAM, or will never be."""
+        self._making.discard(ref)
+
+    def make_room_to_restore(self, agent: Agent) -> None:
+        """For blocks that were given up: they are put back once they have been computed again."""
+        if lacking := self._lacking(agent, agent.tokens):
+            self._free(agent.ref, agent.id, self.bytes_of(lacking, 0))
+
+    def make_room_for(self, ref: AgentRef, positions: int, said: int) -> None:
+        """For blocks of so many positions, and a record of `said`."""
+        agent = self._agents.get(ref)
+        self._free(ref, agent.id if agent else "", self.bytes_of(positions, said))
+
+    def trim(self) -> None:
+        """Gives up what is over the budget: it may be smaller than when the store was filled."""
+        self._free(AgentRef("", ""), "", 0)
+
+    def _free(self, ref: AgentRef, agent_id: str, needed: int, relied_on: Collection[bytes] = ()) -> None:
+        """agent_id: "" if the agent is yet to be made."""
+        unsaved = {ref: agent.unsaved for ref, agent in self._agents.items() if agent.unsaved}
+        self._promised = {one: size for one, size in self._promised.items() if one in self._making or one in unsaved}
+        relied_on = {*relied_on, *(key for turns in unsaved.values() for one in turns for key in one.draft.taken)}
+        promised = sum(size for other, size in self._promised.items() if other != ref)
+        try:
+            given_up = self._store.quota.make_room(
+                self.limit, needed, promised=promised, staying=self._staying, relied_on=relied_on
+            )
+        except AgentmemError as error:
+            if error.reason is Reason.DISK_BUDGET_EXCEEDED:
+                self._store.events.note(EventKind.DISK_REFUSED, agent_id, nbytes=needed, soon=True)
+            if error.reason is not Reason.STORE_UNWRITABLE:
+                raise
+            log.warning("no state could be given up: the disk takes nothing")  # so what comes will be in RAM only
+            return
+        for one in given_up:
+            if (agent := self._agents.get(one.agent)) is not None:
+                self._drop(agent)
+
+    def _staying(self) -> set[AgentRef]:
+        """Agents whose state must stay on disk now."""
+        return {*self._busy(), *self.reading, *(ref for ref, agent in self._agents.items() if agent.unsaved)}
+
+    def bytes_of(self, positions: int, said: int) -> int:
+        """The most that blocks of so many positions take, with companions, and a record of `said` positions."""
+        blocks = -(-positions // BLOCK_TOKENS) + 1  # at worst they begin and end inside one
+        state = positions * (self._model.layout.full.bytes_per_token + 4)
+        return state + self._companion_bytes() + blocks * FILE_BYTES + FILE_BYTES + said * SAID_BYTES
+
+    def _companion_bytes(self) -> int:
+        """The most that the companions of a turn's end take."""
+        layout, size = self._model.layout, 0
+        if layout.window is not None:
+            blocks = layout.window.window // BLOCK_TOKENS + 2
+            size += blocks * (BLOCK_TOKENS * (layout.window.bytes_per_token + 4) + FILE_BYTES)
+        if layout.recurrent is not None:
+            size += layout.recurrent.nbytes + BLOCK_TOKENS * 4 + FILE_BYTES
+        return size
+
+    def _needed(self, agent: Agent, ids: np.ndarray, more: int) -> tuple[int, set[bytes]]:
+        """Bytes that may be written until these ids are on disk, and keys of blocks that are there and need not be."""
+        fresh = agent.state_id != self._model.state_id  # it has no turn, or all will be computed anew
+        saved = 0 if fresh else agent.unsaved[0].record.start if agent.unsaved else agent.tokens
+        ahead, first = np.concatenate([agent.ids, ids]), saved // BLOCK_TOKENS
+        secret = self._store.namespace(agent.ref.namespace).secret
+        whole = ahead[: len(ahead) // BLOCK_TOKENS * BLOCK_TOKENS]
+        keys = block_cutter.keys_of(whole, first * BLOCK_TOKENS, agent.parent_of(first), secret, self._model.state_id)
+        there = {key for key, size in self._store.blocks.sizes(keys).items() if size}
+        end = len(ahead) + more
+        positions = end - (first + len(there)) * BLOCK_TOKENS
+        if not fresh:
+            positions += self._lacking(agent, saved)
+        return self.bytes_of(positions, end - saved), there
+
+    def _lacking(self, agent: Agent, saved: int) -> int:
+        """Positions of saved blocks that were given up, and are not in RAM as the agent's state."""
+        if agent.state is not None:
+            return 0
+        uses = agent.blocks[: -(-saved // BLOCK_TOKENS)]
+        sizes = self._store.blocks.sizes([use.key for use in uses])
+        return sum(use.used for use in uses if not sizes.get(use.key))
