@@ -100,7 +100,7 @@ class WindowLayers:
 
     @property
     def own_bytes(self) -> int:
-        return sum(p.nbytes for layer in self.layers for n, p in layer.segments.items() if n not in self.parts)
+        return sum(p.nbytes for layer in self.layers for n, p in list(layer.segments.items()) if n not in self.parts)
 
     def arrays(self) -> list[mx.array]:
         first = self._marked // BLOCK_TOKENS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
@@ -37,6 +37,22 @@ NOT_DURABLE = Warning("NOT_DURABLE", "the disk takes nothing now: this turn is i
 log = logging.getLogger(__name__)
 
 
+class _HotBytes(Mapping[AgentRef, int]):
+    """Bytes of RAM of hot agents, counted when asked for: what one agent does may cut or freeze another's spans."""
+
+    def __init__(self, states: dict[AgentRef, AgentState]) -> None:
+        self._states = states
+
+    def __getitem__(self, ref: AgentRef) -> int:
+        return self._states[ref].nbytes
+
+    def __iter__(self) -> Iterator[AgentRef]:
+        return iter(list(self._states))
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+
 class Memory:
     """Owned by the executor thread; `hot_bytes`, and the pool's counts, may be read from others."""
 
@@ -62,7 +78,8 @@ class Memory:
         self._saver = TurnSaver(store, model, companions)
         self._prefix = PrefixMatch(store, self.pool, model, companions)
         self._restorer = Restorer(store, self.pool, model, companions)
-        self.hot_bytes: dict[AgentRef, int] = {}
+        self._hot: dict[AgentRef, AgentState] = {}
+        self.hot_bytes: Mapping[AgentRef, int] = _HotBytes(self._hot)
 
     @property
     def ram_budget(self) -> int:
@@ -310,13 +327,13 @@ class Memory:
         if agent.state is not None:
             self.pool.release(agent.state)
             agent.state = None
-        self.hot_bytes.pop(agent.ref, None)
+        self._hot.pop(agent.ref, None)
 
     def _note_hot(self, agent: Agent) -> None:
         if agent.state is not None:
             agent.state.mark()
             self.pool.note(agent.state, agent.full_keys)
-            self.hot_bytes[agent.ref] = agent.state.nbytes
+            self._hot[agent.ref] = agent.state
 
 
 @contextmanager

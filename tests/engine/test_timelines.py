@@ -58,7 +58,9 @@ class Mind:
     turns: dict[int, Ids] = field(default_factory=lambda: {0: ()})
     private: bool = False
     given_up: bool = False
-    """Whether some of its blocks may have no file."""
+    """Whether blocks of its last timeline may have no file."""
+    gaps: bool = False
+    """Whether blocks of any turn's may: computing the last ones again brings not back those of turns before."""
 
     @property
     def last(self) -> int:
@@ -97,8 +99,6 @@ def _request(ref: AgentRef, ids: Ids, sampling: Sampling | None) -> Request:
 class Timelines(RuleBasedStateMachine):
     checkpoint: Path
     oracle: Oracle
-    companions: bool
-    """Whether the model has layers with such."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class Timelines(RuleBasedStateMachine):
         assert (done.durable, done.warnings) == (True, ())
         self.check_usage(mind, len(ids), len(reply), done.usage)
         mind.add((*mind.ids, *ids, *reply))
-        mind.given_up &= self.companions  # what was computed again is on disk again, but for other turns' companions
+        mind.given_up = False  # what was computed again is on disk again
         self.changed.add(name)
 
     def check_usage(self, mind: Mind, new: int, reply: int, usage: Usage) -> None:
@@ -196,7 +196,7 @@ class Timelines(RuleBasedStateMachine):
         mind = self.minds[source]
         at = data.draw(st.sampled_from(sorted(mind.turns)), "turn")
         if self.happens(mind, lambda: self.engine.fork_agent(_ref(source), name, at)):
-            self.minds[name] = Mind(private=mind.private, given_up=mind.given_up)
+            self.minds[name] = Mind(private=mind.private, given_up=mind.gaps, gaps=mind.gaps)
             self.minds[name].add(mind.turns[at])
             self.changed |= {source, name}
 
@@ -207,6 +207,7 @@ class Timelines(RuleBasedStateMachine):
         to = data.draw(st.sampled_from(sorted(mind.turns)), "turn")
         if self.happens(mind, lambda: self.engine.rewind_agent(_ref(name), to)):
             mind.add(mind.turns[to])
+            mind.given_up |= mind.gaps
             self.changed.add(name)
 
     @rule(data=st.data())
@@ -226,7 +227,7 @@ class Timelines(RuleBasedStateMachine):
         try:
             change()
         except AgentmemError as error:
-            if error.reason is not Reason.BLOCK_UNRECOVERABLE or not mind.given_up:
+            if error.reason is not Reason.BLOCK_UNRECOVERABLE or not mind.gaps:
                 raise
             return False
         return True
@@ -249,7 +250,8 @@ class Timelines(RuleBasedStateMachine):
         planned = self.engine.evict_agent(_ref(name), Residency.COLD, dry_run=True)
         assert self.engine.evict_agent(_ref(name), Residency.COLD) == planned
         assert before - self.engine.stats().disk_bytes == planned.disk_bytes
-        self.minds[name].given_up |= planned.disk_bytes > 0
+        if planned.disk_bytes:
+            self.minds[name].given_up = self.minds[name].gaps = True
 
     @rule(data=st.data())
     def prefetch(self, data: st.DataObject) -> None:
@@ -258,8 +260,7 @@ class Timelines(RuleBasedStateMachine):
         done = self.engine.prefetch_agent(_ref(name))
         assert done.hot_tokens + done.warm_tokens + done.recomputed_tokens == len(mind.ids)
         assert done.recomputed_tokens == 0 or mind.given_up
-        if len(mind.turns) <= 2 and not self.companions:
-            mind.given_up = False
+        mind.given_up = False
 
     @rule(data=st.data(), private=st.booleans())
     def share(self, data: st.DataObject, private: bool) -> None:
@@ -385,7 +386,6 @@ def _arrays(thing: object) -> Iterator[mx.array]:
 @pytest.mark.parametrize("examples", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_random_timelines(examples: int, spec: Spec, tmp_path: Path) -> None:
     Timelines.checkpoint = write(tmp_path / "checkpoint", spec)
-    Timelines.companions = spec.kind != "full"
     Timelines.oracle = Oracle(Timelines.checkpoint, tmp_path / "oracle")
     try:
         run_state_machine_as_test(
