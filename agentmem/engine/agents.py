@@ -135,6 +135,7 @@ class AgentOperations:
         store, memory = self._context.store, self._context.memory
 
         def delete() -> int:
+            memory.flush()  # no file of the agent may come after it is gone
             if expect_turn is not None:
                 memory.settle(ref)  # the disk is to know the agent's last turn
             try:
@@ -168,6 +169,7 @@ class AgentOperations:
             agent = memory.find(ref)
             if agent is None:
                 raise memory.not_found(ref)
+            memory.settle(ref)
             ram = memory.exclusive_bytes(agent) if dry_run else memory.evict(agent)
             disk = store.pruning.blocks(agent.id, dry_run=dry_run) if to is Residency.COLD else 0
             return Evicted(ram, disk)
@@ -234,4 +236,5 @@ class AgentOperations:
             pinned=row.pinned,
             expires=row.expires,
             share=row.share,
+            unsaved_turns=self._context.memory.unsaved_turns(ref),
         )

@@ -18,7 +18,7 @@ from agentmem.engine.scheduler import Scheduler, shutting_down
 from agentmem.engine.validate import check
 from agentmem.engine.views import ModelInfo
 from agentmem.errors import AgentmemError, Reason
-from agentmem.memory.memory import Memory
+from agentmem.memory.memory import LAG_BYTES, LAG_S, Memory
 from agentmem.model import loader, numerics
 from agentmem.store.files import Files
 from agentmem.store.store import AgentRow, Store
@@ -32,12 +32,15 @@ class EngineSettings:
     """model: a folder or hub id, None for the embedded one. max_queue: requests that may wait.
 
     ram_budget: bytes of state in RAM; None is what the machine's working set leaves beside the model.
+    lag_s, lag_bytes: how old, and how large, what waits for the disk may be before the next turn waits too.
     """
 
     state_dir: Path
     model: str | None = None
     max_queue: int = 256
     ram_budget: int | None = None
+    lag_s: float = LAG_S
+    lag_bytes: int = LAG_BYTES
 
 
 class Ticket:
@@ -87,7 +90,9 @@ class Engine(Maintenance):
             raise
         on_progress(1.0, f"ready: {model.name} ({model.architecture}, {model.numerics} numerics)")
         budget = settings.ram_budget
-        memory = Memory(store, model, max(0, numerics.working_set() - model.bytes) if budget is None else budget)
+        if budget is None:
+            budget = max(0, numerics.working_set() - model.bytes)
+        memory = Memory(store, model, budget, settings.lag_s, settings.lag_bytes)
         executor.on_stop = memory.close
         return cls(Context(model, store, memory), scheduler, executor)
 
@@ -123,6 +128,7 @@ class Engine(Maintenance):
 
     def stats(self) -> EngineStats:
         c, memory, store = self._context.counters, self._context.memory, self._context.store
+        unsaved = memory.outstanding()
         return EngineStats(
             running=int(self._scheduler.running is not None),
             queued=self._scheduler.queued,
@@ -140,6 +146,9 @@ class Engine(Maintenance):
             quarantined_blocks_total=memory.quarantined,
             mlx_active_bytes=mx.get_active_memory(),
             mlx_peak_bytes=mx.get_peak_memory(),
+            unsaved_turns=unsaved.turns,
+            unsaved_bytes=unsaved.bytes,
+            oldest_unsaved_s=unsaved.oldest_s,
         )
 
     def close(self, deadline_s: float = 10.0) -> None:

@@ -14,6 +14,7 @@ from agentmem.engine.reply import Reply
 from agentmem.engine.request import (
     ChatInput,
     Delta,
+    Durability,
     Event,
     Failed,
     Finished,
@@ -26,6 +27,7 @@ from agentmem.engine.request import (
 )
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.agent import Agent, TurnDraft
+from agentmem.memory.memory import NOT_DURABLE
 from agentmem.model.forward import LAST, last_logits, prefill
 from agentmem.model.text import Encoded
 from agentmem.store.commit import check_turn
@@ -85,9 +87,10 @@ class Run:
         began = time.monotonic()
         self._draft.timings.queue_s = began - self._submitted
         self._stop_if_cancelled()
+        memory, request = self._context.memory, self._request
+        yield from self._until_cancelled(memory.catch_up())
         if self._repeat():
             return
-        memory, request = self._context.memory, self._request
         agent = memory.find(self.ref)
         if agent is None and not request.create:
             raise memory.not_found(self.ref)
@@ -96,9 +99,11 @@ class Run:
         try:
             yield from self._until_cancelled(self._bring_back(agent))
             self._draft.timings.restore_s = time.monotonic() - began
-            yield from self._advance(agent, encoded)
+            for _ in self._advance(agent, encoded):
+                memory.write_ahead(agent, self._draft, self._reserved)
+                yield
             committing = time.monotonic()
-            memory.commit(agent, self._draft)
+            yield from memory.commit(agent, self._draft, request.durability is Durability.WRITE_BEHIND)
             self._draft.timings.commit_s = time.monotonic() - committing
         except AgentmemError:
             memory.rollback(agent)
@@ -106,6 +111,8 @@ class Run:
         except BaseException:  # what RAM holds may hang on a computation that failed; the disk is intact
             memory.forget(agent.ref)
             raise
+        finally:
+            memory.let_go(self._draft)
         self._context.counters.count(self._draft)
         self._send(self._finished(agent.turn))
 
@@ -243,10 +250,11 @@ class Run:
         request, memory = self._request, self._context.memory
         if not request.request_id:
             return False
-        waiting = memory.unsaved_record(self.ref.namespace, request.request_id)
+        waiting = memory.unsaved(self.ref.namespace, request.request_id)
         if waiting is not None:
-            self._check_same(waiting.kind.value, waiting.agent_name)
-            self._send_all(answer_again(waiting, durable=False))
+            self._check_same(waiting.record.kind.value, waiting.record.agent_name)
+            warnings = () if waiting.saving is not None else (NOT_DURABLE,)
+            self._send_all(answer_again(waiting.record, durable=False, warnings=warnings))
             return True
         row = self._context.store.find_request(self.ref.namespace, request.request_id)
         if row is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,15 +45,42 @@ class TurnDraft:
     warnings: list[Warning] = field(default_factory=list)
     taken: set[bytes] = field(default_factory=set)
     """Keys of blocks that were there already and were taken over whole: they need not be written."""
+    ahead: dict[bytes, Future[int] | None] = field(default_factory=dict)
+    """Keys of its leading full blocks that have been looked at, and what comes of writing them; None if taken over."""
     durable: bool = True
 
+    def take_writes(self) -> dict[bytes, Future[int]]:
+        """The blocks that are being written ahead, which are the caller's to release from now on."""
+        writes = {key: write for key, write in self.ahead.items() if write is not None}
+        self.ahead = {}
+        return writes
 
-@dataclass(frozen=True)
+
+@dataclass
 class Unsaved:
-    """A turn that is in RAM only."""
+    """A turn that is in RAM only. since: by the monotonic clock.
+
+    saving: what comes of its commit, if the writer thread has it; None while the disk does not take it.
+    """
 
     record: TurnRecord
     draft: TurnDraft
+    since: float = field(default_factory=time.monotonic)
+    saving: Future[int] | None = None
+
+    @property
+    def saved(self) -> bool:
+        """Whether it is on the disk after all; the executor will take note."""
+        return self.saving is not None and self.saving.done() and self.saving.exception() is None
+
+
+@dataclass(frozen=True)
+class Outstanding:
+    """What is in RAM only: turns that were answered, bytes, and how long ago the oldest of them ended."""
+
+    turns: int
+    bytes: int
+    oldest_s: float
 
 
 @dataclass
@@ -77,6 +106,21 @@ class Agent:
     @property
     def tokens(self) -> int:
         return len(self.ids)
+
+    @property
+    def outstanding(self) -> list[Future[int]]:
+        """Commits that the writer thread has, oldest first."""
+        return [one.saving for one in list(self.unsaved) if one.saving is not None]
+
+    @property
+    def waiting(self) -> list[Unsaved]:
+        """Turns that the disk does not have. Any thread may ask."""
+        return [one for one in list(self.unsaved) if not one.saved]
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a turn is in RAM that the writer thread does not have: the disk did not take it."""
+        return any(one.saving is None for one in self.unsaved)
 
     @property
     def full_keys(self) -> list[bytes]:

@@ -10,16 +10,17 @@ from agentmem.kv.layout import AttentionLayout
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import TAIL_SEGMENTS
 from agentmem.memory.agent import Agent
+from agentmem.memory.writer import WriterThread
 from agentmem.types import BLOCK_TOKENS
 
 log = logging.getLogger(__name__)
 
 
 class RamBudget:
-    """limit: bytes."""
+    """limit: bytes, for the state of agents and what waits for the disk."""
 
-    def __init__(self, limit: int, pool: BlockPool, layout: AttentionLayout) -> None:
-        self.limit, self._pool, self._layout = limit, pool, layout
+    def __init__(self, limit: int, pool: BlockPool, layout: AttentionLayout, writer: WriterThread) -> None:
+        self.limit, self._pool, self._layout, self._writer = limit, pool, layout, writer
 
     def make_room(self, agent: Agent, positions: int, others: Iterable[Agent], evict: Callable[[Agent], int]) -> None:
         """Sees to it that `positions` of this agent fit. others: those that may go, least recently used first.
@@ -28,13 +29,13 @@ class RamBudget:
         """
         need = self._most_bytes(positions) - self._held(agent)
         for other in others:
-            if self._pool.nbytes + need <= self.limit:
+            if need <= self._free():
                 return
             may_go = other is not agent and not other.pinned and not other.unsaved
             if may_go and other.state is not None and self._pool.exclusive_bytes(other.state):
                 freed = evict(other)
                 log.info("agent %r left RAM (%d bytes) to make room", other.ref.name, freed)
-        free = max(0, self.limit - self._pool.nbytes)
+        free = max(0, self._free())
         if need > free:
             raise AgentmemError(
                 Reason.RAM_BUDGET_EXCEEDED,
@@ -45,6 +46,13 @@ class RamBudget:
                 budget_bytes=self.limit,
                 fitting_tokens=max(0, free // self._layout.bytes_per_token - TAIL_SEGMENTS * BLOCK_TOKENS),
             )
+
+    def spare(self, agent: Agent, positions: int) -> int:
+        """Bytes that are free once `positions` of this agent are in RAM."""
+        return self._free() - self._most_bytes(positions) + self._held(agent)
+
+    def _free(self) -> int:
+        return self.limit - self._pool.nbytes - self._writer.nbytes
 
     def _held(self, agent: Agent) -> int:
         """Bytes of its state that are in RAM already, be it in other agents' hands."""

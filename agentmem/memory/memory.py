@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,34 +14,45 @@ import numpy as np
 from agentmem.errors import AgentmemError, Reason
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
-from agentmem.memory.agent import Agent, TurnDraft
+from agentmem.memory.agent import Agent, Outstanding, TurnDraft, Unsaved
+from agentmem.memory.ahead import WriteAhead
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
+from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.forward import prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.records import RecordUnreadable, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
-from agentmem.types import AgentRef, PrefixMiss, Share, TurnKind, Warning
+from agentmem.types import BLOCK_TOKENS, AgentRef, PrefixMiss, Share, TurnKind, Warning
 
 NOT_DURABLE = Warning("NOT_DURABLE", "the disk takes nothing now: this turn is in RAM only")
+
+LAG_S, LAG_BYTES = 2.0, 64 << 20
 
 log = logging.getLogger(__name__)
 
 
 class Memory:
-    """Owned by the executor thread; `hot_bytes`, and the pool's counts, may be read from others."""
+    """Owned by the executor thread; `hot_bytes`, `outstanding` and the pool's counts may be read from others."""
 
-    def __init__(self, store: Store, model: LoadedModel, ram_budget: int) -> None:
-        """ram_budget: bytes that the state of all hot agents may take."""
+    def __init__(
+        self, store: Store, model: LoadedModel, ram_budget: int, lag_s: float = LAG_S, lag_bytes: int = LAG_BYTES
+    ) -> None:
+        """ram_budget: bytes that the state of all hot agents may take.
+
+        lag_s, lag_bytes: how old, and how large, what waits for the disk may be before the next turn waits too.
+        """
         self._store, self._model = store, model
         self._agents: OrderedDict[AgentRef, Agent] = OrderedDict()  # least recently used first
         self.pool = BlockPool()
-        self._budget = RamBudget(ram_budget, self.pool, model.layout)
-        self._saver = TurnSaver(store, model)
+        self._writer, self._lag_s = WriterThread(lag_bytes), lag_s
+        self._budget = RamBudget(ram_budget, self.pool, model.layout, self._writer)
+        self._ahead = WriteAhead(store, model, self._writer)
+        self._saver = TurnSaver(store, model, self._writer)
         self._prefix = PrefixMatch(store, self.pool, model)
         self._restorer = Restorer(store, self.pool, model)
         self.hot_bytes: dict[AgentRef, int] = {}
@@ -122,15 +135,27 @@ class Memory:
         if agent.state is not None:
             draft.usage.reused_hot_tokens += agent.tokens
             return
+        yield from until_done(agent.outstanding)  # or else their blocks would be missing
         yield from self._restorer.restore(agent, draft)
         self._note_hot(agent)
 
     def make_room(self, agent: Agent, positions: int) -> None:
         """Sees to it that `positions` of this agent fit into RAM. Raises RAM_BUDGET_EXCEEDED."""
-        self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
+        self._collect()
+        try:
+            self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
+        except AgentmemError:
+            if not self._writer.nbytes and not self._commits():
+                raise
+            self.flush()  # what waits for the disk takes RAM, and keeps agents in it
+            self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
 
     def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[None]:
         """Takes over what others of the namespace computed of `ids`, which are about to follow the timeline."""
+        if len(ids) >= BLOCK_TOKENS and not agent.private:  # what is about to be on disk is worth a wait
+            namespace = agent.ref.namespace
+            others = [a for a in self._agents.values() if a is not agent and a.ref.namespace == namespace]
+            yield from until_done([future for other in others for future in other.outstanding], self._lag_s)
         ahead = np.concatenate([agent.ids, np.asarray(ids, np.int32)])
         yield from self._prefix.take_over(agent, ahead, draft)
 
@@ -146,32 +171,84 @@ class Memory:
         draft.usage.recomputed_tokens += tokens
         draft.usage.misses.append(PrefixMiss(0, tokens, "REBUILD"))
 
-    def commit(self, agent: Agent, draft: TurnDraft) -> None:
+    def write_ahead(self, agent: Agent, draft: TurnDraft, positions: int) -> None:
+        """Hands the draft's full blocks to the disk, as far as RAM has room for copies besides `positions` of it."""
+        self._ahead.hand_over(
+            agent, draft, lambda n: self._writer.has_room(n) and n <= self._budget.spare(agent, positions)
+        )
+
+    def let_go(self, draft: TurnDraft) -> None:
+        """Takes back what was written ahead of a draft, unless it was committed."""
+        self._ahead.let_go(draft)
+
+    def commit(self, agent: Agent, draft: TurnDraft, behind: bool = False) -> Iterator[None]:
         """Makes the draft the agent's next turn, durable if the disk takes it: `draft.durable` says so.
 
-        The state must already hold the draft's ids. If anything else fails, RAM forgets the agent: the disk knows.
+        behind: does not wait for that. Yields while it waits. The state must already hold the draft's ids. If anything
+        else fails, RAM forgets the agent: the disk knows.
         """
         try:
             if agent.rebuilt is not None:
                 self._saver.add(agent, agent.rebuilt)
                 agent.rebuilt = None
+            yield from self._ahead.finish(agent, draft)
+            self._saver.collect(agent)
             self._saver.add(agent, draft)
-            draft.durable = self._saver.save(agent)
+            draft.durable = yield from self._saver.commit(agent, behind)
         except BaseException:
             self.forget(agent.ref)
             raise
         if draft.durable:
             self._save_others()
-        else:
+        elif agent.stuck:
             log.warning("turn %d of agent %r is in RAM only: the disk takes nothing", agent.turn, agent.ref.name)
             draft.warnings.append(NOT_DURABLE)
         self._note_hot(agent)
 
-    def unsaved_record(self, namespace: str, request_id: str) -> TurnRecord | None:
+    def catch_up(self) -> Iterator[None]:
+        """Takes note of what was written behind. Waits, and yields, while what is outstanding is older than may be."""
+        self._collect()
+        while (oldest := min(self._commits(), key=lambda one: one.since, default=None)) is not None:
+            if time.monotonic() - oldest.since < self._lag_s:
+                return
+            assert oldest.saving is not None
+            yield from until_done([oldest.saving])
+            self._collect()
+
+    def flush(self) -> None:
+        """Waits until the writer thread has done all that it was handed."""
+        self._writer.flush()
+        self._collect()
+
+    def _collect(self) -> None:
+        for agent in list(self._agents.values()):
+            self._saver.collect(agent)
+
+    def _commits(self) -> list[Unsaved]:
+        """Turns that the writer thread has."""
+        return [one for agent in self._agents.values() for one in agent.unsaved if one.saving is not None]
+
+    def outstanding(self) -> Outstanding:
+        """What the disk does not have yet. Any thread may ask."""
+        waiting = [one for agent in list(self._agents.values()) for one in agent.waiting]
+        stuck = sum(one.record.end - one.record.start for one in waiting if one.saving is None)
+        oldest = min((one.since for one in waiting), default=None)
+        return Outstanding(
+            turns=len(waiting),
+            bytes=self._writer.nbytes + stuck * self._model.layout.bytes_per_token,
+            oldest_s=0.0 if oldest is None else time.monotonic() - oldest,
+        )
+
+    def unsaved_turns(self, ref: AgentRef) -> int:
+        """How many of the agent's turns the disk does not have yet. Any thread may ask."""
+        agent = self._agents.get(ref)
+        return 0 if agent is None else len(agent.waiting)
+
+    def unsaved(self, namespace: str, request_id: str) -> Unsaved | None:
         """The turn that a request made and that is in RAM only, whatever agent's."""
-        waiting = [a for a in self._agents.values() if a.unsaved and a.ref.namespace == namespace]
-        records = (one.record for agent in waiting for one in agent.unsaved)
-        return next((record for record in records if record.request_id == request_id), None)
+        self._collect()
+        waiting = (one for a in self._agents.values() if a.ref.namespace == namespace for one in a.unsaved)
+        return next((one for one in waiting if one.record.request_id == request_id), None)
 
     def settle(self, ref: AgentRef | None = None) -> None:
         """Saves what is in RAM only, of one agent or of all. Raises STORE_UNWRITABLE if the disk does not take it."""
@@ -185,7 +262,7 @@ class Memory:
 
     def _save_others(self) -> None:
         """The disk takes something again: so it may take what waits in RAM. One agent's failure is its own."""
-        for agent in [a for a in self._agents.values() if a.unsaved]:
+        for agent in [a for a in self._agents.values() if a.stuck]:
             try:
                 self._saver.save(agent)
             except Exception as error:
@@ -193,10 +270,11 @@ class Memory:
 
     def close(self) -> None:
         """Saves what it can, and says whose turns are lost."""
+        self.flush()
         self._save_others()
+        self._writer.close()
         for agent in self._agents.values():
-            if agent.unsaved:
-                log.error("%d turns of agent %r are lost: they could not be saved", len(agent.unsaved), agent.ref.name)
+            _mourn(agent)
 
     def rollback(self, agent: Agent) -> None:
         """Takes the state back to the last committed turn; what cannot be trimmed is restored from disk later."""
@@ -215,8 +293,11 @@ class Memory:
                 self.forget(known)
 
     def forget(self, ref: AgentRef) -> None:
-        """Drops what RAM holds of an agent."""
+        """Drops what RAM holds of an agent, once the disk has what was on its way there."""
         if (agent := self._agents.pop(ref, None)) is not None:
+            wait(agent.outstanding)
+            self._saver.collect(agent)
+            _mourn(agent)
             self._drop(agent)
 
     def reload(self, ref: AgentRef) -> None:
@@ -267,6 +348,12 @@ class Memory:
         return AgentmemError(
             Reason.AGENT_NOT_FOUND, f"there is no agent of this name in namespace {ref.namespace}", agent=ref.name
         )
+
+
+def _mourn(agent: Agent) -> None:
+    """Says what is lost with what RAM holds of an agent."""
+    if agent.unsaved:
+        log.error("%d turns of agent %r are lost: they could not be saved", len(agent.unsaved), agent.ref.name)
 
 
 @contextmanager

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Generator, Iterator, Mapping
+from concurrent.futures import Future, wait
+from dataclasses import replace
 
 import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft, Unsaved
+from agentmem.memory.ahead import release
+from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, TurnKind
 
+log = logging.getLogger(__name__)
+
 
 class TurnSaver:
     """An agent whose disk is full or read-only goes on in RAM; its turns are saved, in order, when that has changed."""
 
-    def __init__(self, store: Store, model: LoadedModel) -> None:
-        self._store, self._model = store, model
+    def __init__(self, store: Store, model: LoadedModel, writer: WriterThread) -> None:
+        self._store, self._model, self._writer = store, model, writer
 
     def add(self, agent: Agent, draft: TurnDraft) -> None:
         """Makes the draft the agent's last turn, in RAM. The state must already hold its ids."""
@@ -42,14 +49,53 @@ class TurnSaver:
         agent.state_id, agent.tokenizer_id = self._model.state_id, self._model.tokenizer_id
         agent.unclosed = draft.unclosed
 
+    def commit(self, agent: Agent, behind: bool) -> Generator[None, None, bool]:
+        """Has the writer thread commit the agent's last turn, and waits for that unless it may come behind.
+
+        True if the turn is durable. Yields while it waits. Raises what `save` does.
+        """
+        *before, one = agent.unsaved
+        if any(other.saving is None for other in before):
+            return self.save(agent)
+        taken, writes = one.draft.taken, _sound(one.draft.take_writes())
+        tokens = sum(use.used for use in one.record.blocks if use.key not in writes and use.key not in taken)
+        size = tokens * self._model.layout.bytes_per_token
+        yield from self._writer.wait_for_room(size)
+        blocks = list(self._blocks(agent, one, writes))
+        one.saving = self._writer.hand(size, _commit, self._store, one.record, blocks, writes)
+        if behind:
+            return False
+        yield from until_done([one.saving])
+        return self.save(agent)
+
+    def collect(self, agent: Agent) -> None:
+        """Takes note of what the writer thread has done. Turns that it could not commit are left to `save`."""
+        while agent.unsaved and (saving := agent.unsaved[0].saving) is not None and saving.done():
+            one = agent.unsaved[0]
+            if (error := saving.exception()) is None:
+                one.draft.usage.bytes_written += saving.result()
+            elif not self._happened(one.record):
+                log.warning("turn %d of agent %r is not saved yet: %s", one.record.number, agent.ref.name, _name(error))
+                wait(agent.outstanding)  # those behind it fail as well
+                for other in agent.unsaved:
+                    other.saving = None
+                return
+            agent.unsaved.pop(0)
+
     def save(self, agent: Agent) -> bool:
         """True once all turns are durable, False if the disk does not take them now. Raises AgentmemError otherwise."""
+        wait(agent.outstanding)
+        self.collect(agent)
         while agent.unsaved:
             if agent.state is None:  # a turn failed and took it along; the next restore computes it again
                 return False
             one = agent.unsaved[0]
+            writes = one.draft.take_writes()
+            wait(writes.values())
+            writes = _sound(writes)
+            blocks = list(self._blocks(agent, one, writes))
             try:
-                one.draft.usage.bytes_written += self._store.commit(one.record, list(self._blocks(agent, one)))
+                one.draft.usage.bytes_written += _commit(self._store, one.record, blocks, writes)
             except AgentmemError as error:
                 if error.reason is not Reason.STORE_UNWRITABLE:
                     raise
@@ -63,14 +109,14 @@ class TurnSaver:
         row = self._store.agent(record.namespace, record.agent_name)
         return row is not None and row.id == record.agent_id and row.turn >= record.number
 
-    def _blocks(self, agent: Agent, one: Unsaved) -> Iterator[Block]:
-        """The record's blocks as the state holds them, but for those that were there before."""
+    def _blocks(self, agent: Agent, one: Unsaved, ahead: Container[bytes]) -> Iterator[Block]:
+        """The record's blocks as the state holds them, but for those that were there before or are written ahead."""
         assert agent.state is not None
         base = one.record.base_blocks
         parent = agent.parent_of(base)
         there = self._store.blocks.sizes(one.draft.taken)  # but for those whose last user went meanwhile
         for place, use in enumerate(one.record.blocks, base):
-            if use.key not in there:
+            if use.key not in there and use.key not in ahead:
                 start = place * BLOCK_TOKENS
                 ids = agent.ids[: start + use.used]
                 yield block_cutter.cut(agent.state, ids, start, use.key, parent, self._model)
@@ -99,8 +145,25 @@ class TurnSaver:
             exactness=draft.exactness,
             request_id=draft.request_id,
             created=time.time(),
-            usage=draft.usage,
-            timings=draft.timings,
+            usage=replace(draft.usage),  # copies: the writer thread reads them
+            timings=replace(draft.timings),
             seed=draft.seed,
             warnings=tuple(draft.warnings),
         )
+
+
+def _commit(store: Store, record: TurnRecord, blocks: list[Block], writes: Mapping[bytes, Future[int]]) -> int:
+    """Commits a turn, behind the writes of its blocks; bytes written, by those too. On any thread."""
+    try:
+        return sum(write.result() for write in writes.values()) + store.commit(record, blocks)
+    finally:
+        release(store, writes)
+
+
+def _sound(writes: Mapping[bytes, Future[int]]) -> dict[bytes, Future[int]]:
+    """Those that have not failed so far."""
+    return {key: write for key, write in writes.items() if not (write.done() and write.exception())}
+
+
+def _name(error: BaseException) -> str:
+    return error.reason.value if isinstance(error, AgentmemError) else type(error).__name__

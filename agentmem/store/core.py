@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+from agentmem.store.ahead import Ahead
 from agentmem.store.blockfiles import BlockFiles
 from agentmem.store.catalog import blocks, turns
 from agentmem.store.catalog.thread import Catalog
@@ -28,6 +30,7 @@ class Core:
         self.blocks = BlockFiles(files, folder)
         self.turns = TurnFiles(files, folder)
         self.namespaces = Namespaces(files, folder.namespaces, catalog)
+        self.ahead = Ahead()
         # Held while files and catalog change together, so that no file is removed while a commit comes to rely on it.
         self._changing = threading.Lock()
 
@@ -44,7 +47,8 @@ class Core:
         return History(agent, self.catalog, self.turns, self.secret(agent.namespace))
 
     def in_use(self) -> InUse:
-        return in_use(self.folder, self.catalog)
+        used = in_use(self.folder, self.catalog)
+        return replace(used, keys=used.keys | self.ahead.keys)
 
     @contextmanager
     def orphans(self) -> Iterator[list[str]]:

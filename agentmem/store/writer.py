@@ -36,10 +36,12 @@ class TurnWriter:
         timeline = core.history(agent).timeline()
         kept, dropped = timeline[: record.base_blocks], timeline[record.base_blocks :]
         known = core.catalog.read(block_rows.known, {use.key for use in (*record.blocks, *dropped)})
-        tokens = {key: row.tokens for key, row in known.items()} | {block.key: block.tokens for block in blocks}
+        ahead = list(core.ahead.among(use.key for use in record.blocks))
+        tokens = {key: row.tokens for key, row in known.items()} | {b.key: b.tokens for b in (*ahead, *blocks)}
         secret = core.secret(agent.namespace)
         rules.check(record, agent, kept, tokens)
         rules.check_blocks(blocks, record, secret)
+        blocks = [*ahead, *blocks]
         core.catalog.read(requests.check_new, record.namespace, record.request_id)
         longer = rules.superseded({use.key: tokens[use.key] for use in dropped}, blocks, secret)
         needless, written = self.add(record, blocks, partial(turns.add, superseded=longer))
@@ -85,10 +87,12 @@ class TurnWriter:
         written = 0
         try:
             for block in blocks:
-                known = self._core.catalog.read(block_rows.known, [block.key]).get(block.key)
-                if known is None:
-                    fresh.append(block.key)
-                size, new = self._core.blocks.keep_or_write(block, known.size if known else None, secret)
+                size, new = self._core.ahead.size(block.key), 0
+                if size is None:
+                    known = self._core.catalog.read(block_rows.known, [block.key]).get(block.key)
+                    if known is None:
+                        fresh.append(block.key)
+                    size, new = self._core.blocks.keep_or_write(block, known.size if known else None, secret)
                 begins = beginning(secret, block.parent, block.state_id, block.ids)
                 rows[block.key] = BlockRow(size, block.tokens, begins)
                 written += new

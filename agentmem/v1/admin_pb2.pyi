@@ -80,7 +80,7 @@ class GetStatsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatsResponse(_message.Message):
-    __slots__ = ("running", "queued", "hot_agents", "agents", "hot_bytes", "disk_bytes", "requests_total", "errors_total", "prefill_tokens_total", "generated_tokens_total", "reused_hot_tokens_total", "reused_warm_tokens_total", "recomputed_tokens_total", "quarantined_blocks_total", "mlx_active_bytes", "mlx_peak_bytes")
+    __slots__ = ("running", "queued", "hot_agents", "agents", "hot_bytes", "disk_bytes", "requests_total", "errors_total", "prefill_tokens_total", "generated_tokens_total", "reused_hot_tokens_total", "reused_warm_tokens_total", "recomputed_tokens_total", "quarantined_blocks_total", "mlx_active_bytes", "mlx_peak_bytes", "unsaved_turns", "unsaved_bytes", "oldest_unsaved_s")
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
     HOT_AGENTS_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +97,9 @@ class GetStatsResponse(_message.Message):
     QUARANTINED_BLOCKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     MLX_ACTIVE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MLX_PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    UNSAVED_TURNS_FIELD_NUMBER: _ClassVar[int]
+    UNSAVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_UNSAVED_S_FIELD_NUMBER: _ClassVar[int]
     running: int
     queued: int
     hot_agents: int
@@ -113,7 +116,10 @@ class GetStatsResponse(_message.Message):
     quarantined_blocks_total: int
     mlx_active_bytes: int
     mlx_peak_bytes: int
-    def __init__(self, running: _Optional[int] = ..., queued: _Optional[int] = ..., hot_agents: _Optional[int] = ..., agents: _Optional[int] = ..., hot_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., requests_total: _Optional[int] = ..., errors_total: _Optional[int] = ..., prefill_tokens_total: _Optional[int] = ..., generated_tokens_total: _Optional[int] = ..., reused_hot_tokens_total: _Optional[int] = ..., reused_warm_tokens_total: _Optional[int] = ..., recomputed_tokens_total: _Optional[int] = ..., quarantined_blocks_total: _Optional[int] = ..., mlx_active_bytes: _Optional[int] = ..., mlx_peak_bytes: _Optional[int] = ...) -> None: ...
+    unsaved_turns: int
+    unsaved_bytes: int
+    oldest_unsaved_s: float
+    def __init__(self, running: _Optional[int] = ..., queued: _Optional[int] = ..., hot_agents: _Optional[int] = ..., agents: _Optional[int] = ..., hot_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., requests_total: _Optional[int] = ..., errors_total: _Optional[int] = ..., prefill_tokens_total: _Optional[int] = ..., generated_tokens_total: _Optional[int] = ..., reused_hot_tokens_total: _Optional[int] = ..., reused_warm_tokens_total: _Optional[int] = ..., recomputed_tokens_total: _Optional[int] = ..., quarantined_blocks_total: _Optional[int] = ..., mlx_active_bytes: _Optional[int] = ..., mlx_peak_bytes: _Optional[int] = ..., unsaved_turns: _Optional[int] = ..., unsaved_bytes: _Optional[int] = ..., oldest_unsaved_s: _Optional[float] = ...) -> None: ...
 
 class Namespace(_message.Message):
     __slots__ = ("name", "create_time", "agents")

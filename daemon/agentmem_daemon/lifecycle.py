@@ -129,6 +129,8 @@ class _Daemon:
                 state_dir=settings.state,
                 max_queue=settings.max_queue,
                 ram_budget=settings.ram_budget,
+                lag_s=settings.lag_s,
+                lag_bytes=settings.lag_bytes,
             ),
             report,
         )

@@ -46,6 +46,8 @@ class DaemonSettings(BaseSettings):
     shutdown_deadline_s: float = Field(10.0, ge=0, le=3600, description="Running turns get this long to finish.")
     max_queue: int = Field(256, ge=1, description="Requests that may wait.")
     ram_budget: ByteSize | None = Field(None, description="For the state of all agents; by the machine if unset.")
+    lag_s: float = Field(2.0, ge=0, le=3600, description="Age of unsaved turns at which the next one waits.")
+    lag_bytes: ByteSize = Field(ByteSize(64 << 20), description="What may wait for the disk in RAM.")
 
     @property
     def tcp(self) -> tuple[str, int] | None:

@@ -19,6 +19,7 @@ from tests.client.scripted import ScriptedDaemon, delta, fail, opening, say
 AGENT_KEYS = [
     "name", "namespace", "id", "turn", "tokens", "residency", "model_matches", "state_id", "create_time",
     "last_used_time", "disk_bytes", "ram_bytes", "exactness", "pinned", "expire_time", "share",
+    "unsaved_turns",
 ]  # fmt: skip
 TURN_KEYS = ["number", "kind", "start", "end", "create_time", "finish_reason", "exactness", "request_id"]
 

@@ -50,7 +50,10 @@ class Status:
 
 @dataclass(frozen=True)
 class Stats:
-    """Gauges, and counters since the daemon's start."""
+    """Gauges, and counters since the daemon's start.
+
+    unsaved: turns that were answered and are in RAM only, bytes that wait for the disk, seconds since the oldest turn.
+    """
 
     running: int
     queued: int
@@ -68,6 +71,9 @@ class Stats:
     quarantined_blocks_total: int
     mlx_active_bytes: int
     mlx_peak_bytes: int
+    unsaved_turns: int
+    unsaved_bytes: int
+    oldest_unsaved_s: float
 
 
 @dataclass(frozen=True)
