@@ -135,7 +135,7 @@ class AgentOperations:
         store, memory = self._context.store, self._context.memory
 
         def delete() -> int:
-            memory.flush()  # no file of the agent may come after it is gone
+            memory.unsaved.flush()  # no file of the agent may come after it is gone
             if expect_turn is not None:
                 memory.settle(ref)  # the disk is to know the agent's last turn
             try:
@@ -236,5 +236,5 @@ class AgentOperations:
             pinned=row.pinned,
             expires=row.expires,
             share=row.share,
-            unsaved_turns=self._context.memory.unsaved_turns(ref),
+            unsaved_turns=self._context.memory.unsaved.of(ref),
         )

@@ -128,7 +128,7 @@ class Engine(Maintenance):
 
     def stats(self) -> EngineStats:
         c, memory, store = self._context.counters, self._context.memory, self._context.store
-        unsaved = memory.outstanding()
+        unsaved = memory.unsaved.counts()
         return EngineStats(
             running=int(self._scheduler.running is not None),
             queued=self._scheduler.queued,

@@ -41,7 +41,7 @@ class Maintenance(AgentOperations):
         store, memory = self._context.store, self._context.memory
 
         def prune() -> list[Pruned]:
-            memory.flush()  # turns of others on their way to the disk may use blocks that go
+            memory.unsaved.flush()  # turns of others on their way to the disk may use blocks that go
             memory.settle(ref)
             try:
                 with readable():
@@ -55,7 +55,7 @@ class Maintenance(AgentOperations):
         store, memory = self._context.store, self._context.memory
 
         def prune() -> list[Pruned]:
-            memory.flush()
+            memory.unsaved.flush()
             memory.settle()  # the disk is to know when each was last used
             try:
                 return store.pruning.agents(namespace, older_than_s=older_than_s, expired=expired, dry_run=dry_run)

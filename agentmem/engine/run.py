@@ -88,7 +88,7 @@ class Run:
         self._draft.timings.queue_s = began - self._submitted
         self._stop_if_cancelled()
         memory, request = self._context.memory, self._request
-        yield from self._until_cancelled(memory.catch_up())
+        yield from self._until_cancelled(memory.unsaved.catch_up())
         if self._repeat():
             return
         agent = memory.find(self.ref)
@@ -250,7 +250,7 @@ class Run:
         request, memory = self._request, self._context.memory
         if not request.request_id:
             return False
-        waiting = memory.unsaved(self.ref.namespace, request.request_id)
+        waiting = memory.unsaved.find(self.ref.namespace, request.request_id)
         if waiting is not None:
             self._check_same(waiting.record.kind.value, waiting.record.agent_name)
             warnings = () if waiting.saving is not None else (NOT_DURABLE,)

@@ -49,11 +49,11 @@ class TurnDraft:
     """Keys of its leading full blocks that have been looked at, and what comes of writing them; None if taken over."""
     durable: bool = True
 
-    def take_writes(self) -> dict[bytes, Future[int]]:
-        """The blocks that are being written ahead, which are the caller's to release from now on."""
-        writes = {key: write for key, write in self.ahead.items() if write is not None}
-        self.ahead = {}
-        return writes
+    @property
+    def writes(self) -> dict[bytes, Future[int]]:
+        """The blocks that are written ahead, but for those of which it is known that they cannot be."""
+        writes = ((key, write) for key, write in self.ahead.items() if write is not None)
+        return {key: write for key, write in writes if not (write.done() and write.exception())}
 
 
 @dataclass
@@ -72,15 +72,6 @@ class Unsaved:
     def saved(self) -> bool:
         """Whether it is on the disk after all; the executor will take note."""
         return self.saving is not None and self.saving.done() and self.saving.exception() is None
-
-
-@dataclass(frozen=True)
-class Outstanding:
-    """What is in RAM only: turns that were answered, bytes, and how long ago the oldest of them ended."""
-
-    turns: int
-    bytes: int
-    oldest_s: float
 
 
 @dataclass

@@ -53,7 +53,7 @@ class WriteAhead:
 
     def let_go(self, draft: TurnDraft) -> None:
         """Has removed what was written for a draft that is not going to be committed, unless somebody else uses it."""
-        writes = draft.take_writes()
+        writes, draft.ahead = draft.writes, {}
         for write in writes.values():
             write.cancel()
         if writes:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import wait
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,12 +12,13 @@ import numpy as np
 from agentmem.errors import AgentmemError, Reason
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
-from agentmem.memory.agent import Agent, Outstanding, TurnDraft, Unsaved
+from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.ahead import WriteAhead
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
+from agentmem.memory.unsaved import UnsavedTurns
 from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.forward import prefill
 from agentmem.model.loader import LoadedModel
@@ -37,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class Memory:
-    """Owned by the executor thread; `hot_bytes`, `outstanding` and the pool's counts may be read from others."""
+    """Owned by the executor thread; `hot_bytes` and the counts of `pool` and `unsaved` may be read from others."""
 
     def __init__(
         self, store: Store, model: LoadedModel, ram_budget: int, lag_s: float = LAG_S, lag_bytes: int = LAG_BYTES
@@ -49,10 +48,11 @@ class Memory:
         self._store, self._model = store, model
         self._agents: OrderedDict[AgentRef, Agent] = OrderedDict()  # least recently used first
         self.pool = BlockPool()
-        self._writer, self._lag_s = WriterThread(lag_bytes), lag_s
+        self._writer = WriterThread(lag_bytes)
         self._budget = RamBudget(ram_budget, self.pool, model.layout, self._writer)
         self._ahead = WriteAhead(store, model, self._writer)
         self._saver = TurnSaver(store, model, self._writer)
+        self.unsaved = UnsavedTurns(self._saver, self._writer, lag_s, model.layout.bytes_per_token)
         self._prefix = PrefixMatch(store, self.pool, model)
         self._restorer = Restorer(store, self.pool, model)
         self.hot_bytes: dict[AgentRef, int] = {}
@@ -141,21 +141,19 @@ class Memory:
 
     def make_room(self, agent: Agent, positions: int) -> None:
         """Sees to it that `positions` of this agent fit into RAM. Raises RAM_BUDGET_EXCEEDED."""
-        self._collect()
+        self.unsaved.collect()
         try:
             self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
         except AgentmemError:
-            if not self._writer.nbytes and not self._commits():
+            if self._writer.idle:
                 raise
-            self.flush()  # what waits for the disk takes RAM, and keeps agents in it
+            self.unsaved.flush()  # what waits for the disk takes RAM, and keeps agents in it
             self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
 
     def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[None]:
         """Takes over what others of the namespace computed of `ids`, which are about to follow the timeline."""
         if len(ids) >= BLOCK_TOKENS and not agent.private:  # what is about to be on disk is worth a wait
-            namespace = agent.ref.namespace
-            others = [a for a in self._agents.values() if a is not agent and a.ref.namespace == namespace]
-            yield from until_done([future for other in others for future in other.outstanding], self._lag_s)
+            yield from self.unsaved.arrived(agent.ref.namespace)
         ahead = np.concatenate([agent.ids, np.asarray(ids, np.int32)])
         yield from self._prefix.take_over(agent, ahead, draft)
 
@@ -192,89 +190,23 @@ class Memory:
                 self._saver.add(agent, agent.rebuilt)
                 agent.rebuilt = None
             yield from self._ahead.finish(agent, draft)
-            self._saver.collect(agent)
-            self._saver.add(agent, draft)
-            draft.durable = yield from self._saver.commit(agent, behind)
+            draft.durable = yield from self.unsaved.commit(agent, draft, behind)
         except BaseException:
             self.forget(agent.ref)
             raise
-        if draft.durable:
-            self._save_others()
-        elif agent.stuck:
+        if agent.stuck:
             log.warning("turn %d of agent %r is in RAM only: the disk takes nothing", agent.turn, agent.ref.name)
             draft.warnings.append(NOT_DURABLE)
         self._note_hot(agent)
 
-    def catch_up(self) -> Iterator[None]:
-        """Takes note of what was written behind. Waits, and yields, while what is outstanding is older than may be."""
-        self._collect()
-        while (oldest := min(self._commits(), key=lambda one: one.since, default=None)) is not None:
-            if time.monotonic() - oldest.since < self._lag_s:
-                return
-            assert oldest.saving is not None
-            yield from until_done([oldest.saving])
-            self._collect()
-
-    def flush(self) -> None:
-        """Waits until the writer thread has done all that it was handed."""
-        self._writer.flush()
-        self._collect()
-
-    def _collect(self) -> None:
-        for agent in list(self._agents.values()):
-            self._saver.collect(agent)
-
-    def _commits(self) -> list[Unsaved]:
-        """Turns that the writer thread has."""
-        return [one for agent in self._agents.values() for one in agent.unsaved if one.saving is not None]
-
-    def outstanding(self) -> Outstanding:
-        """What the disk does not have yet. Any thread may ask."""
-        waiting = [one for agent in list(self._agents.values()) for one in agent.waiting]
-        stuck = sum(one.record.end - one.record.start for one in waiting if one.saving is None)
-        oldest = min((one.since for one in waiting), default=None)
-        return Outstanding(
-            turns=len(waiting),
-            bytes=self._writer.nbytes + stuck * self._model.layout.bytes_per_token,
-            oldest_s=0.0 if oldest is None else time.monotonic() - oldest,
-        )
-
-    def unsaved_turns(self, ref: AgentRef) -> int:
-        """How many of the agent's turns the disk does not have yet. Any thread may ask."""
-        agent = self._agents.get(ref)
-        return 0 if agent is None else len(agent.waiting)
-
-    def unsaved(self, namespace: str, request_id: str) -> Unsaved | None:
-        """The turn that a request made and that is in RAM only, whatever agent's."""
-        self._collect()
-        waiting = (one for a in self._agents.values() if a.ref.namespace == namespace for one in a.unsaved)
-        return next((one for one in waiting if one.record.request_id == request_id), None)
-
     def settle(self, ref: AgentRef | None = None) -> None:
         """Saves what is in RAM only, of one agent or of all. Raises STORE_UNWRITABLE if the disk does not take it."""
-        for agent in [a for a in self._agents.values() if a.unsaved and ref in (None, a.ref)]:
-            if not self._saver.save(agent):
-                raise AgentmemError(
-                    Reason.STORE_UNWRITABLE,
-                    f"{len(agent.unsaved)} turns of agent {agent.ref.name!r} are in RAM only, and the disk takes "
-                    "nothing now: make room on it, and repeat",
-                )
-
-    def _save_others(self) -> None:
-        """The disk takes something again: so it may take what waits in RAM. One agent's failure is its own."""
-        for agent in [a for a in self._agents.values() if a.stuck]:
-            try:
-                self._saver.save(agent)
-            except Exception as error:
-                log.error("a turn of agent %r cannot be saved: %s", agent.ref.name, type(error).__name__)
+        self.unsaved.settle(ref)
 
     def close(self) -> None:
         """Saves what it can, and says whose turns are lost."""
-        self.flush()
-        self._save_others()
+        self.unsaved.close()
         self._writer.close()
-        for agent in self._agents.values():
-            _mourn(agent)
 
     def rollback(self, agent: Agent) -> None:
         """Takes the state back to the last committed turn; what cannot be trimmed is restored from disk later."""
@@ -290,14 +222,13 @@ class Memory:
         for known in list(self._agents) if ref is None else [ref]:
             agent, row = self._agents.get(known), self._store.agent(known.namespace, known.name)
             if agent is not None and (row is None or row.id != agent.id):
-                self.forget(known)
+                del self._agents[known]
+                self._drop(agent)
 
     def forget(self, ref: AgentRef) -> None:
         """Drops what RAM holds of an agent, once the disk has what was on its way there."""
         if (agent := self._agents.pop(ref, None)) is not None:
-            wait(agent.outstanding)
-            self._saver.collect(agent)
-            _mourn(agent)
+            self.unsaved.forget(agent)
             self._drop(agent)
 
     def reload(self, ref: AgentRef) -> None:
@@ -348,12 +279,6 @@ class Memory:
         return AgentmemError(
             Reason.AGENT_NOT_FOUND, f"there is no agent of this name in namespace {ref.namespace}", agent=ref.name
         )
-
-
-def _mourn(agent: Agent) -> None:
-    """Says what is lost with what RAM holds of an agent."""
-    if agent.unsaved:
-        log.error("%d turns of agent %r are lost: they could not be saved", len(agent.unsaved), agent.ref.name)
 
 
 @contextmanager

@@ -57,11 +57,13 @@ class TurnSaver:
         *before, one = agent.unsaved
         if any(other.saving is None for other in before):
             return self.save(agent)
-        taken, writes = one.draft.taken, _sound(one.draft.take_writes())
-        tokens = sum(use.used for use in one.record.blocks if use.key not in writes and use.key not in taken)
+        there = one.draft.taken.union(one.draft.writes)
+        tokens = sum(use.used for use in one.record.blocks if use.key not in there)
         size = tokens * self._model.layout.bytes_per_token
         yield from self._writer.wait_for_room(size)
+        writes = one.draft.writes
         blocks = list(self._blocks(agent, one, writes))
+        one.draft.ahead = {}  # `_commit` lets go of them
         one.saving = self._writer.hand(size, _commit, self._store, one.record, blocks, writes)
         if behind:
             return False
@@ -90,10 +92,10 @@ class TurnSaver:
             if agent.state is None:  # a turn failed and took it along; the next restore computes it again
                 return False
             one = agent.unsaved[0]
-            writes = one.draft.take_writes()
-            wait(writes.values())
-            writes = _sound(writes)
+            wait(one.draft.writes.values())
+            writes = one.draft.writes
             blocks = list(self._blocks(agent, one, writes))
+            one.draft.ahead = {}
             try:
                 one.draft.usage.bytes_written += _commit(self._store, one.record, blocks, writes)
             except AgentmemError as error:
@@ -158,11 +160,6 @@ def _commit(store: Store, record: TurnRecord, blocks: list[Block], writes: Mappi
         return sum(write.result() for write in writes.values()) + store.commit(record, blocks)
     finally:
         release(store, writes)
-
-
-def _sound(writes: Mapping[bytes, Future[int]]) -> dict[bytes, Future[int]]:
-    """Those that have not failed so far."""
-    return {key: write for key, write in writes.items() if not (write.done() and write.exception())}
 
 
 def _name(error: BaseException) -> str:

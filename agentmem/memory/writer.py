@@ -26,7 +26,12 @@ class WriterThread:
         self.limit = limit
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentmem-writer")
         self._changed = threading.Condition()
-        self._nbytes = 0
+        self._nbytes = self._waiting = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was handed over is done."""
+        return not self._waiting
 
     @property
     def nbytes(self) -> int:
@@ -46,13 +51,14 @@ class WriterThread:
 
     def hand(self, nbytes: int, work: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Has the thread do some work, behind all that it has. nbytes: of RAM, held until that is done."""
-        self._count(nbytes)
+        self._count(1, nbytes)
         future = self._thread.submit(work, *args, **kwargs)
-        future.add_done_callback(lambda _: self._count(-nbytes))
+        future.add_done_callback(lambda _: self._count(-1, -nbytes))
         return future
 
-    def _count(self, nbytes: int) -> None:
+    def _count(self, works: int, nbytes: int) -> None:
         with self._changed:
+            self._waiting += works
             self._nbytes += nbytes
             self._changed.notify_all()
 
