@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from agentmem.engine.context import Context
 from agentmem.engine.repeat import answer_again
@@ -278,9 +279,8 @@ class Run:
 
     def _finished(self, turn: int) -> Finished:
         d = self._draft
-        return Finished(
-            turn, d.finish_reason, d.stop_sequence, d.usage, d.timings, d.durable, tuple(d.warnings), d.seed
-        )
+        usage = replace(d.usage)  # a copy: what is written behind is counted later
+        return Finished(turn, d.finish_reason, d.stop_sequence, usage, d.timings, d.durable, tuple(d.warnings), d.seed)
 
     def _until_cancelled(self, steps: Iterator[object]) -> Iterator[None]:
         for _ in steps:

@@ -153,7 +153,7 @@ class Memory:
     def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[None]:
         """Takes over what others of the namespace computed of `ids`, which are about to follow the timeline."""
         if len(ids) >= BLOCK_TOKENS and not agent.private:  # what is about to be on disk is worth a wait
-            yield from self.unsaved.arrived(agent.ref.namespace)
+            yield from self.unsaved.arrived_of_others(agent)
         ahead = np.concatenate([agent.ids, np.asarray(ids, np.int32)])
         yield from self._prefix.take_over(agent, ahead, draft)
 

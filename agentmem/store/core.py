@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +10,7 @@ from agentmem.store.ahead import Ahead
 from agentmem.store.blockfiles import BlockFiles
 from agentmem.store.catalog import blocks, turns
 from agentmem.store.catalog.thread import Catalog
+from agentmem.store.fairlock import FairLock
 from agentmem.store.files import Files, unwritable
 from agentmem.store.folder import StateFolder
 from agentmem.store.history import History
@@ -32,7 +32,7 @@ class Core:
         self.namespaces = Namespaces(files, folder.namespaces, catalog)
         self.ahead = Ahead()
         # Held while files and catalog change together, so that no file is removed while a commit comes to rely on it.
-        self._changing = threading.Lock()
+        self._changing = FairLock()
 
     @contextmanager
     def change(self) -> Iterator[None]:
