@@ -8,6 +8,8 @@ The page cache is warm throughout. mlx-lm's own prompt-cache file holds the same
 - restore: all blocks read, verified and handed to the attention layers, over the floor: the files read, and the bytes
   of that state turned into arrays.
 - ten_agents_shared: bytes of ten agents with 8K tokens in common and 512 of their own, over those of the unique ones.
+- long_turns: turn_commit_ms of turns of 4K tokens, whose full blocks are written while they are computed; on the drive
+  as it is, and on one on which each flush takes 5 ms more. write_behind_ms: the same without waiting for the disk.
 """
 
 from __future__ import annotations
@@ -33,12 +35,13 @@ from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
 from agentmem.store.blockfile import Block, RawTensor
 from agentmem.store.catalog import turns
+from agentmem.store.files import Files
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Exactness, Timings, TurnKind, Usage
 from benchmarks import machine
-from tests.engine.runs import run
+from tests.engine.runs import finished, run
 from tests.helpers.checkpoints import Spec, write
 
 LAYOUT = AttentionLayout(layers=8, kv_heads=4, head_dim=64, group_size=64, dtype=mx.float32)
@@ -254,6 +257,42 @@ def shared(folder: Path) -> dict[str, float]:
     return {"ram": stats.hot_bytes / unique, "disk": stats.disk_bytes / unique}
 
 
+class SlowFlush(Files):
+    """A drive on which each flush takes so many seconds more."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def sync(self, path: Path) -> None:
+        super().sync(path)
+        time.sleep(self._seconds)
+
+
+def long_turns(folder: Path, flush_s: float, repeats: int) -> dict[str, float]:
+    """Turns of 4K new tokens and one token of reply: what their end takes beyond that token."""
+    from agentmem.engine.request import Durability, Request, Sampling, TokenInput
+
+    folder = folder / f"long-{flush_s}"
+    checkpoint = write(folder / "narrow", Spec(layers=8, heads=4, kv_heads=4, context=8192))
+    engine = Engine.open(EngineSettings(folder / "state", str(checkpoint)), files=SlowFlush(flush_s))
+    rng = np.random.default_rng(0)
+
+    def turn(name: str, durability: Durability) -> Timings:
+        ids = tuple(rng.integers(5, 500, 4096).tolist())
+        ref, once = AgentRef("default", name), Sampling(max_tokens=1)
+        return finished(run(engine, Request(ref, TokenInput(ids), once, create=True, durability=durability))).timings
+
+    durable = [turn(f"d{i}", Durability.DURABLE) for i in range(repeats)]
+    behind = [turn(f"b{i}", Durability.WRITE_BEHIND) for i in range(repeats)]
+    engine.close()
+    return {
+        "flush_ms": 1000 * flush_s,
+        "prefill_s": statistics.median(t.prefill_s for t in durable),
+        "turn_commit_ms": 1000 * statistics.median(t.commit_s for t in durable),
+        "write_behind_ms": 1000 * statistics.median(t.commit_s for t in behind),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object (it always is)")
@@ -266,6 +305,7 @@ def main() -> None:
         results["restore"] = [restores(folder, tokens, args.repeats) for tokens in (1024, 4096, 32768)]
         results["branches"] = branches(folder, args.repeats)
         results["ten_agents_shared"] = shared(folder)
+        results["long_turns"] = [long_turns(folder, flush_s, 2) for flush_s in (0.0, 0.005)]
         results["many"] = many(folder, args.agents, 10)
     for part, figures in results.items():
         print(part, figures, file=sys.stderr)

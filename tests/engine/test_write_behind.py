@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 import time
@@ -17,6 +18,7 @@ from agentmem.types import AgentRef, Residency
 from tests.engine.disks import Disk, block_files, soon
 from tests.engine.runs import finished, run, said
 from tests.helpers.checkpoints import Spec, write
+from tests.store.samples import read_all
 
 A, B = AgentRef("default", "a"), AgentRef("default", "b")
 C = AgentRef("default", "c")
@@ -304,3 +306,38 @@ def test_a_cancelled_turn_on_top_hurts_nothing(engine: Engine, disk: Disk, unbro
     assert said(events) == unbroken[3]
     assert finished(events).usage.recomputed_tokens == 0
     assert engine.get_agent(A).turn == 4
+
+
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_no_crash_loses_a_durable_turn(checkpoint: Path, tmp_path: Path, every: int) -> None:
+    """Whatever file operation is the last: the turns that were answered as durable are there, and no other history."""
+    disk, state, copies = Disk(), tmp_path / "state", []
+    durable = [0]  # positions of the timeline
+
+    def copying(operation: str) -> Callable[..., None]:
+        real, count = getattr(disk, operation), itertools.count()
+
+        def work(*args: object) -> None:
+            if len(durable) > 1 and next(count) % every == 0:
+                copies.append((tmp_path / str(len(copies)), durable[-1]))
+                shutil.copytree(state, copies[-1][0], ignore=shutil.ignore_patterns("lock"))
+            real(*args)
+
+        return work
+
+    engine = Engine.open(EngineSettings(state, str(checkpoint)), files=disk)
+    for operation in ("create", "sync", "rename", "unlink"):
+        setattr(disk, operation, copying(operation))
+    for number in range(1, 7):
+        done = finished(run(engine, turn(number) if number in (1, 4, 6) else behind(number)))
+        if done.durable:
+            durable.append(304 * done.turn)
+    ids = engine._context.store.history(engine.get_agent(A).id).ids().tolist()
+    engine.close()
+    assert len(ids) == durable[-1] == 6 * 304
+    assert len(copies) > 5
+    for left, at_least in copies:
+        found = read_all(left, ["default"])[("default", "a")]
+        assert len(found) >= at_least
+        assert found == ids[: len(found)]
+        assert len(found) % 304 == 0
