@@ -43,6 +43,7 @@ def test_a_kill_loses_outstanding_turns_at_most(
         info = client.agent("a").info()
         assert last_durable <= info.turn <= number
         assert info.tokens == 64 * info.turn
+        assert info.unsaved_turns == client.stats().unsaved_turns == 0
         number = info.turn + 1
         assert turn(client, "a", number).token_ids == wanted[number - 1]
         number += 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings, Ticket
-from agentmem.engine.request import Delta, Event, Failed, Finished, OnCancel, Request, Sampling, TokenInput
+from agentmem.engine.request import Delta, Durability, Event, Failed, Finished, OnCancel, Request, Sampling, TokenInput
 from agentmem.errors import Reason
 from agentmem.types import AgentRef, Share
 from tests.engine.disks import Disk, block_files, soon
@@ -144,9 +145,11 @@ def test_a_discarded_turn_leaves_what_others_use(engine: Engine, state: Path) ->
 
 
 def test_nothing_of_a_forgotten_agent_comes_later(engine: Engine, disk: Disk, state: Path) -> None:
-    """Blocks of a turn that was discarded are on their way when the agent goes."""
+    """A block of a turn that was discarded is on its way when the agent goes."""
     run(engine, turn(ids=(5, 6)))
+    disk.slow = True
     at_first_delta(engine, turn(on_cancel=OnCancel.DISCARD), lambda ticket: ticket.cancel())
+    threading.Timer(0.2, lambda: setattr(disk, "slow", False)).start()
     engine.delete_agent(A)
     assert block_files(state) == []
 
@@ -159,7 +162,10 @@ def test_equal_blocks_are_written_once(engine: Engine, disk: Disk) -> None:
     assert len([path for path in disk.created if "blocks" in path.parts]) == 1
 
 
-def test_a_disk_that_is_full_ahead_is_tried_again_at_the_end(engine: Engine, disk: Disk, state: Path) -> None:
+@pytest.mark.parametrize("durability", Durability)
+def test_a_disk_that_is_full_ahead_is_tried_again_at_the_end(
+    engine: Engine, disk: Disk, state: Path, durability: Durability
+) -> None:
     engine.create_agent(A)
     disk.full = True
 
@@ -168,9 +174,10 @@ def test_a_disk_that_is_full_ahead_is_tried_again_at_the_end(engine: Engine, dis
         assert block_files(state) == []
         disk.full = False
 
-    events = at_first_delta(engine, turn(), look)
-    assert finished(events).durable
+    events = at_first_delta(engine, turn(durability=durability), look)
+    assert finished(events).durable is (durability is Durability.DURABLE)
     assert finished(events).warnings == ()
+    assert soon(lambda: engine.stats().unsaved_turns == 0)
     goes_on(engine)
 
 
@@ -202,7 +209,10 @@ def test_a_disk_that_fills_up_on_the_way(engine: Engine, disk: Disk, state: Path
     goes_on(engine)
 
 
-def test_one_write_that_fails(engine: Engine, disk: Disk, state: Path) -> None:
+@pytest.mark.parametrize("late", [False, True], ids=["while the turn runs", "while it is committed"])
+def test_one_write_that_fails(engine: Engine, disk: Disk, late: bool) -> None:
+    engine.create_agent(A)
+    disk.slow = late
     real, failures = disk.rename, []
 
     def rename(source: Path, target: Path) -> None:
@@ -212,7 +222,12 @@ def test_one_write_that_fails(engine: Engine, disk: Disk, state: Path) -> None:
         real(source, target)
 
     disk.rename = rename  # type: ignore[method-assign]
-    assert finished(run(engine, turn())).durable
+    events: list[Event] = []
+    engine.submit(turn(), events.append)
+    assert soon(lambda: not late or engine.stats().unsaved_turns == 1)
+    disk.slow = False
+    assert soon(lambda: bool(events) and isinstance(events[-1], Finished))
+    assert finished(events).durable
     assert failures
     goes_on(engine)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
-from agentmem.engine.request import Durability, Event, Failed, Finished, OnCancel, Request, Sampling, TokenInput
+from agentmem.engine.request import Delta, Durability, Event, Failed, Finished, OnCancel, Request, Sampling, TokenInput
 from agentmem.errors import AgentmemError, Reason
 from agentmem.types import AgentRef, Residency
 from tests.engine.disks import Disk, block_files, soon
@@ -128,16 +128,15 @@ def test_a_durable_turn_waits_for_those_before_it(engine: Engine, disk: Disk) ->
 
 
 def test_old_turns_make_the_next_one_wait(engine: Engine, disk: Disk) -> None:
-    run(engine, turn(1))
+    for ref in (A, B):
+        run(engine, turn(1, ref))
     disk.slow = True
     run(engine, behind(2))
+    run(engine, behind(2, B))
     time.sleep(LAG_S)
     events = start(engine, behind(3, B))
     time.sleep(0.2)
     assert events == []
-    ticket = engine.submit(behind(3), (cancelled := []).append)
-    ticket.cancel()  # while it is queued
-    assert soon(lambda: ended(cancelled))
     disk.slow = False
     assert soon(lambda: ended(events))
     assert not finished(events).durable
@@ -186,7 +185,6 @@ SETTLING: dict[str, Callable[[Engine], object]] = {
     "rewind": lambda engine: engine.rewind_agent(A, 2),
     "evict": lambda engine: engine.evict_agent(A),
     "evict to cold": lambda engine: engine.evict_agent(A, Residency.COLD),
-    "evict dry": lambda engine: engine.evict_agent(A, Residency.COLD, dry_run=True),
     "export": exported,
     "prune history": lambda engine: engine.prune("default", agent="a"),
     "prune agents": lambda engine: engine.prune("default", older_than_s=3600),
@@ -222,6 +220,16 @@ def test_it_is_settled_first(
         again.close()
 
 
+def test_dry_and_real_evictions_agree(engine: Engine, disk: Disk) -> None:
+    run(engine, turn(1))
+    disk.slow = True
+    run(engine, behind(2))
+    threading.Timer(0.2, lambda: setattr(disk, "slow", False)).start()
+    would = engine.evict_agent(A, Residency.COLD, dry_run=True)
+    assert would == engine.evict_agent(A, Residency.COLD)
+    assert would.disk_bytes > 0
+
+
 def test_a_full_disk_later(
     engine: Engine, disk: Disk, unbroken: list[list[int]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -231,7 +239,8 @@ def test_a_full_disk_later(
     for number in (2, 3):
         assert finished(run(engine, behind(number, request_id=str(number)))).warnings == ()
     disk.full, disk.slow = True, False
-    assert soon(lambda: engine.stats().unsaved_turns == 2 and not engine.stats().running)
+    assert soon(lambda: engine.stats().unsaved_bytes == 0)  # nothing waits any more: it has failed
+    assert engine.stats().unsaved_turns == 2
     again = finished(run(engine, behind(3, request_id="3")))
     assert (again.durable, [w.reason for w in again.warnings]) == (False, ["NOT_DURABLE"])
     assert any("agent 'a' is not saved" in record.getMessage() for record in caplog.records)
@@ -287,25 +296,50 @@ def test_others_do_not_wait_for_ever(engine: Engine, disk: Disk) -> None:
     assert finished(run(engine, behind(1, C))).usage.prefill_tokens == 300
 
 
-def test_a_cancelled_turn_on_top_hurts_nothing(engine: Engine, disk: Disk, unbroken: list[list[int]]) -> None:
-    """A turn that fails may take the state with it: it comes back from the disk, once that has all."""
+def test_a_discarded_turn_on_top_takes_the_state_along(engine: Engine, disk: Disk, unbroken: list[list[int]]) -> None:
+    """What it took over of others cannot be trimmed. The state comes back from the disk, once that has all of it."""
+    for number in (1, 2):
+        run(engine, turn(number, B))
+    engine.create_agent(A)
+    disk.slow = True
+    run(engine, behind(1))
+    events: list[Event] = []
+
+    def sink(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Delta):
+            raise RuntimeError  # nobody listens any more
+
+    engine.submit(turn(2, on_cancel=OnCancel.DISCARD), sink)
+    assert soon(lambda: ended(events))
+    assert engine.get_agent(A).ram_bytes == 0
+    assert engine.get_agent(A).unsaved_turns == 1
+    threading.Timer(0.2, lambda: setattr(disk, "slow", False)).start()
+    again = run(engine, turn(2))
+    assert said(again) == unbroken[1]
+    assert (finished(again).usage.recomputed_tokens, finished(again).warnings) == (0, ())
+    assert engine.get_agent(A).turn == 2
+
+
+def test_a_turn_on_top_that_fails_loses_nothing(
+    engine: Engine, disk: Disk, monkeypatch: pytest.MonkeyPatch, unbroken: list[list[int]]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
     run(engine, turn(1))
     disk.slow = True
     run(engine, behind(2))
-    run(engine, behind(3))
-    stopped: list[Event] = []
-
-    def sink(event: Event) -> None:
-        stopped.append(event)
-        raise RuntimeError  # nobody listens any more
-
-    engine.submit(turn(4, on_cancel=OnCancel.DISCARD), sink)
-    assert soon(lambda: engine.stats().running == 0 and engine.stats().errors_total == 1)
-    disk.slow = False
-    events = run(engine, turn(4))
-    assert said(events) == unbroken[3]
-    assert finished(events).usage.recomputed_tokens == 0
-    assert engine.get_agent(A).turn == 4
+    monkeypatch.setattr("agentmem.engine.run.last_logits", fail)
+    threading.Timer(0.2, lambda: setattr(disk, "slow", False)).start()
+    with pytest.raises(AgentmemError) as caught:
+        run(engine, turn(3))
+    assert caught.value.reason is Reason.INTERNAL
+    monkeypatch.undo()
+    again = run(engine, turn(3))
+    assert said(again) == unbroken[2]
+    assert finished(again).usage.recomputed_tokens == 0
+    assert [one.number for one in engine.list_turns(A)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
