@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -144,9 +145,17 @@ def test_a_discarded_turn_leaves_what_others_use(engine: Engine, state: Path) ->
     goes_on(engine, B)
 
 
-def test_nothing_of_a_forgotten_agent_comes_later(engine: Engine, disk: Disk, state: Path) -> None:
+def test_nothing_of_a_forgotten_agent_comes_later(
+    engine: Engine, disk: Disk, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A block of a turn that was discarded is on its way when the agent goes."""
+
+    def unlink(path: Path) -> None:
+        time.sleep(0.3 if "blocks" in path.parts else 0)
+        Path.unlink(path, missing_ok=True)
+
     run(engine, turn(ids=(5, 6)))
+    monkeypatch.setattr(disk, "unlink", unlink)
     disk.slow = True
     at_first_delta(engine, turn(on_cancel=OnCancel.DISCARD), lambda ticket: ticket.cancel())
     threading.Timer(0.2, lambda: setattr(disk, "slow", False)).start()
