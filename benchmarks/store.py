@@ -15,6 +15,8 @@ file holds the same state, in the same run.
 - encryption: an encrypted store over a plain one, by turns: restoring a 32K agent, committing 64-token and 4K turns.
 - branches: fork and rewind of a 32K agent.
 - ten_agents_shared: bytes of ten agents with 8K tokens in common and 512 of their own, over those of the unique ones.
+- long_turns: turn_commit_ms of turns of 4K tokens, whose full blocks are written while they are computed; on the drive
+  as it is, and on one on which each flush takes 5 ms more. write_behind_ms: the same without waiting for the disk.
 - many: opening a store of many agents, and listing a page of them through the engine.
 """
 
@@ -40,6 +42,7 @@ from agentmem.engine.request import Finished, Request, Sampling, TokenInput
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, AgentRef
 from benchmarks import machine
+from benchmarks.long_turns import long_turns
 from benchmarks.many_agents import many
 from benchmarks.random_agents import LAYOUT, VOCAB, Identity, RandomAgent
 from tests.engine.runs import finished, run
@@ -243,6 +246,7 @@ def main() -> None:
         results["encryption"] = encryption(folder, args.repeats)
         results["branches"] = branches(folder, args.repeats)
         results["ten_agents_shared"] = shared(folder)
+        results["long_turns"] = [long_turns(folder, flush_s, 2) for flush_s in (0.0, 0.005)]
         results["many"] = many(folder / "many", checkpoint, args.agents, 10, args.repeats)
     for part, figures in results.items():
         print(part, figures, file=sys.stderr)

@@ -149,6 +149,7 @@ class AgentOperations:
         store, memory = self._context.store, self._context.memory
 
         def delete() -> int:
+            memory.unsaved.flush()  # no file of the agent may come after it is gone
             self._check_turn(ref, request_id, expect_turn)
             try:
                 return store.pruning.delete(ref.namespace, ref.name, request_id, dry_run=dry_run)
@@ -199,6 +200,7 @@ class AgentOperations:
                 raise agent_not_found(ref.namespace, ref.name)
             if not dry_run and (made := store.repeated(ref.namespace, request_id, EVICT, ref.name)):
                 return Evicted(*(size for _, size in made.freed))
+            memory.settle(ref)
             ram = memory.exclusive_bytes(agent) if dry_run else memory.evict(agent)
             disk = store.pruning.blocks(agent.id, dry_run=dry_run) if to is Residency.COLD else 0
             if not dry_run:
@@ -283,4 +285,5 @@ class AgentOperations:
             pinned=row.pinned,
             expires=row.expires,
             share=row.share,
+            unsaved_turns=self._context.memory.unsaved.of(ref),
         )

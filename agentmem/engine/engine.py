@@ -18,7 +18,7 @@ from agentmem.engine.scheduler import Scheduler, shutting_down
 from agentmem.engine.validate import check
 from agentmem.engine.views import ModelInfo
 from agentmem.errors import AgentmemError, Reason
-from agentmem.memory.memory import Memory
+from agentmem.memory.memory import LAG_BYTES, LAG_S, Memory
 from agentmem.model import loader, numerics
 from agentmem.store.files import Files
 from agentmem.store.quota import default_budget
@@ -36,6 +36,7 @@ class EngineSettings:
     ram_budget: bytes of state in RAM; None is what the machine's working set leaves beside the model.
     encryption_key: of an encrypted state folder, 32 random bytes (see `store.masterkey`); a new one becomes so.
     disk_budget: bytes of blocks and records on disk; None is a tenth of what is free, the store's own included.
+    lag_s, lag_bytes: how old, and how large, what waits for the disk may be before the next turn waits too.
     """
 
     state_dir: Path
@@ -44,6 +45,8 @@ class EngineSettings:
     ram_budget: int | None = None
     encryption_key: bytes | None = field(default=None, repr=False)
     disk_budget: int | None = None
+    lag_s: float = LAG_S
+    lag_bytes: int = LAG_BYTES
 
 
 class Ticket:
@@ -95,6 +98,8 @@ class Engine(Maintenance):
                 max(0, numerics.working_set() - model.bytes) if ram is None else ram,
                 default_budget(settings.state_dir, store.total_bytes()) if disk is None else disk,
                 busy=scheduler.refs,
+                lag_s=settings.lag_s,
+                lag_bytes=settings.lag_bytes,
             )
             unclean = store.events.stopped_last() is False
             store.events.note(EventKind.STARTED, reason="UNCLEAN" if unclean else "", soon=True)
@@ -139,6 +144,7 @@ class Engine(Maintenance):
 
     def stats(self) -> EngineStats:
         c, memory, store = self._context.counters, self._context.memory, self._context.store
+        unsaved = memory.unsaved.counts()
         return EngineStats(
             running=int(self._scheduler.running is not None),
             queued=self._scheduler.queued,
@@ -158,6 +164,9 @@ class Engine(Maintenance):
             mlx_peak_bytes=mx.get_peak_memory(),
             ram_budget_bytes=memory.ram_budget,
             disk_budget_bytes=memory.disk.limit,
+            unsaved_turns=unsaved.turns,
+            unsaved_bytes=unsaved.bytes,
+            oldest_unsaved_s=unsaved.oldest_s,
         )
 
     def close(self, deadline_s: float = 10.0) -> None:

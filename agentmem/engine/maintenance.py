@@ -44,6 +44,7 @@ class Maintenance(AgentOperations):
         store, memory = self._context.store, self._context.memory
 
         def prune() -> list[Pruned]:
+            memory.unsaved.flush()  # turns of others on their way to the disk may use blocks that go
             self._check_turn(ref, request_id, expect_turn)
             memory.settle(ref)
             try:
@@ -60,7 +61,7 @@ class Maintenance(AgentOperations):
         store, memory = self._context.store, self._context.memory
 
         def prune() -> list[Pruned]:
-            unsaved = memory.save_what_it_takes()  # the disk is to know when each was last used
+            unsaved = memory.unsaved.save_what_it_takes()  # the disk is to know when each was last used
             try:
                 return store.pruning.agents(
                     namespace,

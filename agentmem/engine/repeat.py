@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agentmem.engine.request import Delta, Event, Finished, ReusePlan, Started
-from agentmem.memory.memory import NOT_DURABLE
 from agentmem.store.records import TurnRecord
-from agentmem.types import TurnKind
+from agentmem.types import TurnKind, Warning
 
 
-def answer_again(record: TurnRecord, durable: bool) -> Iterator[Event]:
-    """durable: False if the turn is in RAM only as yet."""
+def answer_again(record: TurnRecord, durable: bool, warnings: tuple[Warning, ...] = ()) -> Iterator[Event]:
+    """durable: False if the turn is in RAM only as yet. warnings: what is to be said besides."""
     yield Started(record.number, 0, ReusePlan(), record.request_id)
     if record.kind is TurnKind.GENERATE:
         said = record.messages[-1]
@@ -23,7 +22,7 @@ def answer_again(record: TurnRecord, durable: bool) -> Iterator[Event]:
         usage=record.usage,
         timings=record.timings,
         durable=durable,
-        warnings=record.warnings if durable else (*record.warnings, NOT_DURABLE),
+        warnings=(*record.warnings, *warnings),
         seed=record.seed,
         repeated_result=True,
     )

@@ -160,7 +160,10 @@ class BlockView:
 
 @dataclass(frozen=True)
 class AgentView:
-    """An agent as callers see it. Times are Unix seconds, sizes bytes. expires: None for never."""
+    """An agent as callers see it. Times are Unix seconds, sizes bytes. expires: None for never.
+
+    unsaved_turns: those behind `turn` that were answered, and are in RAM only.
+    """
 
     ref: AgentRef
     id: str
@@ -178,11 +181,12 @@ class AgentView:
     pinned: bool = False
     expires: float | None = None
     share: Share = Share.NAMESPACE
+    unsaved_turns: int = 0
 
 
 @dataclass(frozen=True)
 class EngineStats:
-    """Counters since start, and gauges."""
+    """Counters since start, and gauges. unsaved: what was answered and is in RAM only; seconds since the oldest."""
 
     running: int
     queued: int
@@ -202,3 +206,6 @@ class EngineStats:
     mlx_peak_bytes: int
     ram_budget_bytes: int
     disk_budget_bytes: int
+    unsaved_turns: int
+    unsaved_bytes: int
+    oldest_unsaved_s: float

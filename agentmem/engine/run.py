@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from agentmem.engine.context import Context
 from agentmem.engine.repeat import answer_again
@@ -14,6 +15,7 @@ from agentmem.engine.reply import Reply
 from agentmem.engine.request import (
     ChatInput,
     Delta,
+    Durability,
     Event,
     Failed,
     Finished,
@@ -26,6 +28,7 @@ from agentmem.engine.request import (
 )
 from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.memory.agent import Agent, TurnDraft
+from agentmem.memory.memory import NOT_DURABLE
 from agentmem.model.forward import LAST, last_logits, prefill
 from agentmem.model.text import Encoded
 from agentmem.store.commit import check_turn
@@ -91,9 +94,10 @@ class Run:
         began = time.monotonic()
         self._draft.timings.queue_s = began - self._submitted
         self._stop_if_cancelled()
+        memory, request = self._context.memory, self._request
+        yield from self._until_cancelled(memory.unsaved.catch_up())
         if self._repeat():
             return
-        memory, request = self._context.memory, self._request
         agent = memory.find(self.ref)
         if agent is None and not request.create:
             raise agent_not_found(self.ref.namespace, self.ref.name)
@@ -102,9 +106,11 @@ class Run:
         try:
             yield from self._until_cancelled(self._bring_back(agent))
             self._draft.timings.restore_s = time.monotonic() - began
-            yield from self._advance(agent, encoded)
+            for _ in self._advance(agent, encoded):
+                memory.write_ahead(agent, self._draft, self._reserved)
+                yield
             committing = time.monotonic()
-            memory.commit(agent, self._draft)
+            yield from memory.commit(agent, self._draft, request.durability is Durability.WRITE_BEHIND)
             self._draft.timings.commit_s = time.monotonic() - committing
         except AgentmemError:
             memory.rollback(agent)
@@ -112,6 +118,8 @@ class Run:
         except BaseException:  # what RAM holds may hang on a computation that failed; the disk is intact
             memory.forget(agent.ref)
             raise
+        finally:
+            memory.let_go(self._draft)
         self._context.counters.count(self._draft)
         self._send(self._finished(agent.turn))
 
@@ -252,10 +260,11 @@ class Run:
         request, memory = self._request, self._context.memory
         if not request.request_id:
             return False
-        waiting = memory.unsaved_record(self.ref.namespace, request.request_id)
+        waiting = memory.unsaved.find(self.ref.namespace, request.request_id)
         if waiting is not None:
-            self._check_same(waiting.kind.value, waiting.agent_name)
-            self._send_all(answer_again(waiting, durable=False))
+            self._check_same(waiting.record.kind.value, waiting.record.agent_name)
+            warnings = () if waiting.saving is not None else (NOT_DURABLE,)
+            self._send_all(answer_again(waiting.record, durable=False, warnings=warnings))
             return True
         row = self._context.store.find_request(self.ref.namespace, request.request_id)
         if row is None:
@@ -279,9 +288,8 @@ class Run:
 
     def _finished(self, turn: int) -> Finished:
         d = self._draft
-        return Finished(
-            turn, d.finish_reason, d.stop_sequence, d.usage, d.timings, d.durable, tuple(d.warnings), d.seed
-        )
+        usage = replace(d.usage)  # a copy: what is written behind is counted later
+        return Finished(turn, d.finish_reason, d.stop_sequence, usage, d.timings, d.durable, tuple(d.warnings), d.seed)
 
     def _until_cancelled(self, steps: Iterator[object]) -> Iterator[None]:
         for _ in steps:

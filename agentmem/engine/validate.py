@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from agentmem.engine.request import ChatInput, Durability, Request, TextInput, TokenInput
+from agentmem.engine.request import ChatInput, Request, TextInput, TokenInput
 from agentmem.errors import AgentmemError, Reason
 from agentmem.model.loader import LoadedModel
 from agentmem.types import ROLES, Message
@@ -15,8 +15,6 @@ MAX_BYTES_PER_POSITION = 64
 
 def check(request: Request, model: LoadedModel) -> None:
     """Raises AgentmemError for a request that no state of the agent could make valid."""
-    if request.durability is not Durability.DURABLE:
-        raise AgentmemError(Reason.NOT_IMPLEMENTED, "this daemon cannot write behind yet; leave durability unset")
     given = request.input
     if isinstance(given, TokenInput):
         _check_ids(given, model)

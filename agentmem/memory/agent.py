@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,16 +46,35 @@ class TurnDraft:
     warnings: list[Warning] = field(default_factory=list)
     taken: set[bytes] = field(default_factory=set)
     """Keys of blocks that were there already and were taken over whole: they need not be written."""
+    ahead: dict[bytes, Future[int] | None] = field(default_factory=dict)
+    """Keys of its leading full blocks that have been looked at, and what comes of writing them; None if taken over."""
     durable: bool = True
 
+    @property
+    def writes(self) -> dict[bytes, Future[int]]:
+        """The blocks that are written ahead, but for those of which it is known that they cannot be."""
+        writes = ((key, write) for key, write in self.ahead.items() if write is not None)
+        return {key: write for key, write in writes if not (write.done() and write.exception())}
 
-@dataclass(frozen=True)
+
+@dataclass
 class Unsaved:
-    """A turn that is in RAM only. companions: those of its end that no turn before had; the state has moved on."""
+    """A turn that is in RAM only. since: by the monotonic clock.
+
+    companions: those of its end that no turn before had; the state has moved on.
+    saving: what comes of its commit, if the writer thread has it; None while the disk does not take it.
+    """
 
     record: TurnRecord
     draft: TurnDraft
-    companions: tuple[Block, ...]
+    companions: tuple[Block, ...] = ()
+    since: float = field(default_factory=time.monotonic)
+    saving: Future[int] | None = None
+
+    @property
+    def saved(self) -> bool:
+        """Whether it is on the disk after all; the executor will take note."""
+        return self.saving is not None and self.saving.done() and self.saving.exception() is None
 
 
 @dataclass
@@ -85,6 +106,21 @@ class Agent:
     def keys(self) -> list[bytes]:
         """Keys of the timeline's blocks."""
         return [use.key for use in self.blocks]
+
+    @property
+    def outstanding(self) -> list[Future[int]]:
+        """Commits that the writer thread has, oldest first."""
+        return [one.saving for one in list(self.unsaved) if one.saving is not None]
+
+    @property
+    def waiting(self) -> list[Unsaved]:
+        """Turns that the disk does not have. Any thread may ask."""
+        return [one for one in list(self.unsaved) if not one.saved]
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a turn is in RAM that the writer thread does not have: the disk did not take it."""
+        return any(one.saving is None for one in self.unsaved)
 
     @property
     def full_keys(self) -> list[bytes]:

@@ -11,6 +11,7 @@ from agentmem.kv.full import TAIL_SEGMENTS
 from agentmem.kv.layout import StateLayout
 from agentmem.kv.pool import BlockPool
 from agentmem.memory.agent import Agent
+from agentmem.memory.writer import WriterThread
 from agentmem.store.events import Events
 from agentmem.store.rows import EventKind
 from agentmem.types import BLOCK_TOKENS
@@ -19,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class RamBudget:
-    """limit: bytes."""
+    """limit: bytes, for the state of agents and what waits for the disk."""
 
-    def __init__(self, limit: int, pool: BlockPool, layout: StateLayout, events: Events) -> None:
-        self.limit, self._pool, self._layout, self._events = limit, pool, layout, events
+    def __init__(self, limit: int, pool: BlockPool, layout: StateLayout, events: Events, writer: WriterThread) -> None:
+        self.limit, self._pool, self._layout, self._events, self._writer = limit, pool, layout, events, writer
 
     def make_room(self, agent: Agent, positions: int, others: Iterable[Agent], evict: Callable[[Agent], int]) -> None:
         """Sees to it that `positions` of this agent fit. others: those that may go, least recently used first.
@@ -30,7 +31,7 @@ class RamBudget:
         Raises RAM_BUDGET_EXCEEDED with what would fit.
         """
         need = self._most_bytes(positions) - self._held(agent)
-        free = self.limit - self._pool.nbytes
+        free = self._free()
         for other in others:
             if need <= free:
                 return
@@ -52,6 +53,13 @@ class RamBudget:
                 budget_bytes=self.limit,
                 fitting_tokens=self._most_positions(free + self._held(agent)),
             )
+
+    def spare(self, agent: Agent, positions: int) -> int:
+        """Bytes that are free once `positions` of this agent are in RAM."""
+        return self._free() - self._most_bytes(positions) + self._held(agent)
+
+    def _free(self) -> int:
+        return self.limit - self._pool.nbytes - self._writer.nbytes
 
     def _held(self, agent: Agent) -> int:
         """Bytes of its state that are in RAM already, be it in other agents' hands."""

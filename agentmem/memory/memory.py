@@ -14,6 +14,7 @@ from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
+from agentmem.memory.ahead import WriteAhead
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.companions import Companions
 from agentmem.memory.disk import DiskBudget
@@ -21,18 +22,22 @@ from agentmem.memory.news import News
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
+from agentmem.memory.unsaved import UnsavedTurns
+from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.forward import prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.records import RecordUnreadable, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
-from agentmem.types import AgentRef, PrefixMiss, Share, TurnKind, Warning
+from agentmem.types import BLOCK_TOKENS, AgentRef, PrefixMiss, Share, TurnKind, Warning
 
 WARM_KEPT = 256
 """Agents beside the hot ones whose ids stay in RAM: 4 bytes a token, outside the budget."""
 
 NOT_DURABLE = Warning("NOT_DURABLE", "the disk takes nothing now: this turn is in RAM only")
+
+LAG_S, LAG_BYTES = 2.0, 64 << 20
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +59,7 @@ class _HotBytes(Mapping[AgentRef, int]):
 
 
 class Memory:
-    """Owned by the executor thread; `hot_bytes`, and the pool's counts, may be read from others."""
+    """Owned by the executor thread; `hot_bytes` and the counts of `pool` and `unsaved` may be read from others."""
 
     def __init__(
         self,
@@ -63,19 +68,25 @@ class Memory:
         ram_budget: int,
         disk_budget: int,
         busy: Callable[[], Collection[AgentRef]] = tuple,
+        lag_s: float = LAG_S,
+        lag_bytes: int = LAG_BYTES,
     ) -> None:
         """ram_budget: bytes that the state of all hot agents may take. disk_budget: those of all blocks and records.
 
         busy: agents with requests that run or wait.
+        lag_s, lag_bytes: how old, and how large, what waits for the disk may be before the next turn waits too.
         """
         self._store, self._model = store, model
         self._agents: OrderedDict[AgentRef, Agent] = OrderedDict()  # least recently used first
         self.pool = BlockPool()
-        self._budget = RamBudget(ram_budget, self.pool, model.layout, store.events)
+        self._writer = WriterThread(lag_bytes)
+        self._budget = RamBudget(ram_budget, self.pool, model.layout, store.events, self._writer)
         self.disk = DiskBudget(disk_budget, store, model, self._agents, busy, self._drop)
         self._news = News(store.events)
         companions = Companions(store, self.pool, model)
-        self._saver = TurnSaver(store, model, companions)
+        self._ahead = WriteAhead(store, model, self._writer)
+        self._saver = TurnSaver(store, model, companions, self._writer)
+        self.unsaved = UnsavedTurns(self._saver, self._writer, self._news, lag_s, model.layout.full.bytes_per_token)
         self._prefix = PrefixMatch(store, self.pool, model, companions)
         self._restorer = Restorer(store, self.pool, model, companions)
         self._hot: dict[AgentRef, AgentState] = {}
@@ -171,6 +182,7 @@ class Memory:
         if agent.state is not None:
             draft.usage.reused_hot_tokens += agent.tokens
             return
+        yield from until_done(agent.outstanding)  # or else their blocks would be missing
         try:
             yield from self._restorer.restore(agent, draft)
         finally:
@@ -179,10 +191,19 @@ class Memory:
 
     def make_room(self, agent: Agent, positions: int) -> None:
         """Sees to it that `positions` of this agent fit into RAM. Raises RAM_BUDGET_EXCEEDED."""
-        self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
+        self.unsaved.collect()
+        try:
+            self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
+        except AgentmemError:
+            if self._writer.idle:
+                raise
+            self.unsaved.flush()  # what waits for the disk takes RAM, and keeps agents in it
+            self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
 
     def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[None]:
         """Takes over what others of the namespace computed of `ids`, which are about to follow the timeline."""
+        if len(ids) >= BLOCK_TOKENS and not agent.private:  # what is about to be on disk is worth a wait
+            yield from self.unsaved.arrived_of_others(agent)
         ahead = np.concatenate([agent.ids, np.asarray(ids, np.int32)])
         yield from self._prefix.take_over(agent, ahead, draft)
 
@@ -199,73 +220,49 @@ class Memory:
         draft.usage.recomputed_tokens += tokens
         draft.usage.misses.append(PrefixMiss(0, tokens, "REBUILD"))
 
-    def commit(self, agent: Agent, draft: TurnDraft) -> None:
+    def write_ahead(self, agent: Agent, draft: TurnDraft, positions: int) -> None:
+        """Hands the draft's full blocks to the disk, as far as RAM has room for copies besides `positions` of it."""
+        self._ahead.hand_over(
+            agent, draft, lambda n: self._writer.has_room(n) and n <= self._budget.spare(agent, positions)
+        )
+
+    def let_go(self, draft: TurnDraft) -> None:
+        """Takes back what was written ahead of a draft, unless it was committed."""
+        self._ahead.let_go(draft)
+
+    def commit(self, agent: Agent, draft: TurnDraft, behind: bool = False) -> Iterator[None]:
         """Makes the draft the agent's next turn, durable if the disk takes it: `draft.durable` says so.
 
-        The state must already hold the draft's ids. If anything else fails, RAM forgets the agent: the disk knows.
+        behind: does not wait for that. Yields while it waits. The state must already hold the draft's ids. If anything
+        else fails, RAM forgets the agent: the disk knows.
         """
         try:
             if agent.rebuilt is not None:
                 self._saver.add(agent, agent.rebuilt)
                 agent.rebuilt = None
-            self._saver.add(agent, draft)
-            draft.durable = self._save(agent)
+            yield from self._ahead.finish(agent, draft)
+            draft.durable = yield from self.unsaved.commit(agent, draft, behind)
         except BaseException:
             self.forget(agent.ref)
             raise
-        if draft.durable:
-            self._save_others()
-        else:
+        if agent.stuck:
             log.warning("turn %d of agent %r is in RAM only: the disk takes nothing", agent.turn, agent.ref.name)
             draft.warnings.append(NOT_DURABLE)
         self._note_hot(agent)
-
-    def unsaved_record(self, namespace: str, request_id: str) -> TurnRecord | None:
-        """The turn that a request made and that is in RAM only, whatever agent's."""
-        waiting = [a for a in self._agents.values() if a.unsaved and a.ref.namespace == namespace]
-        records = (one.record for agent in waiting for one in agent.unsaved)
-        return next((record for record in records if record.request_id == request_id), None)
 
     def last_turn(self, ref: AgentRef) -> int | None:
         """The number of the agent's last turn, be it in RAM only; None if there is no such agent."""
         agent = self._agents.get(ref) or self._store.agent(ref.namespace, ref.name)
         return None if agent is None else agent.turn
 
-    def save_what_it_takes(self) -> set[str]:
-        """Saves what is in RAM only as far as the disk takes it; ids of the agents that still have some."""
-        self._save_others()
-        return {agent.id for agent in self._agents.values() if agent.unsaved}
-
     def settle(self, ref: AgentRef | None = None) -> None:
         """Saves what is in RAM only, of one agent or of all. Raises STORE_UNWRITABLE if the disk does not take it."""
-        for agent in [a for a in self._agents.values() if a.unsaved and ref in (None, a.ref)]:
-            if not self._save(agent):
-                raise AgentmemError(
-                    Reason.STORE_UNWRITABLE,
-                    f"{len(agent.unsaved)} turns of agent {agent.ref.name!r} are in RAM only, and the disk takes "
-                    "nothing now: make room on it, and repeat",
-                )
-
-    def _save(self, agent: Agent) -> bool:
-        """True once all of the agent's turns are durable."""
-        saved = self._saver.save(agent)
-        self._news.durable(agent.ref, agent.id, saved)
-        return saved
-
-    def _save_others(self) -> None:
-        """The disk takes something again: so it may take what waits in RAM. One agent's failure is its own."""
-        for agent in [a for a in self._agents.values() if a.unsaved]:
-            try:
-                self._save(agent)
-            except Exception as error:
-                log.error("a turn of agent %r cannot be saved: %s", agent.ref.name, type(error).__name__)
+        self.unsaved.settle(ref)
 
     def close(self) -> None:
         """Saves what it can, and says whose turns are lost."""
-        self._save_others()
-        for agent in self._agents.values():
-            if agent.unsaved:
-                log.error("%d turns of agent %r are lost: they could not be saved", len(agent.unsaved), agent.ref.name)
+        self.unsaved.close()
+        self._writer.close()
 
     def rollback(self, agent: Agent) -> None:
         """Takes the state back to the last committed turn; what cannot be trimmed is restored from disk later."""
@@ -281,12 +278,14 @@ class Memory:
         for known in list(self._agents) if ref is None else [ref]:
             agent, row = self._agents.get(known), self._store.agent(known.namespace, known.name)
             if agent is not None and (row is None or row.id != agent.id):
-                self.forget(known)
+                del self._agents[known]
+                self._drop(agent)
 
     def forget(self, ref: AgentRef) -> None:
-        """Drops what RAM holds of an agent."""
+        """Drops what RAM holds of an agent, once the disk has what was on its way there."""
         self._news.forget(ref)
         if (agent := self._agents.pop(ref, None)) is not None:
+            self.unsaved.forget(agent)
             self._drop(agent)
 
     def reload(self, ref: AgentRef) -> None:

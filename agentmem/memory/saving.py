@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Generator, Iterator, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import replace
 
 import numpy as np
@@ -11,19 +13,23 @@ import numpy as np
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft, Unsaved
+from agentmem.memory.ahead import release
 from agentmem.memory.companions import Companions
+from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, TurnKind
 
+log = logging.getLogger(__name__)
+
 
 class TurnSaver:
     """An agent whose disk is full or read-only goes on in RAM; its turns are saved, in order, when that has changed."""
 
-    def __init__(self, store: Store, model: LoadedModel, companions: Companions) -> None:
-        self._store, self._model, self._companions = store, model, companions
+    def __init__(self, store: Store, model: LoadedModel, companions: Companions, writer: WriterThread) -> None:
+        self._store, self._model, self._companions, self._writer = store, model, companions, writer
 
     def add(self, agent: Agent, draft: TurnDraft) -> None:
         """Makes the draft the agent's last turn, in RAM. The state must already hold its ids."""
@@ -57,16 +63,56 @@ class TurnSaver:
         new = [use for use in needed if use not in agent.companions]
         return replace(record, companions=needed), tuple(self._companions.cut(agent.state, ids, keys, new))
 
+    def commit(self, agent: Agent, behind: bool) -> Generator[None, None, bool]:
+        """Has the writer thread commit the agent's last turn, and waits for that unless it may come behind.
+
+        True if the turn is durable. Yields while it waits. Raises what `save` does.
+        """
+        *before, one = agent.unsaved
+        if any(other.saving is None for other in before):
+            return self.save(agent)
+        there = one.draft.taken.union(one.draft.writes)
+        tokens = sum(use.used for use in one.record.blocks if use.key not in there)
+        size = tokens * self._model.layout.full.bytes_per_token
+        size += sum(tensor.data.nbytes for block in one.companions for tensor in block.tensors.values())
+        yield from self._writer.wait_for_room(size)
+        writes = one.draft.writes
+        blocks = [*self._blocks(agent, one, writes), *one.companions]
+        one.draft.ahead = {}  # `_commit` lets go of them
+        one.saving = self._writer.hand(size, _commit, self._store, one.record, blocks, writes)
+        if behind:
+            return False
+        yield from until_done([one.saving])
+        return self.save(agent)
+
+    def collect(self, agent: Agent) -> None:
+        """Takes note of what the writer thread has done. Turns that it could not commit are left to `save`."""
+        while agent.unsaved and (saving := agent.unsaved[0].saving) is not None and saving.done():
+            one = agent.unsaved[0]
+            if (error := saving.exception()) is None:
+                one.draft.usage.bytes_written += saving.result()
+            elif not self._happened(one.record):
+                log.warning("turn %d of agent %r is not saved yet: %s", one.record.number, agent.ref.name, _name(error))
+                wait(agent.outstanding)  # those behind it fail as well
+                for other in agent.unsaved:
+                    other.saving = None
+                return
+            agent.unsaved.pop(0)
+
     def save(self, agent: Agent) -> bool:
         """True once all turns are durable, False if the disk does not take them now. Raises AgentmemError otherwise."""
+        wait(agent.outstanding)
+        self.collect(agent)
         while agent.unsaved:
             if agent.state is None:  # a turn failed and took it along; the next restore computes it again
                 return False
             one = agent.unsaved[0]
+            wait(one.draft.writes.values())
+            writes = one.draft.writes
+            blocks = [*self._blocks(agent, one, writes), *one.companions]
+            one.draft.ahead = {}
             try:
-                one.draft.usage.bytes_written += self._store.commit(
-                    one.record, [*self._blocks(agent, one), *one.companions]
-                )
+                one.draft.usage.bytes_written += _commit(self._store, one.record, blocks, writes)
             except AgentmemError as error:
                 if error.reason is not Reason.STORE_UNWRITABLE:
                     raise
@@ -80,14 +126,14 @@ class TurnSaver:
         row = self._store.agent(record.namespace, record.agent_name)
         return row is not None and row.id == record.agent_id and row.turn >= record.number
 
-    def _blocks(self, agent: Agent, one: Unsaved) -> Iterator[Block]:
-        """The record's blocks as the state holds them, but for those that were there before."""
+    def _blocks(self, agent: Agent, one: Unsaved, ahead: Container[bytes]) -> Iterator[Block]:
+        """The record's blocks as the state holds them, but for those that were there before or are written ahead."""
         assert agent.state is not None
         base = one.record.base_blocks
         parent = agent.parent_of(base)
         there = self._store.blocks.sizes(one.draft.taken)  # but for what went meanwhile, with its last user or for room
         for place, use in enumerate(one.record.blocks, base):
-            if not there.get(use.key):
+            if not there.get(use.key) and use.key not in ahead:
                 start = place * BLOCK_TOKENS
                 ids = agent.ids[: start + use.used]
                 yield block_cutter.cut(agent.state, ids, start, use.key, parent, self._model)
@@ -116,8 +162,20 @@ class TurnSaver:
             exactness=draft.exactness,
             request_id=draft.request_id,
             created=time.time(),
-            usage=draft.usage,
-            timings=draft.timings,
+            usage=replace(draft.usage),  # copies: the writer thread reads them
+            timings=replace(draft.timings),
             seed=draft.seed,
             warnings=tuple(draft.warnings),
         )
+
+
+def _commit(store: Store, record: TurnRecord, blocks: list[Block], writes: Mapping[bytes, Future[int]]) -> int:
+    """Commits a turn, behind the writes of its blocks; bytes written, by those too. On any thread."""
+    try:
+        return sum(write.result() for write in writes.values()) + store.commit(record, blocks)
+    finally:
+        release(store, writes)
+
+
+def _name(error: BaseException) -> str:
+    return error.reason.value if isinstance(error, AgentmemError) else type(error).__name__

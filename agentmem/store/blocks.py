@@ -62,6 +62,32 @@ class Blocks:
                 self._core.blocks.quarantine(key, error.reason)
                 self._core.catalog.write(rows.empty, [key])
 
+    def write_ahead(self, namespace: str, block: Block) -> int:
+        """Writes a block, durably, that a turn is going to use; bytes written, 0 if a sound file is there.
+
+        The turn's commit need not be given it. Whether or not that comes, `release` must be called afterwards.
+        """
+        core = self._core
+        with core.change():
+            secret = core.secret(namespace)
+            if block.key_of_prefix(secret, block.tokens) != block.key:
+                raise ValueError("a block with a wrong key")
+            row, written = core.ahead.row(block.key), 0
+            if row is None:
+                row, written = core.blocks.keep_or_write(block, self.known([block.key]).get(block.key), secret)
+            core.ahead.claim(block, row)
+            return written
+
+    def release(self, keys: Iterable[bytes]) -> None:
+        """Takes back one `write_ahead` of each block. Files that no turn uses, or is going to, are removed."""
+        core = self._core
+        with core.change():
+            free = core.ahead.release(keys)
+            known = core.catalog.read(rows.known, free)
+            for key in free:
+                if key not in known or not known[key].size:
+                    core.blocks.remove_quietly(key)
+
     def replace(self, namespace: str, block: Block) -> int:
         """Writes a recomputed block in place of one that was lost; bytes written, 0 if nobody uses it any more."""
         with self._core.change():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+from agentmem.store.ahead import Ahead
 from agentmem.store.blockfiles import BlockFiles
 from agentmem.store.catalog import blocks, turns
 from agentmem.store.catalog.thread import Catalog
+from agentmem.store.fairlock import FairLock
 from agentmem.store.files import Files, unwritable
 from agentmem.store.folder import StateFolder
 from agentmem.store.history import History
@@ -30,8 +32,9 @@ class Core:
         self.blocks = BlockFiles(files, folder, sealer)
         self.turns = TurnFiles(files, folder, sealer)
         self.namespaces = Namespaces(files, folder.namespaces, catalog, sealer)
+        self.ahead = Ahead()
         # Held while files and catalog change together, so that no file is removed while a commit comes to rely on it.
-        self._changing = threading.Lock()
+        self._changing = FairLock()
 
     @contextmanager
     def still(self) -> Iterator[None]:
@@ -53,7 +56,8 @@ class Core:
         return History(agent, self.catalog, self.turns, self.secret(agent.namespace))
 
     def in_use(self) -> InUse:
-        return in_use(self.folder, self.catalog)
+        used = in_use(self.folder, self.catalog)
+        return replace(used, sizes={**used.sizes, **self.ahead.sizes})
 
     @contextmanager
     def orphans(self) -> Iterator[list[str]]:

@@ -171,7 +171,8 @@ class Pruning:
 
     def _remove_blocks(self, keys: Iterable[bytes]) -> None:
         for key in keys:
-            self._core.blocks.remove(key)
+            if key not in self._core.ahead:  # or else a turn that is running is going to use it
+                self._core.blocks.remove(key)
 
     def _scrub(self) -> None:
         for path in self._core.folder.old_catalogs():

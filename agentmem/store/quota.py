@@ -108,7 +108,8 @@ class Quota:
         for one in given_up:
             log.info("agent %r is cold: %d bytes of its state were given up", one.agent.name, one.freed_bytes)
         for key in keys:
-            self._core.blocks.remove(key)
+            if key not in self._core.ahead:  # or else a turn that is running is going to use it
+                self._core.blocks.remove(key)
         return given_up
 
 

@@ -177,7 +177,8 @@ class Store:
     # Turns
 
     def commit(self, record: TurnRecord, blocks: list[Block]) -> int:
-        """Adds a turn to an agent, durably; bytes written. blocks: those of record.blocks that may not be there yet.
+        """Adds a turn to an agent, durably; bytes written. blocks: those of record.blocks that may not be there yet,
+        and were not written ahead.
 
         Partial blocks of the previous timeline that a new block contains give way to it: the agent's turns that used
         them use the longer block's first positions.

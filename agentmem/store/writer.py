@@ -39,10 +39,12 @@ class TurnWriter:
         dropped = {use.key for use in (*timeline[record.base_blocks :], *left)}
         known = core.catalog.read(block_rows.known, {use.key for use in (*record.blocks, *record.companions)})
         known |= core.catalog.read(block_rows.get, dropped)
-        tokens = {key: row.tokens for key, row in known.items()} | {block.key: block.tokens for block in blocks}
+        ahead = list(core.ahead.among(use.key for use in record.blocks))
+        tokens = {key: row.tokens for key, row in known.items()} | {b.key: b.tokens for b in (*ahead, *blocks)}
         secret = core.secret(agent.namespace)
         rules.check(record, agent, kept, tokens)
         rules.check_blocks(blocks, record, secret)
+        blocks = [*ahead, *blocks]
         core.catalog.read(requests.check_new, record.namespace, record.request_id)
         longer = rules.superseded({key: tokens[key] for key in dropped}, blocks, secret)
         needless, written = self.add(record, blocks, partial(turns.add, superseded=longer))
@@ -90,10 +92,13 @@ class TurnWriter:
         there = self._core.catalog.read(block_rows.known, [use.key for use in (*record.blocks, *record.companions)])
         try:
             for block in blocks:
-                known = there.get(block.key)
-                if known is None:
-                    fresh.append(block.key)
-                rows[block.key], new = self._core.blocks.keep_or_write(block, known, secret)
+                row, new = self._core.ahead.row(block.key), 0
+                if row is None:
+                    known = there.get(block.key)
+                    if known is None:
+                        fresh.append(block.key)
+                    row, new = self._core.blocks.keep_or_write(block, known, secret)
+                rows[block.key] = row
                 written += new
             if agent is not None:
                 self._core.turns.begin(agent.id, agent.share is Share.PRIVATE)

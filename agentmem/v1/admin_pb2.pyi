@@ -82,7 +82,7 @@ class GetStatsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatsResponse(_message.Message):
-    __slots__ = ("running", "queued", "hot_agents", "agents", "hot_bytes", "disk_bytes", "requests_total", "errors_total", "prefill_tokens_total", "generated_tokens_total", "reused_hot_tokens_total", "reused_warm_tokens_total", "recomputed_tokens_total", "quarantined_blocks_total", "mlx_active_bytes", "mlx_peak_bytes", "ram_budget_bytes", "disk_budget_bytes")
+    __slots__ = ("running", "queued", "hot_agents", "agents", "hot_bytes", "disk_bytes", "requests_total", "errors_total", "prefill_tokens_total", "generated_tokens_total", "reused_hot_tokens_total", "reused_warm_tokens_total", "recomputed_tokens_total", "quarantined_blocks_total", "mlx_active_bytes", "mlx_peak_bytes", "unsaved_turns", "unsaved_bytes", "oldest_unsaved_s", "ram_budget_bytes", "disk_budget_bytes")
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
     HOT_AGENTS_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +99,9 @@ class GetStatsResponse(_message.Message):
     QUARANTINED_BLOCKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     MLX_ACTIVE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MLX_PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    UNSAVED_TURNS_FIELD_NUMBER: _ClassVar[int]
+    UNSAVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_UNSAVED_S_FIELD_NUMBER: _ClassVar[int]
     RAM_BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
     DISK_BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
     running: int
@@ -117,9 +120,12 @@ class GetStatsResponse(_message.Message):
     quarantined_blocks_total: int
     mlx_active_bytes: int
     mlx_peak_bytes: int
+    unsaved_turns: int
+    unsaved_bytes: int
+    oldest_unsaved_s: float
     ram_budget_bytes: int
     disk_budget_bytes: int
-    def __init__(self, running: _Optional[int] = ..., queued: _Optional[int] = ..., hot_agents: _Optional[int] = ..., agents: _Optional[int] = ..., hot_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., requests_total: _Optional[int] = ..., errors_total: _Optional[int] = ..., prefill_tokens_total: _Optional[int] = ..., generated_tokens_total: _Optional[int] = ..., reused_hot_tokens_total: _Optional[int] = ..., reused_warm_tokens_total: _Optional[int] = ..., recomputed_tokens_total: _Optional[int] = ..., quarantined_blocks_total: _Optional[int] = ..., mlx_active_bytes: _Optional[int] = ..., mlx_peak_bytes: _Optional[int] = ..., ram_budget_bytes: _Optional[int] = ..., disk_budget_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, running: _Optional[int] = ..., queued: _Optional[int] = ..., hot_agents: _Optional[int] = ..., agents: _Optional[int] = ..., hot_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., requests_total: _Optional[int] = ..., errors_total: _Optional[int] = ..., prefill_tokens_total: _Optional[int] = ..., generated_tokens_total: _Optional[int] = ..., reused_hot_tokens_total: _Optional[int] = ..., reused_warm_tokens_total: _Optional[int] = ..., recomputed_tokens_total: _Optional[int] = ..., quarantined_blocks_total: _Optional[int] = ..., mlx_active_bytes: _Optional[int] = ..., mlx_peak_bytes: _Optional[int] = ..., unsaved_turns: _Optional[int] = ..., unsaved_bytes: _Optional[int] = ..., oldest_unsaved_s: _Optional[float] = ..., ram_budget_bytes: _Optional[int] = ..., disk_budget_bytes: _Optional[int] = ...) -> None: ...
 
 class Namespace(_message.Message):
     __slots__ = ("name", "create_time", "agents")

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Agent(_message.Message):
-    __slots__ = ("ref", "id", "turn", "tokens", "residency", "model_matches", "state_id", "create_time", "last_used_time", "disk_bytes", "ram_bytes", "exactness", "blocks", "pinned", "expire_time", "share")
+    __slots__ = ("ref", "id", "turn", "tokens", "residency", "model_matches", "state_id", "create_time", "last_used_time", "disk_bytes", "ram_bytes", "exactness", "blocks", "pinned", "expire_time", "share", "unsaved_turns")
     REF_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class Agent(_message.Message):
     PINNED_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
+    UNSAVED_TURNS_FIELD_NUMBER: _ClassVar[int]
     ref: _types_pb2.AgentRef
     id: str
     turn: int
@@ -42,7 +43,8 @@ class Agent(_message.Message):
     pinned: bool
     expire_time: _timestamp_pb2.Timestamp
     share: _types_pb2.Share
-    def __init__(self, ref: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., id: _Optional[str] = ..., turn: _Optional[int] = ..., tokens: _Optional[int] = ..., residency: _Optional[_Union[_types_pb2.Residency, str]] = ..., model_matches: bool = ..., state_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., disk_bytes: _Optional[int] = ..., ram_bytes: _Optional[int] = ..., exactness: _Optional[_Union[_types_pb2.Exactness, str]] = ..., blocks: _Optional[_Iterable[_Union[BlockUse, _Mapping]]] = ..., pinned: bool = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., share: _Optional[_Union[_types_pb2.Share, str]] = ...) -> None: ...
+    unsaved_turns: int
+    def __init__(self, ref: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., id: _Optional[str] = ..., turn: _Optional[int] = ..., tokens: _Optional[int] = ..., residency: _Optional[_Union[_types_pb2.Residency, str]] = ..., model_matches: bool = ..., state_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., disk_bytes: _Optional[int] = ..., ram_bytes: _Optional[int] = ..., exactness: _Optional[_Union[_types_pb2.Exactness, str]] = ..., blocks: _Optional[_Iterable[_Union[BlockUse, _Mapping]]] = ..., pinned: bool = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., share: _Optional[_Union[_types_pb2.Share, str]] = ..., unsaved_turns: _Optional[int] = ...) -> None: ...
 
 class BlockUse(_message.Message):
     __slots__ = ("key", "kind", "start", "used", "bytes")

@@ -140,6 +140,8 @@ class _Daemon:
                 ram_budget=settings.ram_budget,
                 disk_budget=settings.disk_budget,
                 encryption_key=key,
+                lag_s=settings.lag_s,
+                lag_bytes=settings.lag_bytes,
             ),
             report,
         )

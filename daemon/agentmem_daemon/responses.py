@@ -51,6 +51,7 @@ def agent(view: AgentView) -> agents_pb2.Agent:
         pinned=view.pinned,
         expire_time=None if view.expires is None else _timestamp(view.expires),
         share=_enum(types_pb2.Share, "SHARE", view.share),
+        unsaved_turns=view.unsaved_turns,
     )
 
 

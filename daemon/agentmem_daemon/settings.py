@@ -48,7 +48,8 @@ class DaemonSettings(BaseSettings):
     max_queue: int = Field(256, ge=1, description="Requests that may wait.")
     ram_budget: ByteSize | None = Field(None, description="For the state of all agents; by the machine if unset.")
     disk_budget: ByteSize | None = Field(None, description="For all blocks and records; a tenth of the free disk.")
-
+    lag_s: float = Field(2.0, ge=0, le=3600, description="Age of unsaved turns at which the next one waits.")
+    lag_bytes: ByteSize = Field(ByteSize(64 << 20), description="What may wait for the disk in RAM.")
     encrypt: KeyPlace | None = Field(None, description="Where the key is of an encrypted state folder.")
 
     @field_validator("encrypt")

@@ -19,6 +19,7 @@ from tests.client.scripted import ScriptedDaemon, delta, fail, opening, say
 AGENT_KEYS = [
     "name", "namespace", "id", "turn", "tokens", "residency", "model_matches", "state_id", "create_time",
     "last_used_time", "disk_bytes", "ram_bytes", "exactness", "pinned", "expire_time", "share",
+    "unsaved_turns",
 ]  # fmt: skip
 TURN_KEYS = ["number", "kind", "start", "end", "create_time", "finish_reason", "exactness", "request_id"]
 
@@ -163,6 +164,15 @@ def test_append(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path) -> N
     (message,) = chat.input.chat.messages
     assert (message.role, message.parts[0].text, chat.create) == ("user", "naïve\r\n", True)
     assert raw.input.text == "raw"
+    assert chat.durability == generation_pb2.DURABILITY_DURABLE
+
+
+def test_append_behind(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    daemon.answers["Append"] = lambda request, context: generation_pb2.AppendResponse(turn=3)
+    result = agentmem("append", "bob", "-", "--write-behind", "--json", stdin=b"text")
+    assert (result.code, json.loads(result.out)["durable"]) == (0, False)
+    assert result.err == "turn 3 is in RAM, and will be on disk soon\n"
+    assert daemon.seen[0].durability == generation_pb2.DURABILITY_WRITE_BEHIND
 
 
 def test_a_file_that_is_not_utf8_is_not_sent(
@@ -213,6 +223,19 @@ def test_chat_as_json(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     ]  # fmt: skip
     assert document["text"] == "Hello"
     assert document["usage"]["reused_warm_tokens"] == 300
+
+
+def test_chat_behind(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    def answer(request: Any, context: Any) -> Iterator[Any]:
+        *before, last = say("Hello")
+        last.finished.durable = False
+        yield from (*before, last)
+
+    daemon.answers["Generate"] = answer
+    result = agentmem("chat", "bob", "hi", "--write-behind")
+    assert result.out == "Hello\n"
+    assert "turn 1 is in RAM" in result.err
+    assert daemon.seen[0].durability == generation_pb2.DURABILITY_WRITE_BEHIND
 
 
 def test_chat_stats_go_to_stderr(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:

@@ -54,7 +54,8 @@ def an_info(turn: int, tokens: int = 1300, model_matches: bool = True) -> AgentI
     return AgentInfo(
         name="planner", namespace="default", id="i", turn=turn, tokens=tokens, residency="WARM",
         model_matches=model_matches, state_id="s", create_time=None, last_used_time=None, disk_bytes=0, ram_bytes=0,
-        exactness="EXACT", pinned=False, expire_time=None, share="NAMESPACE", blocks=(),
+        exactness="EXACT", pinned=False, expire_time=None, share="NAMESPACE", unsaved_turns=0,
+        blocks=(),
     )  # fmt: skip
 
 

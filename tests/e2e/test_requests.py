@@ -70,7 +70,6 @@ LONG = "a" * 10_000_000
         ("AGENT_NAME_INVALID", lambda c: c.agent("").chat("x")),
         ("AGENT_NAME_INVALID", lambda c: c.agent("a\nb").chat("x")),
         ("ROLE_INVALID", lambda c: c.agent("new").chat([{"role": "oracle", "content": "x"}])),
-        ("NOT_IMPLEMENTED", lambda c: c.agent("new").chat("x", durability="write_behind")),
     ],
 )
 def test_bad_input_is_a_clear_error(reason: str, call: Callable[[Client], object], client: Client) -> None:

@@ -31,6 +31,24 @@ def two_blocks(store: Store) -> None:
     store.commit(make_record(agent, ids, [BlockUse(full.key, 256), BlockUse(tail.key, 1)]), [full, tail])
 
 
+def ahead(store: Store) -> None:
+    """The same turn, its full block written before it ends, and one of another turn that is discarded."""
+    agent = store.agent("default", "alice")
+    assert agent is not None
+    secret = store.namespace("default").secret
+    full, other = make_block(list(range(256)), secret=secret), make_block([9] * 256, secret=secret)
+    tail = make_block([7], parent=full.key, secret=secret, start=256)
+    for block in (full, other):
+        store.blocks.write_ahead("default", block)
+    uses = [BlockUse(full.key, 256), BlockUse(tail.key, 1)]
+    try:
+        store.commit(make_record(agent, [*range(3, 256), 7], uses), [tail])
+    except AgentmemError:
+        store.blocks.release([full.key, other.key])
+        raise
+    store.blocks.release([full.key, other.key])
+
+
 def new_namespace(store: Store) -> None:
     add_turn(store, store.create_agent("another", "carol"), [1, 2])
 
@@ -82,7 +100,7 @@ def make_private(store: Store) -> None:
 
 
 BRANCHES = [fork, rewind, prune_history]
-CHANGES = [two_blocks, new_namespace, delete, prune, quarantine_and_replace, make_private, *BRANCHES]
+CHANGES = [two_blocks, ahead, new_namespace, delete, prune, quarantine_and_replace, make_private, *BRANCHES]
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +139,7 @@ def check(folder: Path, *, blocks_may_be_missing: bool = False) -> dict[str, lis
 def allowed(change: Change) -> list[dict[str, list[int]]]:
     """What may be there afterwards: the state before, and the one after."""
     before = {"alice": [0, 1, 2], "bob": [5, 6]}
-    if change is two_blocks:
+    if change in (two_blocks, ahead):
         return [before, before | {"alice": [*range(256), 7]}]
     if change is new_namespace:
         return [before, before | {"carol": []}, before | {"carol": [1, 2]}]
@@ -263,13 +281,14 @@ def test_a_crash_in_setting_up_a_folder(tmp_path: Path) -> None:
     ("change", "blocks", "records"),
     [
         (two_blocks, 2, 1),
+        (ahead, 3, 1),
         (lambda store: store.branches.fork("default", "bob", "carol", at_turn=1), 1, 1),
         (lambda store: store.branches.rewind("default", "bob", 1), 1, 1),
         (lambda store: store.pruning.history("default", "bob"), 0, 1),
         (delete, 0, 0),
         (prune, 0, 0),
     ],
-    ids=["commit", "fork", "rewind", "prune_history", "delete", "prune"],
+    ids=["commit", "ahead", "fork", "rewind", "prune_history", "delete", "prune"],
 )
 def test_a_crash_before_the_catalog_is_told(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, blocks: int, records: int

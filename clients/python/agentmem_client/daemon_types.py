@@ -51,7 +51,10 @@ class Status:
 
 @dataclass(frozen=True)
 class Stats:
-    """Gauges, and counters since the daemon's start."""
+    """Gauges, and counters since the daemon's start.
+
+    unsaved: turns that were answered and are in RAM only, bytes that wait for the disk, seconds since the oldest turn.
+    """
 
     running: int
     queued: int
@@ -71,6 +74,9 @@ class Stats:
     mlx_peak_bytes: int
     ram_budget_bytes: int
     disk_budget_bytes: int
+    unsaved_turns: int
+    unsaved_bytes: int
+    oldest_unsaved_s: float
 
 
 @dataclass(frozen=True)

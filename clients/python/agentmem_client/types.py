@@ -154,6 +154,8 @@ class BlockUse:
 class AgentInfo:
     """turn: the last committed one, 0 before the first. tokens: positions. blocks: filled by `info` only.
 
+    unsaved_turns: those behind `turn` that were answered, and are in RAM only.
+
     expire_time: when it may be pruned as expired, None for never. share: NAMESPACE, or PRIVATE: no other agent ever
     reuses its blocks.
     """
@@ -174,6 +176,7 @@ class AgentInfo:
     pinned: bool
     expire_time: datetime | None
     share: str
+    unsaved_turns: int
     blocks: tuple[BlockUse, ...]
 
 

@@ -93,6 +93,7 @@ def print_agent(info: AgentInfo, turns: Sequence[Turn], context_limit: int) -> N
         "pinned": "yes" if info.pinned else "no",
         "expires": moment(info.expire_time) if info.expire_time else "never",
         "shares with": "nobody" if info.share == "PRIVATE" else "its namespace",
+        "not on disk yet": f"{info.unsaved_turns} turns" if info.unsaved_turns else "nothing",
     }
     print_table(("", ""), list(about.items()), header=False)
     print()

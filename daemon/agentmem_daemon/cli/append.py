@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from agentmem_daemon.cli.connect import connect
-from agentmem_daemon.cli.options import AgentName, Json, Namespace, Rebuild, Socket
+from agentmem_daemon.cli.options import AgentName, Json, Namespace, Rebuild, Socket, WriteBehind, durability
 from agentmem_daemon.cli.output import print_json, say
 from agentmem_daemon.cli.source import read_text
-from agentmem_daemon.cli.summary import say_stats, say_warnings
+from agentmem_daemon.cli.summary import say_if_unsaved, say_stats, say_warnings
 
 
 def append(
@@ -18,6 +18,7 @@ def append(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="The text to read; - for standard input.")],
     raw: Annotated[bool, typer.Option("--raw", help="Add the text as it is, not as a user's message.")] = False,
     rebuild: Rebuild = False,
+    write_behind: WriteBehind = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print usage and timings on stderr.")] = False,
     socket: Socket = None,
     namespace: Namespace = "default",
@@ -27,8 +28,9 @@ def append(
     text = read_text(file)
     with connect(socket) as client:
         content = text if raw else [{"role": "user", "content": text}]
-        appended = client.agent(agent, namespace).append(content, rebuild=rebuild)
+        appended = client.agent(agent, namespace).append(content, rebuild=rebuild, durability=durability(write_behind))
     say_warnings(appended.warnings)
+    say_if_unsaved(appended)
     if as_json:
         print_json(appended)
     elif stats:

@@ -11,10 +11,10 @@ import typer
 from agentmem_daemon.cli.connect import connect
 from agentmem_daemon.cli.errors import EXIT_INTERRUPTED, report
 from agentmem_daemon.cli.interrupt import ctrl_c
-from agentmem_daemon.cli.options import AgentName, Json, Namespace, Rebuild, Socket
+from agentmem_daemon.cli.options import AgentName, Json, Namespace, Rebuild, Socket, WriteBehind, durability
 from agentmem_daemon.cli.output import print_json, print_text, say
 from agentmem_daemon.cli.source import STDIN, argument, read_text
-from agentmem_daemon.cli.summary import say_stats, say_warnings
+from agentmem_daemon.cli.summary import say_if_unsaved, say_stats, say_warnings
 
 if TYPE_CHECKING:
     from agentmem_client import Agent, Reply, ReplyStream
@@ -39,6 +39,7 @@ def chat(
     ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Print usage and timings on stderr.")] = False,
     rebuild: Rebuild = False,
+    write_behind: WriteBehind = False,
     socket: Socket = None,
     namespace: Namespace = "default",
     as_json: Json = False,
@@ -53,7 +54,7 @@ def chat(
     message = None if text is None else read_text(STDIN) if text == STDIN else argument(text)
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed, "max_tokens": max_tokens}
     first = {"system": None if system is None else argument(system), "rebuild": rebuild}
-    options = {**sampling, "stop": stop or []}
+    options = {**sampling, "stop": stop or [], "durability": durability(write_behind)}
     with connect(socket) as client:
         handle = client.agent(agent, namespace)
         if message is None:
@@ -108,6 +109,7 @@ def print_reply(stream: ReplyStream, quiet: bool) -> None:
 def finish(reply: Reply, stats: bool, as_json: bool = False) -> None:
     """What there is to say behind the text."""
     say_warnings(reply.warnings)
+    say_if_unsaved(reply)
     if as_json:
         print_json(reply)
     if stats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -35,6 +35,15 @@ Encrypt = Annotated[
 Rebuild = Annotated[
     bool, typer.Option("--rebuild", help="If another model computed the agent's memory, recompute it from the record.")
 ]
+
+WriteBehind = Annotated[
+    bool, typer.Option("--write-behind", help="Do not wait for the disk: a crash may lose the turn.")
+]
+
+
+def durability(write_behind: bool) -> Literal["durable", "write_behind"]:
+    """The client's word for it."""
+    return "write_behind" if write_behind else "durable"
 
 
 def pass_on(ctx: typer.Context, **given: Any) -> None:

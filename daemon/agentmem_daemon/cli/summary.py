@@ -9,12 +9,18 @@ from agentmem_daemon.cli.figures import seconds, size
 from agentmem_daemon.cli.output import say
 
 if TYPE_CHECKING:
-    from agentmem_client import Timings, Usage, Warning
+    from agentmem_client import Appended, Reply, Timings, Usage, Warning
 
 
 def say_warnings(warnings: Iterable[Warning]) -> None:
     for warning in warnings:
         say(f"warning: {warning.message} [{warning.reason}]")
+
+
+def say_if_unsaved(added: Reply | Appended) -> None:
+    """Says that a turn is not durable, unless a warning has said so."""
+    if not added.durable and not any(warning.reason == "NOT_DURABLE" for warning in added.warnings):
+        say(f"turn {added.turn} is in RAM, and will be on disk soon")
 
 
 def say_stats(turn: int, usage: Usage, timings: Timings, finish_reason: str = "") -> None:

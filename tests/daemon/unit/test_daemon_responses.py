@@ -41,6 +41,7 @@ def test_agent() -> None:
     view = AgentView(
         AgentRef("team", "🙂"), "id1", 2, 300, Residency.WARM, True, "sid", 1700000000.25, 1700000001.5, 10, 20,
         blocks=(BlockView("k1", "TEXT", 0, 256, 99),), pinned=True, expires=1800000000.0, share=Share.PRIVATE,
+        unsaved_turns=3,
     )  # fmt: skip
     agent = responses.agent(view)
     assert (agent.ref.namespace, agent.ref.name, agent.id) == ("team", "🙂", "id1")
@@ -48,7 +49,7 @@ def test_agent() -> None:
     assert (agent.turn, agent.tokens, agent.model_matches, agent.state_id) == (2, 300, True, "sid")
     assert (agent.residency, agent.exactness) == (types_pb2.RESIDENCY_WARM, types_pb2.EXACTNESS_EXACT)
     assert (agent.create_time.ToMilliseconds(), agent.last_used_time.ToMilliseconds()) == (1700000000250, 1700000001500)
-    assert (agent.disk_bytes, agent.ram_bytes) == (10, 20)
+    assert (agent.disk_bytes, agent.ram_bytes, agent.unsaved_turns) == (10, 20, 3)
     block = agent.blocks[0]
     assert (block.key, block.kind, block.start, block.used, block.bytes) == (
         "k1",
