@@ -24,7 +24,8 @@ IDS = [5 + i % 470 for i in range(600)]
 
 @pytest.fixture
 def daemon(checkpoint: Callable[[Spec], Path], daemon_on: Callable[..., Daemon]) -> Daemon:
-    return daemon_on(checkpoint(Spec(layers=1)))
+    # The default is a share of what is free: here the disk itself is to be the limit.
+    return daemon_on(checkpoint(Spec(layers=1)), options=("--disk-budget", "1GB"))
 
 
 @pytest.fixture

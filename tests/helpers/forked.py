@@ -19,10 +19,12 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.helpers.preload"])
 
 
-def _serve(command: list[str], log: str, stop: Stop | None, armed: Event) -> None:
-    """What a forked process does: all that `agentmem` does with this command line."""
+def _serve(command: list[str], log: str, stop: Stop | None, armed: Event, environment: dict[str, str]) -> None:
+    """What a forked process does: all that `agentmem` does with this command line and environment."""
     from agentmem_daemon.cli import main
 
+    os.environ.clear()
+    os.environ.update(environment)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
@@ -60,7 +62,7 @@ class ForkedDaemon(Daemon):
         raise RuntimeError(f"the daemon did not come up:\n{self.log.read_text()[-2000:]}")
 
     def _fork(self, log: Path) -> multiprocessing.context.ForkServerProcess:
-        args = (self._command()[3:], str(log), self.stop_at, self.armed)
+        args = (self._command()[3:], str(log), self.stop_at, self.armed, dict(os.environ))
         self._forked = _FORKS.Process(target=_serve, args=args, daemon=True)
         self._forked.start()
         return self._forked

@@ -10,6 +10,7 @@ from agentmem_client import Client
 
 from agentmem.store.namespaces import read_secrets
 from agentmem.store.records import decode
+from agentmem.store.sealing import Plain
 from tests.helpers.load import Ids, Mind, World
 
 AT_THE_ROOT = {
@@ -20,7 +21,9 @@ AT_THE_ROOT = {
 
 def look(client: Client, state: Path, namespace: str) -> World:
     """The agents of a namespace: who there is and what turns they have as the daemon says, ids from the records."""
-    (secret,) = [one.secret for one in read_secrets(state / "namespaces").values() if one.name == namespace] or [b""]
+    (secret,) = [
+        one.secret for one in read_secrets(state / "namespaces", Plain()).values() if one.name == namespace
+    ] or [b""]
     world = {}
     for info in client.agents(namespace):
         turns: dict[int, Ids] = {}
