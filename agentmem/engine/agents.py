@@ -16,7 +16,7 @@ from agentmem.engine.scheduler import Scheduler
 from agentmem.engine.views import Diff, Evicted, Prefetched, TurnView
 from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.memory.agent import TurnDraft
-from agentmem.memory.memory import readable
+from agentmem.memory.readable import readable
 from agentmem.store.commit import check_turn
 from agentmem.store.rows import EVICT, UNCHANGED, AgentRow, RequestRow, Standing
 from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Residency, Share, TurnKind

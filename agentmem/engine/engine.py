@@ -20,6 +20,7 @@ from agentmem.engine.views import ModelInfo
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.memory import LAG_BYTES, LAG_S, Memory
 from agentmem.model import loader, numerics
+from agentmem.model.digests import FileDigests
 from agentmem.store.files import Files
 from agentmem.store.quota import default_budget
 from agentmem.store.rows import EventKind
@@ -90,7 +91,8 @@ class Engine(Maintenance):
         executor = Executor(scheduler)
         on_progress(0.1, f"loading the model {settings.model or 'that ships with agentmem'}")
         try:
-            model = executor.start(lambda: loader.load(settings.model))
+            digests = FileDigests(settings.state_dir / "weights.json")
+            model = executor.start(lambda: loader.load(settings.model, digests))
             ram, disk = settings.ram_budget, settings.disk_budget
             memory = Memory(
                 store,

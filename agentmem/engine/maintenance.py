@@ -9,7 +9,7 @@ from agentmem.engine.agents import AgentOperations
 from agentmem.engine.request import AgentView
 from agentmem.engine.views import NamespaceView
 from agentmem.errors import AgentmemError, Reason
-from agentmem.memory.memory import readable
+from agentmem.memory.readable import readable
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import DiskUsage, Event, Pruned
 from agentmem.store.verify import Verified, verify

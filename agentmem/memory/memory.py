@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 
 import numpy as np
@@ -18,16 +17,18 @@ from agentmem.memory.ahead import WriteAhead
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.companions import Companions
 from agentmem.memory.disk import DiskBudget
+from agentmem.memory.hot import HotBytes
+from agentmem.memory.matching import matches, require_match
 from agentmem.memory.news import News
 from agentmem.memory.prefix import PrefixMatch
+from agentmem.memory.readable import readable
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
 from agentmem.memory.unsaved import UnsavedTurns
 from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.forward import prefill
 from agentmem.model.loader import LoadedModel
-from agentmem.store.blockfile import BlockUnreadable
-from agentmem.store.records import RecordUnreadable, TurnRecord
+from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, AgentRef, PrefixMiss, Share, TurnKind, Warning
@@ -40,22 +41,6 @@ NOT_DURABLE = Warning("NOT_DURABLE", "the disk takes nothing now: this turn is i
 LAG_S, LAG_BYTES = 2.0, 64 << 20
 
 log = logging.getLogger(__name__)
-
-
-class _HotBytes(Mapping[AgentRef, int]):
-    """Bytes of RAM of hot agents, counted when asked for: what one agent does may cut or freeze another's spans."""
-
-    def __init__(self, states: dict[AgentRef, AgentState]) -> None:
-        self._states = states
-
-    def __getitem__(self, ref: AgentRef) -> int:
-        return self._states[ref].nbytes
-
-    def __iter__(self) -> Iterator[AgentRef]:
-        return iter(list(self._states))
-
-    def __len__(self) -> int:
-        return len(self._states)
 
 
 class Memory:
@@ -90,7 +75,7 @@ class Memory:
         self._prefix = PrefixMatch(store, self.pool, model, companions)
         self._restorer = Restorer(store, self.pool, model, companions)
         self._hot: dict[AgentRef, AgentState] = {}
-        self.hot_bytes: Mapping[AgentRef, int] = _HotBytes(self._hot)
+        self.hot_bytes: Mapping[AgentRef, int] = HotBytes(self._hot)
 
     @property
     def ram_budget(self) -> int:
@@ -154,27 +139,11 @@ class Memory:
 
     def matches(self, agent: Agent) -> bool:
         """Whether the timeline was computed by the model being served."""
-        return agent.tokens == 0 or agent.state_id == self._model.state_id
+        return matches(agent, self._model)
 
     def require_match(self, agent: Agent, rebuild: bool) -> None:
         """MODEL_MISMATCH or TOKENIZER_MISMATCH if the timeline cannot be continued as it is, or rebuilt if asked."""
-        if self.matches(agent):
-            return
-        if not rebuild:
-            raise AgentmemError(
-                Reason.MODEL_MISMATCH,
-                f"this agent's memory was computed by another model; serve that one, or ask with rebuild=true to "
-                f"recompute its {agent.tokens} tokens with this one",
-                tokens=agent.tokens,
-                agent_state_id=agent.state_id,
-                served_state_id=self._model.state_id,
-            )
-        if agent.tokenizer_id != self._model.tokenizer_id:
-            raise AgentmemError(
-                Reason.TOKENIZER_MISMATCH,
-                "this agent's tokens were made by another tokenizer, so they mean nothing to this model; "
-                "begin a new agent, or serve a model with the same tokenizer",
-            )
+        require_match(agent, self._model, rebuild)
 
     def restore(self, agent: Agent, draft: TurnDraft) -> Iterator[None]:
         """Brings the agent's state into RAM, mending what cannot be read. Yields between blocks and chunks."""
@@ -333,20 +302,3 @@ class Memory:
             agent.state.mark()
             self.pool.note(agent.state, agent.full_keys)
             self._hot[agent.ref] = agent.state
-
-
-@contextmanager
-def readable() -> Iterator[None]:
-    """Turns what cannot be read of the store into DATA_LOSS."""
-    try:
-        yield
-    except RecordUnreadable as error:
-        raise AgentmemError(
-            Reason.BLOCK_UNRECOVERABLE, f"a turn record of this agent cannot be read: {error}"
-        ) from error
-    except BlockUnreadable as error:
-        raise AgentmemError(
-            Reason.BLOCK_UNRECOVERABLE,
-            f"a block at the end of that turn is {error.reason.lower()}: prefetch the agent, which computes it again, "
-            "and repeat",
-        ) from error

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from agentmem.model.digests import FileDigests
 
 _COSMETIC = {
     "_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "use_cache",
@@ -14,14 +17,23 @@ _COSMETIC = {
 """Config fields that change no number of the state."""
 
 
-def state_id(weights: list[Path], config: dict[str, Any], compute_dtype: str, layout: str) -> str:
-    """32 hex digits over the weight files' bytes, the config fields that change numbers, dtype and layer policy."""
+def state_id(
+    weights: list[Path],
+    config: dict[str, Any],
+    compute_dtype: str,
+    layout: str,
+    digest_of: Callable[[Path], bytes] | None = None,
+) -> str:
+    """32 hex digits over the weight files' bytes, the config fields that change numbers, dtype and layer policy.
+
+    digest_of: SHA-256 of a file.
+    """
+    digest_of = digest_of or FileDigests()
     digest = hashlib.sha256(b"agentmem state id 1\0")
     numbers = {k: v for k, v in config.items() if k not in _COSMETIC}
     digest.update(json.dumps([numbers, compute_dtype, layout], sort_keys=True, default=str).encode())
     for file in sorted(weights):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(digest_of(file))
     return digest.hexdigest()[:32]
 
 

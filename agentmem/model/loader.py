@@ -17,6 +17,7 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.kv import attention
 from agentmem.kv.layout import AttentionLayout, LayerKind, RecurrentLayout, StateLayout, WindowLayout
 from agentmem.model import identity, numerics
+from agentmem.model.digests import FileDigests
 from agentmem.model.text import TextCodec
 
 COVERED = {
@@ -50,8 +51,10 @@ def embedded_path() -> Path:
     return Path(str(resources.files("agentmem.model") / "embedded"))
 
 
-def load(spec: str | None) -> LoadedModel:
+def load(spec: str | None, digests: FileDigests | None = None) -> LoadedModel:
     """Loads a folder or a Hugging Face id; None is the embedded model. Call it on the executor thread.
+
+    digests: of weight files that were loaded before.
 
     Raises AgentmemError: MODEL_NOT_FOUND, or MODEL_UNSUPPORTED naming the layer and why.
     """
@@ -81,7 +84,9 @@ def load(spec: str | None) -> LoadedModel:
         network=network,
         text=TextCodec(tokenizer),
         layout=layout,
-        state_id=identity.state_id(sorted(folder.glob("model*.safetensors")), config, str(dtype), layout.policy),
+        state_id=identity.state_id(
+            sorted(folder.glob("model*.safetensors")), config, str(dtype), layout.policy, digests
+        ),
         tokenizer_id=identity.tokenizer_id(tokenizer._tokenizer),
         context_limit=int(config.get("max_position_embeddings") or 32768),
         vocab_size=_vocab_size(network),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
-from agentmem.engine.request import OnCancel, Request, Sampling, TokenInput
+from agentmem.engine.request import Durability, OnCancel, Request, Sampling, TokenInput
 from agentmem.errors import AgentmemError
 from agentmem.types import AgentRef, Residency, Share, TurnKind
 from tests.engine.runs import feed, run, said
@@ -247,6 +247,17 @@ def test_rebuilt_under_other_weights(
     again, usage = feed(engine, a, 11)
     assert (again, usage.recomputed_tokens) == (got, 0), "the rebuilt turn's own end can be gone on from"
     engine.close()
+
+
+def test_turns_written_behind_have_their_companions(engine: Engine, a: AgentRef, b: AgentRef) -> None:
+    for ids in TURNS:
+        run(engine, Request(a, TokenInput(ids), None, create=True, durability=Durability.WRITE_BEHIND))
+    engine.fork_agent(a, "b", at_turn=2)
+    engine.evict_agent(a)
+    for ref, length in ((a, 800), (b, 330)):
+        got, usage = feed(engine, ref, 11)
+        assert usage.recomputed_tokens == 0
+        assert got == cold(engine, *PROMPT[:length], 11)
 
 
 def test_exported_and_imported(engine: Engine, a: AgentRef, b: AgentRef) -> None:
