@@ -153,7 +153,7 @@ def test_deadlines(daemon: ScriptedDaemon, client: Client) -> None:
     daemon.answers["Generate"] = slow
     with pytest.raises(DeadlineExceeded, match="longer than its timeout"):
         client.agent("alice").chat("Hi", timeout=0.2)
-    assert limits[0] < 0.2
+    assert limits[0] < 0.25  # gRPC rounds up
 
     def note(request: Any, context: grpc.ServicerContext) -> Any:
         limits.append(context.time_remaining())

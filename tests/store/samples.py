@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -111,6 +112,13 @@ def expect(reason: Reason) -> Iterator[None]:
 
 def files_below(folder: Path, *suffixes: str) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name.endswith(suffixes))
+
+
+def unpack(version: int, folder: Path) -> None:
+    """Fills a folder with a store that the code of an earlier format wrote."""
+    kwargs: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4 brought it
+    with tarfile.open(Path(__file__).with_name(f"format-{version}.tar.gz")) as archive:
+        archive.extractall(folder, **kwargs)
 
 
 def read_all(

@@ -6,7 +6,6 @@ import base64
 import itertools
 import json
 import re
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests.store.samples import (
     expect,
     files_below,
     make_block,
+    unpack,
 )
 
 
@@ -128,8 +128,7 @@ def test_a_plain_store_is_not_opened_with_a_key(folder: Path, marker: str) -> No
 
 
 def test_a_store_of_an_earlier_format_is_plain(folder: Path) -> None:
-    with tarfile.open(Path(__file__).with_name("format-2.tar.gz")) as archive:
-        archive.extractall(folder, filter="data")
+    unpack(2, folder)
     (folder / "lock").touch()
     refused(folder, MASTER_KEY, Reason.STORE_NOT_ENCRYPTED)
     Store.open(folder).close()

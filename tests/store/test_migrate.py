@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from agentmem.store.keys import beginning
 from agentmem.store.records import BlockUse
 from agentmem.store.store import Store
 from agentmem.types import Share
-from tests.store.samples import STATE_ID, Crash, files_below, make_block, make_record
+from tests.store.samples import STATE_ID, Crash, files_below, make_block, make_record, unpack
 
 
 @pytest.fixture(params=[1, 2])
@@ -33,8 +32,7 @@ def version(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def old(folder: Path, version: int) -> Path:
     folder.mkdir(mode=0o700)
-    with tarfile.open(Path(__file__).with_name(f"format-{version}.tar.gz")) as archive:
-        archive.extractall(folder, filter="data")
+    unpack(version, folder)
     return folder
 
 
