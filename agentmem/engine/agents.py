@@ -200,6 +200,8 @@ class AgentOperations:
                 raise agent_not_found(ref.namespace, ref.name)
             if not dry_run and (made := store.repeated(ref.namespace, request_id, EVICT, ref.name)):
                 return Evicted(*(size for _, size in made.freed))
+            if to is Residency.COLD:
+                memory.unsaved.flush()  # turns of others on their way to the disk may use blocks that go
             memory.settle(ref)
             ram = memory.exclusive_bytes(agent) if dry_run else memory.evict(agent)
             disk = store.pruning.blocks(agent.id, dry_run=dry_run) if to is Residency.COLD else 0

@@ -90,8 +90,8 @@ class Companions:
         given = {(one.kind, one.place): one for one in uses}
         for needed in self.needed(ids, keys, secret):
             one, parent = given.get((needed.kind, needed.place)), _parent(keys, needed.place)
-            if one is None:
-                raise BlockUnreadable(Unreadable.MISSING, "its turn has no such companion")
+            if one is None:  # of an import of the text alone there are none yet
+                raise BlockUnreadable(Unreadable.MISSING if uses else Unreadable.EVICTED, "its turn has none")
             full = {one.place: keys[one.place]} if needed.used == BLOCK_TOKENS else {}
             if one.kind is BlockKind.WINDOW and (there := self._pool.find_parts(full)):
                 read.parts |= there

@@ -248,6 +248,8 @@ class Memory:
             agent, row = self._agents.get(known), self._store.agent(known.namespace, known.name)
             if agent is not None and (row is None or row.id != agent.id):
                 del self._agents[known]
+                self._news.forget(known)
+                self.unsaved.drop(agent)
                 self._drop(agent)
 
     def forget(self, ref: AgentRef) -> None:
@@ -260,21 +262,27 @@ class Memory:
     def reload(self, ref: AgentRef) -> None:
         """Reads the agent's timeline anew after it changed on disk, and keeps in RAM what still holds of its state."""
         before = self._agents.pop(ref, None)
-        agent = self.find(ref)
-        if before is None or before.state is None or agent is None:
-            return
         try:
-            same = before.state_id == agent.state_id and np.array_equal(before.ids[: agent.tokens], agent.ids)
-            # Layers with companions cannot be taken back to any position: theirs are read from the disk.
-            same = same and not self._model.layout.has_companions
-            if same and agent.tokens:
-                state = self._restorer.from_pool(agent.full_keys)
-                if state.offset < agent.tokens:
-                    state.extend([before.state.read(state.offset, agent.tokens)])
-                agent.state = state
+            agent = self.find(ref)
+            if before is not None and before.state is not None and agent is not None:
+                agent.state = self._still_held(before, before.state, agent)
         finally:
-            self._drop(before)
-        self._note_hot(agent)
+            if before is not None:
+                self._drop(before)
+        if agent is not None:
+            self._note_hot(agent)
+
+    def _still_held(self, before: Agent, state: AgentState, agent: Agent) -> AgentState | None:
+        """What a state holds of the agent's changed timeline, if it is the whole of it."""
+        # Layers with companions cannot be taken back to any position: theirs are read from the disk.
+        if self._model.layout.has_companions or not agent.tokens or before.state_id != agent.state_id:
+            return None
+        if not np.array_equal(before.ids[: agent.tokens], agent.ids):
+            return None
+        held = self._restorer.from_pool(agent.full_keys)
+        if held.offset < agent.tokens:
+            held.extend([state.read(held.offset, agent.tokens)])
+        return held
 
     def settings_changed(self, ref: AgentRef, row: AgentRow) -> None:
         if (agent := self._agents.get(ref)) is not None:

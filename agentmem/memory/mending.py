@@ -37,7 +37,7 @@ class Mender:
             message = f"The catalog contradicts the record of turn {agent.turn}: it names another block."
             raise AgentmemError(Reason.STORE_UNREADABLE, message, turn=agent.turn)
         given_up = fault.reason is Unreadable.EVICTED
-        self.quarantined += not given_up
+        self.quarantined += fault.reason in (Unreadable.CORRUPT, Unreadable.FOREIGN)
         try:
             if not given_up:
                 self._store.blocks.quarantine(block.key, fault.reason)

@@ -57,7 +57,8 @@ class PrefixMatch:
 
         ids: int32, the timeline and what may be taken over. Yields between reads. Counts into draft.usage.
         """
-        if agent.private or agent.state is None:
+        # A timeline that was just rebuilt has no blocks under this model yet.
+        if agent.private or agent.state is None or agent.rebuilt is not None:
             return
         found = _Found(agent.tokens // BLOCK_TOKENS)
         yield from self._match(agent, ids, found)

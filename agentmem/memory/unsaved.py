@@ -117,6 +117,10 @@ class UnsavedTurns:
         if agent.unsaved:
             log.error("%d turns of agent %r are lost: they could not be saved", len(agent.unsaved), agent.ref.name)
 
+    def drop(self, agent: Agent) -> None:
+        """Its turns are gone with the agent."""
+        self._agents.pop(agent.ref, None)
+
     def close(self) -> None:
         """Saves what it can, and says whose turns are lost."""
         self.flush()

@@ -48,6 +48,11 @@ class Ahead:
         else:
             self._held[block.key] = _Held(replace(block, tensors={}), row)
 
+    def renew(self, key: bytes, row: BlockRow) -> None:
+        """The block's file, if it was written ahead, has been written again."""
+        if held := self._held.get(key):
+            held.row = row
+
     def release(self, keys: Iterable[bytes]) -> list[bytes]:
         """Takes back one claim on each; those of the keys that nobody claims any more."""
         free = []

@@ -97,5 +97,6 @@ class Blocks:
             if not self.known([block.key]):
                 return 0
             row = self._core.blocks.write(block, secret)
+            self._core.ahead.renew(block.key, row)
             self._core.catalog.write(rows.replace, block.key, row)
             return row.size

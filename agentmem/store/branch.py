@@ -8,31 +8,38 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from agentmem.store import commit as rules
-from agentmem.store.blockfile import Block
+from agentmem.store.blockfile import Block, BlockUnreadable, id_bytes
 from agentmem.store.catalog import agents, requests, turns
 from agentmem.store.catalog import blocks as block_rows
 from agentmem.store.core import Core
 from agentmem.store.history import History
+from agentmem.store.keys import beginning, block_key
 from agentmem.store.records import BlockUse, CompanionUse, TurnRecord
-from agentmem.store.rows import AgentRow
+from agentmem.store.rows import AgentRow, BlockRow
 from agentmem.store.writer import TurnWriter
-from agentmem.types import Exactness, Timings, TurnKind, TurnMessage, Usage
+from agentmem.types import BLOCK_TOKENS, COMPANIONS, BlockKind, Exactness, Timings, TurnKind, TurnMessage, Usage
+
+_Use = TypeVar("_Use", bound=BlockUse)
 
 
 @dataclass(frozen=True, eq=False)
 class TurnEnd:
-    """All that holds at the end of a turn. blocks: those of `uses` and `companions` that may not be there yet."""
+    """All that holds at the end of a turn.
+
+    blocks: those of `uses` and `companions` that may not be there yet. to_compute: those of which there is no file.
+    """
 
     uses: tuple[BlockUse, ...] = ()
     companions: tuple[CompanionUse, ...] = ()
     blocks: tuple[Block, ...] = ()
+    to_compute: dict[bytes, BlockRow] = field(default_factory=dict)
     ids: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     messages: tuple[TurnMessage, ...] = ()
     state_id: str = ""
@@ -105,7 +112,9 @@ class Branches:
             end = self.end_of(self._core.history(agent), agent.turn if at_turn is None else at_turn)
             new = replace(AgentRow.new(namespace, new_name), share=agent.share)
             record = end.record(TurnKind.FORK, new, request_id)
-            return self._writer.add(record, end.blocks, partial(turns.begin, agent=new), new)[0]
+            return self._writer.add(
+                record, end.blocks, partial(turns.begin, agent=new, to_compute=end.to_compute), new
+            )[0]
 
     def rewind(
         self, namespace: str, name: str, to_turn: int, request_id: str = "", expect_turn: int | None = None
@@ -125,20 +134,22 @@ class Branches:
             old, new = self.end_of(history, agent.turn), self.end_of(history, to_turn)
             start = _common_positions(old, new)
             record = new.record(TurnKind.REWIND, agent, request_id, start, _common_blocks(old, new, start))
-            return self._writer.add(record, new.blocks, turns.go_on)[0]
+            return self._writer.add(record, new.blocks, partial(turns.go_on, to_compute=new.to_compute))[0]
 
     def end_of(self, history: History, number: int) -> TurnEnd:
         """The end of a turn, no block used in part. Turn 0 is the empty timeline."""
         if number == 0:
             return TurnEnd()
         record = history.record(number)
-        uses, companions = history.timeline(number), history.companions(number)
-        cut = self._cut(history.agent, [*uses, *companions])
+        uses, companions, ids = history.timeline(number), history.companions(number), history.ids(number)
+        parts = _Parts(self._core.secret(history.agent.namespace), record.state_id, ids, [use.key for use in uses])
+        rows = self._core.catalog.read(block_rows.get, {use.key for use in (*uses, *companions)})
         return TurnEnd(
-            uses=tuple(replace(use, key=cut[use].key) if use in cut else use for use in uses),
-            companions=tuple(replace(use, key=cut[use].key) if use in cut else use for use in companions),
-            blocks=tuple(cut.values()),
-            ids=history.ids(number),
+            uses=tuple(self._whole(use, rows, parts, BlockKind.TEXT, place) for place, use in enumerate(uses)),
+            companions=tuple(self._whole(use, rows, parts, use.kind, use.place) for use in companions),
+            blocks=tuple(parts.blocks),
+            to_compute=parts.to_compute,
+            ids=ids,
             messages=history.messages(number),
             state_id=record.state_id,
             tokenizer_id=record.tokenizer_id,
@@ -146,15 +157,36 @@ class Branches:
             exactness=record.exactness,
         )
 
-    def _cut(self, agent: AgentRow, uses: Sequence[BlockUse]) -> dict[BlockUse, Block]:
-        """For each block or window part that is used in part, the one of that part."""
-        secret = self._core.secret(agent.namespace)
-        rows = self._core.catalog.read(block_rows.get, {use.key for use in uses})
-        return {
-            use: self._core.blocks.read(use.key, rows[use.key], secret).prefix(secret, use.used)
-            for use in uses
-            if use.used < rows[use.key].tokens
-        }
+    def _whole(self, use: _Use, rows: dict[bytes, BlockRow], parts: _Parts, kind: BlockKind, place: int) -> _Use:
+        """The use of a block of which all positions are used: for one that is used in part, of that part."""
+        if use.used == rows[use.key].tokens:
+            return use
+        try:
+            block = self._core.blocks.read(use.key, rows[use.key], parts.secret).prefix(parts.secret, use.used)
+        except BlockUnreadable:  # it was given up, or will be mended when its own turn is restored
+            return replace(use, key=parts.lack(kind, place, use.used))
+        parts.blocks.append(block)
+        return replace(use, key=block.key)
+
+
+@dataclass
+class _Parts:
+    """The first positions of blocks of a timeline, as blocks of their own. keys: those of the timeline's blocks."""
+
+    secret: bytes
+    state_id: str
+    ids: np.ndarray
+    keys: list[bytes]
+    blocks: list[Block] = field(default_factory=list)
+    to_compute: dict[bytes, BlockRow] = field(default_factory=dict)
+
+    def lack(self, kind: BlockKind, place: int, used: int) -> bytes:
+        """The key of a part of which there is no file: its ids are known, so that it can be computed again."""
+        ids, parent = self.ids[place * BLOCK_TOKENS :][:used], self.keys[place - 1] if place else b""
+        key = block_key(self.secret, parent, self.state_id, kind, id_bytes(ids))
+        begins = b"" if kind in COMPANIONS else beginning(self.secret, parent, self.state_id, ids)
+        self.to_compute[key] = BlockRow(0, used, begins, b"")
+        return key
 
 
 def _common_positions(a: TurnEnd, b: TurnEnd) -> int:

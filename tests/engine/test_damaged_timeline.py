@@ -39,3 +39,19 @@ def test_another_block_is_not_served_nor_set_aside(tmp_path: Path, key: str) -> 
         assert not list((settings.state_dir / "quarantine").iterdir())
     finally:
         engine.close()
+
+
+def test_a_record_that_is_damaged_keeps_no_state_in_ram_for_ever(tmp_path: Path) -> None:
+    settings = EngineSettings(tmp_path / "state", str(write(tmp_path / "ck", Spec(layers=1))))
+    engine = Engine.open(settings)
+    try:
+        for _ in range(2):
+            run(engine, Request(A, TokenInput(tuple(range(5, 105))), None, create=True))
+        first = settings.state_dir / "turns" / engine.get_agent(A).id / "00000001.json"
+        first.write_bytes(first.read_bytes()[:-1])
+        with pytest.raises(AgentmemError) as caught:
+            engine.prune("default", agent="a")
+        assert caught.value.reason is Reason.BLOCK_UNRECOVERABLE
+        assert engine.stats().hot_bytes == 0, "nobody would ever evict it"
+    finally:
+        engine.close()

@@ -209,3 +209,17 @@ def test_events_tell_when_turns_are_in_ram_only_and_when_they_are_saved(engine: 
     disk.full = False
     assert ask(engine, B, 9)[1]
     assert [event.kind for event in engine.list_events("default", "a", 0)] == ["NOT_DURABLE", "SAVED"]
+
+
+def test_turns_that_waited_are_gone_with_their_agent(engine: Engine, disk: FullDisk) -> None:
+    ask(engine, A, 5, 6)
+    disk.full = True
+    assert not ask(engine, A, 7, request_id="r")[1]
+    disk.full = False
+    engine.delete_agent(A)
+    assert engine.stats().unsaved_turns == 0
+    with refused(Reason.AGENT_NOT_FOUND):
+        run(engine, Request(A, TokenInput((7,)), GREEDY, request_id="r"))
+    engine.create_agent(A)
+    engine.fork_agent(A, "fork")
+    engine.evict_agent(A)

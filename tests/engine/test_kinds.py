@@ -16,7 +16,7 @@ from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.request import Durability, OnCancel, Request, Sampling, TokenInput
 from agentmem.errors import AgentmemError
 from agentmem.types import AgentRef, Residency, Share, TurnKind
-from tests.engine.runs import feed, run, said
+from tests.engine.runs import feed, finished, run, said
 from tests.helpers.checkpoints import KINDS, Spec, with_other_weights, write
 
 PROMPT = tuple(5 + (i * 7 + i // 3) % 90 for i in range(1000))
@@ -258,6 +258,44 @@ def test_turns_written_behind_have_their_companions(engine: Engine, a: AgentRef,
         got, usage = feed(engine, ref, 11)
         assert usage.recomputed_tokens == 0
         assert got == cold(engine, *PROMPT[:length], 11)
+
+
+def test_an_earlier_end_whose_state_was_given_up_is_computed_again(engine: Engine, a: AgentRef, b: AgentRef) -> None:
+    """A fork or rewind into the midst of a block need not have its file: the ids are known."""
+    tell(engine, a, *TURNS)
+    engine.evict_agent(a, Residency.COLD)
+    view, recompute = engine.fork_agent(a, "b", at_turn=2)
+    assert (view.residency, recompute) == (Residency.COLD, 330)
+    got, usage = feed(engine, b, 11)
+    assert (got, usage.recomputed_tokens) == (cold(engine, *PROMPT[:330], 11), 330)
+    engine.evict_agent(b)
+    assert feed(engine, b, 12)[1].recomputed_tokens == 0, "what was computed again was not put back"
+    assert engine.rewind_agent(a, 1)[1] == 300
+    assert feed(engine, a, 11)[0] == cold(engine, *PROMPT[:300], 11)
+
+
+def test_two_agents_rebuilt_alike(
+    checkpoint: tuple[Spec, Path], settings: EngineSettings, tmp_path: Path, a: AgentRef, b: AgentRef
+) -> None:
+    """The second finds what the first has computed under the new weights, but not for a timeline of the old ones."""
+    engine = Engine.open(settings)
+    tell(engine, a, PROMPT[:200])
+    engine.fork_agent(a, "b")
+    engine.close()
+    spec, folder = checkpoint
+    engine = Engine.open(replace(settings, model=str(with_other_weights(folder, tmp_path / "other", spec))))
+    for ref in (a, b):
+        request = Request(ref, TokenInput(PROMPT[200:600]), Sampling(max_tokens=6), rebuild=True)
+        assert said(run(engine, request)) == cold(engine, *PROMPT[:600])
+    engine.close()
+
+
+def test_a_text_only_import_is_computed_once(engine: Engine, a: AgentRef, b: AgentRef) -> None:
+    tell(engine, a, *TURNS)
+    engine.import_agent(iter([b"".join(engine.export_agent(a))]), b.namespace, "b", text_only=True)
+    events = run(engine, Request(b, TokenInput((11,)), Sampling(max_tokens=6)))
+    assert finished(events).warnings == ()
+    assert said(events) == cold(engine, *PROMPT[:800], 11)
 
 
 def test_exported_and_imported(engine: Engine, a: AgentRef, b: AgentRef) -> None:

@@ -10,7 +10,7 @@ import gc
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,7 +29,6 @@ from hypothesis.stateful import (
 
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.request import Request, Sampling, TokenInput
-from agentmem.errors import AgentmemError, Reason
 from agentmem.kv.span import Span
 from agentmem.kv.state import AgentState
 from agentmem.store.catalog import blocks as block_rows
@@ -195,20 +194,20 @@ class Timelines(RuleBasedStateMachine):
         source, name = self.someone(data), self.free()
         mind = self.minds[source]
         at = data.draw(st.sampled_from(sorted(mind.turns)), "turn")
-        if self.happens(mind, lambda: self.engine.fork_agent(_ref(source), name, at)):
-            self.minds[name] = Mind(private=mind.private, given_up=mind.gaps, gaps=mind.gaps)
-            self.minds[name].add(mind.turns[at])
-            self.changed |= {source, name}
+        self.engine.fork_agent(_ref(source), name, at)
+        self.minds[name] = Mind(private=mind.private, given_up=mind.gaps, gaps=mind.gaps)
+        self.minds[name].add(mind.turns[at])
+        self.changed |= {source, name}
 
     @rule(data=st.data())
     def rewind(self, data: st.DataObject) -> None:
         name = self.someone(data)
         mind = self.minds[name]
         to = data.draw(st.sampled_from(sorted(mind.turns)), "turn")
-        if self.happens(mind, lambda: self.engine.rewind_agent(_ref(name), to)):
-            mind.add(mind.turns[to])
-            mind.given_up |= mind.gaps
-            self.changed.add(name)
+        self.engine.rewind_agent(_ref(name), to)
+        mind.add(mind.turns[to])
+        mind.given_up |= mind.gaps
+        self.changed.add(name)
 
     @rule(data=st.data())
     def prune_history(self, data: st.DataObject) -> None:
@@ -221,16 +220,6 @@ class Timelines(RuleBasedStateMachine):
             mind.turns = {0: (), mind.last: (), mind.last + 1: mind.ids}
             del mind.turns[mind.last - 1]
             self.changed.add(name)
-
-    def happens(self, mind: Mind, change: Callable[[], object]) -> bool:
-        """Whether the change was made; nothing can be cut out of a block that was given up."""
-        try:
-            change()
-        except AgentmemError as error:
-            if error.reason is not Reason.BLOCK_UNRECOVERABLE or not mind.gaps:
-                raise
-            return False
-        return True
 
     # Keeping and letting go
 

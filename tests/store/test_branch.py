@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from agentmem.errors import Reason
-from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.records import BlockUse, RecordUnreadable
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
@@ -118,15 +117,31 @@ def test_forks_that_cannot_be_made(store: Store, folder: Path, alice: AgentRow) 
         store.branches.fork("default", "alice", "carol", expect_turn=2)
     with expect(Reason.REQUEST_ID_REUSED):
         store.branches.fork("default", "alice", "carol", request_id="r2")
-    (path,) = files_below(folder / "blocks", "")
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(BlockUnreadable):
-        store.branches.fork("default", "alice", "carol", at_turn=1)
     files_below(folder / "turns" / alice.id, "2.json")[0].unlink()
     with pytest.raises(RecordUnreadable):
         store.branches.fork("default", "alice", "carol")
     assert store.agent("default", "carol") is None
     assert len(files_below(folder / "blocks", "") + files_below(folder / "turns", "")) == len(before) - 1
+
+
+@pytest.mark.parametrize("gone", ["damaged", "given up"])
+def test_what_cannot_be_cut_out_of_a_block_is_to_be_computed(
+    store: Store, folder: Path, alice: AgentRow, gone: str
+) -> None:
+    (path,) = files_below(folder / "blocks", "")
+    if gone == "damaged":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        store.pruning.blocks(alice.id)
+    fork = store.branches.fork("default", "alice", "carol", at_turn=1)
+    (use,) = store.history(fork.id).timeline()
+    block = make_block(store.history(fork.id).ids().tolist(), secret=store.namespace("default").secret)
+    assert (use.key, store.blocks.sizes([use.key])) == (block.key, {block.key: 0})
+    assert store.standings([fork.id])[fork.id].lacks_blocks
+    assert store.blocks.replace("default", block) > 0
+    assert store.blocks.read("default", use.key)[0] == block
+    rewound = store.branches.rewind("default", "alice", 1)
+    assert store.history(rewound.id).timeline() == [use]
 
 
 def test_a_fork_is_as_private_as_its_source(store: Store, alice: AgentRow) -> None:

@@ -144,3 +144,15 @@ def test_a_refusal_that_is_repeated_does_not_crowd_out_the_others(
     monkeypatch.setattr(time, "monotonic", lambda: now + QUIET_S)
     store.events.note(EventKind.DISK_REFUSED, alice.id)
     assert kinds(store, "default", "alice").count("DISK_REFUSED") == 2
+
+
+def test_no_number_comes_twice(store: Store) -> None:
+    """Or who follows the list would miss what took the number of an event that went with its agent."""
+    for name in ("alice", "bob"):
+        store.events.note(EventKind.RAM_EVICTED, store.create_agent("default", name).id, soon=True)
+    last = store.events.page()[-1].number
+    store.pruning.delete("default", "bob")
+    store.events.note(EventKind.STOPPED)
+    assert [event.kind for event in store.events.page(after=last)] == ["STOPPED"]
+    store.create_agent("default", "carol")
+    assert [event.kind for event in store.events.page(after=last)] == ["STOPPED"]

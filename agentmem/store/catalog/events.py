@@ -11,7 +11,7 @@ from agentmem.store.rows import Event, EventKind, NewEvent
 from agentmem.types import AgentRef
 
 KEPT = 10_000
-"""Older ones are dropped."""
+"""Older ones are dropped. No number comes twice: who follows the list asks for what is behind the last one seen."""
 
 _COLUMNS = "created, kind, agent, reason, bytes, start, stop"
 
@@ -41,8 +41,8 @@ def page(
     """
     query = f"""WITH joined AS (
             SELECT number, {_COLUMNS} FROM events UNION ALL
-            SELECT (SELECT coalesce(max(number), 0) FROM events) + key + 1, value->>0, value->>1, value->>2, value->>3,
-                value->>4, value->>5, value->>6 FROM json_each(?1))
+            SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name='events'), 0) + key + 1,
+                value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?1))
         SELECT e.number, e.created, e.kind, a.namespace, a.name, e.reason, e.bytes, e.start, e.stop
             FROM joined e LEFT JOIN agents a ON a.id=e.agent
             WHERE e.number>?2 AND e.created>=?3 AND (e.agent IS NULL OR a.id IS NOT NULL)

@@ -75,7 +75,7 @@ CREATE TABLE requests (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX requests_created ON requests (created);
 CREATE TABLE events (
-  number INTEGER PRIMARY KEY,
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
   created REAL NOT NULL,
   kind TEXT NOT NULL,
   agent TEXT REFERENCES agents(id) ON DELETE CASCADE,

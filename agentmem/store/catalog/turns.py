@@ -78,8 +78,12 @@ def _set_companions(db: sqlite3.Connection, record: TurnRecord) -> None:
     )
 
 
-def go_on(db: sqlite3.Connection, new: NewTurn) -> AgentRow:
-    """Makes a turn the agent's last one, all blocks of the turns before staying as they are."""
+def go_on(db: sqlite3.Connection, new: NewTurn, to_compute: Mapping[bytes, BlockRow] | None = None) -> AgentRow:
+    """Makes a turn the agent's last one, all blocks of the turns before staying as they are.
+
+    to_compute: those of its blocks that may have no file.
+    """
+    blocks.expect(db, to_compute or {}, new.record.created)
     add(db, new, {})
     return agents.by_id(db, new.record.agent_id)
 
@@ -87,10 +91,9 @@ def go_on(db: sqlite3.Connection, new: NewTurn) -> AgentRow:
 def begin(
     db: sqlite3.Connection, new: NewTurn, agent: AgentRow, to_compute: Mapping[bytes, BlockRow] | None = None
 ) -> AgentRow:
-    """Enters an agent with its first turn. to_compute: those of its blocks that may have no file."""
+    """Enters an agent with its first turn; see `go_on`."""
     agents.insert(db, agent)
-    blocks.expect(db, to_compute or {}, new.record.created)
-    return go_on(db, new)
+    return go_on(db, new, to_compute)
 
 
 def rows(db: sqlite3.Connection, agent_id: str) -> dict[int, TurnRow]:
