@@ -115,6 +115,18 @@ def test_a_file_given_up_and_put_back_is_not_served(store: Store, folder: Path) 
     assert unreadable(store, block.key) is Unreadable.CORRUPT
 
 
+def test_the_seal_of_a_block_written_ahead_is_that_of_its_newest_file(store: Store) -> None:
+    """One turn is about to use the block when another agent's copy of it, given up meanwhile, is written again."""
+    block = say(store, "bob")
+    assert store.blocks.write_ahead("default", block) == 0
+    store.pruning.blocks(agent_of(store, "bob").id)
+    assert store.blocks.replace("default", block) > 0
+    alice = store.create_agent("default", "alice")
+    store.commit(make_record(alice, block.ids.tolist(), [BlockUse(block.key, block.tokens)]), [])
+    store.blocks.release([block.key])
+    assert store.blocks.read("default", block.key)[0] == block
+
+
 def test_an_older_record_of_the_same_turn_is_refused(
     store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
