@@ -124,6 +124,11 @@ class AgentmemError(Exception):
         return _CODES.get(self.reason, Code.INVALID_ARGUMENT)
 
 
+def request_id_reused() -> AgentmemError:
+    message = "This request_id belongs to another call; draw a new one for each call."
+    return AgentmemError(Reason.REQUEST_ID_REUSED, message)
+
+
 def agent_not_found(namespace: str, name: str) -> AgentmemError:
     message = f"There is no agent named {name!r} in the namespace {namespace!r}."
     return AgentmemError(Reason.AGENT_NOT_FOUND, message, agent=name)

@@ -14,7 +14,7 @@ from agentmem.engine.executor import Call
 from agentmem.engine.request import AgentView, BlockView
 from agentmem.engine.scheduler import Scheduler
 from agentmem.engine.views import Diff, Evicted, Prefetched, TurnView
-from agentmem.errors import AgentmemError, Reason, agent_not_found
+from agentmem.errors import AgentmemError, Reason, agent_not_found, request_id_reused
 from agentmem.memory.agent import TurnDraft
 from agentmem.memory.readable import readable
 from agentmem.store.commit import check_turn
@@ -108,6 +108,7 @@ class AgentOperations:
         store, memory = self._context.store, self._context.memory
 
         def fork() -> AgentRow:
+            self._check_unused(ref, request_id)
             with readable():
                 memory.settle(ref)
                 self._make_room_for_branch(ref, request_id)
@@ -122,6 +123,7 @@ class AgentOperations:
         store, memory = self._context.store, self._context.memory
 
         def rewind() -> AgentRow:
+            self._check_unused(ref, request_id)
             with readable():
                 memory.settle(ref)
                 self._make_room_for_branch(ref, request_id)
@@ -231,11 +233,17 @@ class AgentOperations:
 
     def _check_turn(self, ref: AgentRef, request_id: str, expect_turn: int | None) -> None:
         """Raises TURN_MISMATCH if the agent's last turn, be it in RAM only, is another; a repeat need not expect it."""
+        self._check_unused(ref, request_id)
         if expect_turn is None or self._context.store.find_request(ref.namespace, request_id):
             return
         last = self._context.memory.last_turn(ref)
         if last is not None:
             check_turn(expect_turn, last)
+
+    def _check_unused(self, ref: AgentRef, request_id: str) -> None:
+        """Raises REQUEST_ID_REUSED if a turn has it that is on its way to the disk; the store knows the others."""
+        if request_id and self._context.memory.unsaved.find(ref.namespace, request_id):
+            raise request_id_reused()
 
     def _remember(self, ref: AgentRef, request_id: str, made: RequestRow) -> None:
         try:

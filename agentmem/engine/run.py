@@ -26,7 +26,7 @@ from agentmem.engine.request import (
     Started,
     TextInput,
 )
-from agentmem.errors import AgentmemError, Reason, agent_not_found
+from agentmem.errors import AgentmemError, Reason, agent_not_found, request_id_reused
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.memory import NOT_DURABLE
 from agentmem.model.forward import LAST, last_logits, prefill
@@ -278,9 +278,7 @@ class Run:
 
     def _check_same(self, operation: str, agent_name: str) -> None:
         if (operation, agent_name) != (self._draft.kind.value, self.ref.name):
-            raise AgentmemError(
-                Reason.REQUEST_ID_REUSED, "this request_id belongs to another call; draw a new one for each call"
-            )
+            raise request_id_reused()
 
     def _send_all(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -387,3 +387,21 @@ def test_no_crash_loses_a_durable_turn(checkpoint: Path, tmp_path: Path, every: 
         assert len(found) >= at_least
         assert found == ids[: len(found)]
         assert len(found) % 304 == 0
+
+
+def test_an_id_on_its_way_to_the_disk_is_not_free(engine: Engine, disk: Disk) -> None:
+    """Or the call that took it would win, and the turn that was answered could not be saved."""
+    run(engine, turn(1))
+    run(engine, turn(1, B))
+    disk.slow = True
+    run(engine, behind(2, request_id="r"))
+    for call in (
+        lambda: engine.update_agent(B, "r", pinned=True),
+        lambda: engine.fork_agent(B, "c", request_id="r"),
+    ):
+        with pytest.raises(AgentmemError) as caught:
+            call()
+        assert caught.value.reason is Reason.REQUEST_ID_REUSED
+    disk.slow = False
+    engine.evict_agent(A)
+    assert engine.get_agent(A).turn == 2

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 
-from agentmem.errors import AgentmemError, Reason
+from agentmem.errors import AgentmemError, Reason, request_id_reused
 from agentmem.store.rows import RequestRow
 
 SECONDS = 24 * 3600.0
@@ -29,14 +29,14 @@ def repeated(
     """What this very request did before, None if it is new. Raises REQUEST_ID_REUSED if the id did something else."""
     made = find(db, namespace, request_id)
     if made and (made.operation, made.agent_name) != (operation, agent_name):
-        raise _reused()
+        raise request_id_reused()
     return made
 
 
 def check_new(db: sqlite3.Connection, namespace: str, request_id: str) -> None:
     """Raises REQUEST_ID_REUSED if the id did anything."""
     if find(db, namespace, request_id):
-        raise _reused()
+        raise request_id_reused()
 
 
 def remember(db: sqlite3.Connection, namespace: str, request_id: str, made: RequestRow) -> None:
@@ -60,8 +60,3 @@ def _pairs(text: str) -> tuple[tuple[int, int], ...]:
         return tuple((int(turn), int(size)) for turn, size in json.loads(text))
     except (ValueError, TypeError) as error:
         raise AgentmemError(Reason.STORE_UNREADABLE, "The catalog is damaged: a request's result is none.") from error
-
-
-def _reused() -> AgentmemError:
-    message = "This request_id belongs to another call; draw a new one for each call."
-    return AgentmemError(Reason.REQUEST_ID_REUSED, message)
