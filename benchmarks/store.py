@@ -111,7 +111,7 @@ def _commits(engine: Engine, turns: int) -> list[float]:
 def random_agent(engine: Engine, name: str, tokens: int) -> RandomAgent:
     """An agent of the engine's model whose state is random."""
     model = engine._context.model
-    assert model.layout == LAYOUT
+    assert model.layout.full == LAYOUT
     identity = Identity(model.state_id, model.tokenizer_id, model.numerics)
     agent = RandomAgent(engine._context.store, name, identity, seed=sum(name.encode()))
     agent.turn(tokens)
