@@ -30,13 +30,17 @@ def daemon(checkpoint: Callable[[Spec], Path], daemon_on: Callable[..., Daemon])
 
 @pytest.fixture
 def small(daemon: Daemon) -> Iterator[Path]:
-    """A file system of 1 MiB where the daemon keeps its state."""
+    """A file system of 1 MiB where the daemon keeps its state.
+
+    To mount one takes rights that neither macOS nor an unprivileged runner gives. Nothing stays untested there: the
+    engine meets a full, a read-only and a slow disk in tests/engine/test_full_disk.py, at its way to the files.
+    """
     daemon.state.mkdir(mode=0o700)
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(daemon.state)], capture_output=True
     )
     if made.returncode:
-        pytest.skip("nothing can be mounted here")
+        pytest.skip("no right to mount a small file system; tests/engine/test_full_disk.py needs none")
     yield daemon.state
     daemon.stop()
     subprocess.run(["umount", str(daemon.state)], check=True)

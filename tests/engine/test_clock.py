@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.request import Finished, Request, TokenInput
 from agentmem.types import AgentRef, Residency
 from tests.engine.runs import finished, run
-from tests.helpers.checkpoints import Spec, write
 
 A, B, C = (AgentRef("default", name) for name in "abc")
 NOON = 1_800_000_000.0
@@ -31,23 +29,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(time, "time", clock)
     return clock
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("ck"), Spec(layers=1))
-
-
-@pytest.fixture
-def settings(checkpoint: Path, tmp_path: Path) -> EngineSettings:
-    return EngineSettings(tmp_path / "state", str(checkpoint))
-
-
-@pytest.fixture
-def engine(settings: EngineSettings) -> Iterator[Engine]:
-    engine = Engine.open(settings)
-    yield engine
-    engine.close()
 
 
 def feed(engine: Engine, ref: AgentRef, *ids: int, request_id: str = "") -> Finished:

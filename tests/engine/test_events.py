@@ -14,16 +14,10 @@ from agentmem.errors import AgentmemError
 from agentmem.store.rows import Event
 from agentmem.types import AgentRef
 from tests.engine.runs import finished, run
-from tests.helpers.checkpoints import Spec, write
 from tests.store.samples import files_below
 
 A, B = AgentRef("default", "a"), AgentRef("default", "b")
 IDS = tuple(5 + i % 400 for i in range(700))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("ck"), Spec(layers=1))
 
 
 def events_of(engine: Engine, ref: AgentRef) -> list[Event]:

@@ -14,20 +14,9 @@ from agentmem.engine.request import Request, Sampling, TokenInput
 from agentmem.errors import AgentmemError, Reason
 from agentmem.types import AgentRef, Residency
 from tests.engine.runs import finished, run, said
-from tests.helpers.checkpoints import Spec, write
 
 HOT, WARM, COLD = (AgentRef("default", name) for name in ("hot", "warm", "cold"))
 PROMPT = tuple(range(5, 305))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("ck"), Spec(layers=1))
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
 
 
 @pytest.fixture

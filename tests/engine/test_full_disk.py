@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,22 +12,22 @@ from agentmem.engine.request import Request, Sampling, TokenInput
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.files import Files
 from agentmem.types import AgentRef
+from tests.engine.disks import Disk
 from tests.engine.runs import A, B, finished, refused, run, said
 
 GREEDY = Sampling(max_tokens=5)
 
 
-class FullDisk(Files):
-    """Real files, until `full` is set: then no new one fits."""
+class FullDisk(Disk):
+    """Of which it is known how much is free when it is full: what is removed makes room."""
 
-    full = False
     room = 0
     """Bytes that are free when it is full."""
 
     def create(self, path: Path, data: bytes) -> None:
         if self.full and self.room <= len(data):
             raise OSError(errno.ENOSPC, "No space left on device")
-        super().create(path, data)
+        Files.create(self, path, data)
 
     def unlink(self, path: Path) -> None:
         if self.full and path.exists():
@@ -39,13 +38,6 @@ class FullDisk(Files):
 @pytest.fixture
 def disk() -> FullDisk:
     return FullDisk()
-
-
-@pytest.fixture
-def engine(checkpoint: Path, tmp_path: Path, disk: FullDisk) -> Iterator[Engine]:
-    engine = Engine.open(EngineSettings(tmp_path / "state", str(checkpoint)), files=disk)
-    yield engine
-    engine.close()
 
 
 def ask(engine: Engine, ref: AgentRef, *ids: int, request_id: str = "") -> tuple[list[int], bool]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,29 +16,16 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.store.catalog import schema
 from agentmem.types import AgentRef
 from tests.engine.runs import finished, run
-from tests.helpers.checkpoints import Spec, write
 
 A, B = AgentRef("default", "a"), AgentRef("default", "b")
 WAIT_S = 0.3
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("ck"), Spec(layers=1))
-
-
 @pytest.fixture
-def settings(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineSettings:
+def settings(checkpoint: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> EngineSettings:
     assert schema.LOCK_WAIT_S == 5.0
     monkeypatch.setattr(schema, "LOCK_WAIT_S", WAIT_S)
-    return EngineSettings(tmp_path / "state", str(checkpoint))
-
-
-@pytest.fixture
-def engine(settings: EngineSettings) -> Iterator[Engine]:
-    engine = Engine.open(settings)
-    yield engine
-    engine.close()
+    return EngineSettings(state, str(checkpoint))
 
 
 def durable(engine: Engine, ref: AgentRef, *ids: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,34 +16,10 @@ from agentmem.errors import Reason
 from agentmem.types import AgentRef, Share
 from tests.engine.disks import Disk, block_files, soon
 from tests.engine.runs import finished, run, said
-from tests.helpers.checkpoints import Spec, write
 
 A, B = AgentRef("default", "a"), AgentRef("default", "b")
 PROMPT = tuple(range(5, 505)) * 2 + tuple(range(7, 107))
 """1,100 tokens: four full blocks, and a part of the fifth."""
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("ck"), Spec(layers=1))
-
-
-@pytest.fixture
-def disk() -> Disk:
-    return Disk()
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture
-def engine(checkpoint: Path, state: Path, disk: Disk) -> Iterator[Engine]:
-    engine = Engine.open(EngineSettings(state, str(checkpoint)), files=disk)
-    yield engine
-    disk.slow = disk.full = False
-    engine.close()
 
 
 def at_first_delta(engine: Engine, request: Request, look: Callable[[Ticket], None]) -> list[Event]:

@@ -6,7 +6,7 @@ import itertools
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,17 +17,11 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.types import AgentRef, Residency
 from tests.engine.disks import Disk, block_files, soon
 from tests.engine.runs import finished, run, said
-from tests.helpers.checkpoints import Spec, write
 from tests.store.samples import read_all
 
 A, B = AgentRef("default", "a"), AgentRef("default", "b")
 C = AgentRef("default", "c")
 LAG_S = 0.3
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("ck"), Spec(layers=1))
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +34,14 @@ def unbroken(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list
 
 
 @pytest.fixture
-def disk() -> Disk:
-    return Disk()
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture
 def lag_s() -> float:
     """Longer than any test; those about lag use LAG_S."""
     return 60.0
 
 
 @pytest.fixture
-def engine(checkpoint: Path, state: Path, disk: Disk, lag_s: float) -> Iterator[Engine]:
-    engine = Engine.open(EngineSettings(state, str(checkpoint), lag_s=lag_s), files=disk)
-    yield engine
-    disk.slow = disk.full = False
-    engine.close()
+def settings(checkpoint: Path, state: Path, lag_s: float) -> EngineSettings:
+    return EngineSettings(state, str(checkpoint), lag_s=lag_s)
 
 
 def turn(number: int, ref: AgentRef = A, **options: object) -> Request:
