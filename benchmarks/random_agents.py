@@ -10,10 +10,10 @@ import numpy as np
 
 from agentmem.kv.layout import AttentionLayout, StateLayout
 from agentmem.kv.state import AgentState
-from agentmem.memory import blocks as block_cutter
 from agentmem.store.blockfile import Block, RawTensor
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.store import Store
+from agentmem.store.timelinekeys import text_keys
 from agentmem.types import BLOCK_TOKENS, BlockKind, Exactness, Timings, TurnKind, Usage
 
 LAYOUT = AttentionLayout(layers=8, kv_heads=4, head_dim=64, group_size=64, dtype=mx.float32)
@@ -52,7 +52,7 @@ class RandomAgent:
         parent = self._uses[base - 1].key if base else b""
         state_id = self._identity.state_id
         blocks, uses = [], []
-        keys = block_cutter.keys_of(self._ids, base * BLOCK_TOKENS, parent, secret, state_id)
+        keys = text_keys(self._ids, base * BLOCK_TOKENS, parent, secret, state_id)
         for place, key in enumerate(keys, base):
             ids = self._ids[place * BLOCK_TOKENS : (place + 1) * BLOCK_TOKENS]
             blocks.append(self._block(place, key, parent, ids))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import mlx.core as mx
 import numpy as np
 
@@ -11,19 +9,10 @@ from agentmem.kv.layers import Tensors
 from agentmem.kv.layout import AttentionLayout, RecurrentLayout
 from agentmem.kv.state import AgentState
 from agentmem.model.loader import LoadedModel
-from agentmem.store.blockfile import Block, BlockUnreadable, RawTensor, id_bytes
-from agentmem.store.keys import block_key
+from agentmem.store.blockfile import Block, BlockUnreadable, RawTensor
 from agentmem.types import BLOCK_TOKENS, BlockKind
 
 _DTYPES = {mx.uint32: "U32", mx.float32: "F32", mx.float16: "F16", mx.bfloat16: "BF16"}
-
-
-def keys_of(ids: np.ndarray, first: int, parent: bytes, secret: bytes, state_id: str) -> Iterator[bytes]:
-    """The keys of the blocks of positions [first, len(ids)), `first` on a block border. ids: int32."""
-    for start in range(first, len(ids), BLOCK_TOKENS):
-        payload = id_bytes(ids[start : start + BLOCK_TOKENS])
-        parent = block_key(secret, parent, state_id, BlockKind.TEXT, payload)
-        yield parent
 
 
 def cut(

@@ -14,10 +14,10 @@ from agentmem.kv.state import AgentState
 from agentmem.kv.window import WindowPart
 from agentmem.memory import blocks as block_cutter
 from agentmem.model.loader import LoadedModel
-from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable, id_bytes
-from agentmem.store.keys import block_key
+from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
 from agentmem.store.records import CompanionUse
 from agentmem.store.store import Store
+from agentmem.store.timelinekeys import TimelineKeys
 from agentmem.types import BLOCK_TOKENS, BlockKind
 
 
@@ -47,36 +47,37 @@ class Restorable:
 
 
 class Companions:
-    """Of one model. Timelines are given by their ids, int32, and the keys of their blocks."""
+    """Of one model."""
 
     def __init__(self, store: Store, pool: BlockPool, model: LoadedModel) -> None:
         self._store, self._pool, self._model = store, pool, model
 
-    def needed(self, ids: np.ndarray, keys: Sequence[bytes], secret: bytes) -> tuple[CompanionUse, ...]:
+    def timeline(self, namespace: str, ids: np.ndarray, keys: Sequence[bytes]) -> TimelineKeys:
+        """Of this model, in a namespace."""
+        return TimelineKeys(self._store.namespace(namespace).secret, self._model.state_id, ids, keys)
+
+    def needed(self, timeline: TimelineKeys) -> tuple[CompanionUse, ...]:
         """Those that the end of a timeline needs."""
-        layout = self._model.layout
+        layout, tokens = self._model.layout, len(timeline.ids)
+        blocks = -(-tokens // BLOCK_TOKENS)
         found: list[CompanionUse] = []
-        if layout.recurrent is not None and len(ids):
-            found.append(self.use(BlockKind.SNAPSHOT, len(keys) - 1, ids, keys, secret))
+        if layout.recurrent is not None and tokens:
+            found.append(self.use(BlockKind.SNAPSHOT, blocks - 1, timeline))
         if layout.window is not None:
-            first = layout.window.reach(len(ids)) // BLOCK_TOKENS
-            found += [self.use(BlockKind.WINDOW, place, ids, keys, secret) for place in range(first, len(keys))]
+            first = layout.window.reach(tokens) // BLOCK_TOKENS
+            found += [self.use(BlockKind.WINDOW, place, timeline) for place in range(first, blocks)]
         return tuple(found)
 
-    def use(self, kind: BlockKind, place: int, ids: np.ndarray, keys: Sequence[bytes], secret: bytes) -> CompanionUse:
-        """The companion of the block that a timeline has at `place`, which may be one of the keys or the next."""
-        payload = ids[place * BLOCK_TOKENS :][:BLOCK_TOKENS]
-        key = block_key(secret, _parent(keys, place), self._model.state_id, kind, id_bytes(payload))
-        return CompanionUse(key, len(payload), kind, place)
+    def use(self, kind: BlockKind, place: int, timeline: TimelineKeys) -> CompanionUse:
+        """The companion of the block that a timeline has at a place."""
+        return CompanionUse(timeline.key(kind, place), len(timeline.ids_at(place)), kind, place)
 
-    def cut(
-        self, state: AgentState, ids: np.ndarray, keys: Sequence[bytes], uses: Sequence[CompanionUse]
-    ) -> Iterator[Block]:
+    def cut(self, state: AgentState, timeline: TimelineKeys, uses: Sequence[CompanionUse]) -> Iterator[Block]:
         """Those companions, as the state holds them. It must end, or be marked, where they do."""
         for one in uses:
             start = one.place * BLOCK_TOKENS
-            until = ids[: start + one.used]
-            yield block_cutter.cut(state, until, start, one.key, _parent(keys, one.place), self._model, one.kind)
+            ids, parent = timeline.ids[: start + one.used], timeline.parent(one.place)
+            yield block_cutter.cut(state, ids, start, one.key, parent, self._model, one.kind)
 
     def read(
         self, namespace: str, ids: np.ndarray, keys: Sequence[bytes], uses: Sequence[CompanionUse]
@@ -85,11 +86,11 @@ class Companions:
 
         Raises BlockUnreadable if one cannot be read, or one that the model needs is not among them.
         """
-        secret, read = self._store.namespace(namespace).secret, Restorable()
+        read, timeline = Restorable(), self.timeline(namespace, ids, keys)
         known = self._store.blocks.known([one.key for one in uses])
         given = {(one.kind, one.place): one for one in uses}
-        for needed in self.needed(ids, keys, secret):
-            one, parent = given.get((needed.kind, needed.place)), _parent(keys, needed.place)
+        for needed in self.needed(timeline):
+            one = given.get((needed.kind, needed.place))
             if one is None:  # of an import of the text alone there are none yet
                 raise BlockUnreadable(Unreadable.MISSING if uses else Unreadable.EVICTED, "its turn has none")
             full = {one.place: keys[one.place]} if needed.used == BLOCK_TOKENS else {}
@@ -97,14 +98,9 @@ class Companions:
                 read.parts |= there
                 continue
             block, size = self._store.blocks.read(namespace, one.key, known)
-            start = one.place * BLOCK_TOKENS
-            rows = ids[start : start + needed.used]
-            tensors = block_cutter.checked(block, parent, start, rows, self._model, one.kind)
+            rows, parent = timeline.ids_at(one.place, needed.used), timeline.parent(one.place)
+            tensors = block_cutter.checked(block, parent, one.place * BLOCK_TOKENS, rows, self._model, one.kind)
             read.add(tensors, needed, self._model.layout)
             read.bytes_read += size
             yield
         return read
-
-
-def _parent(keys: Sequence[bytes], place: int) -> bytes:
-    return keys[place - 1] if place else b""

@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent
 from agentmem.model.loader import LoadedModel
 from agentmem.store.rows import EventKind
 from agentmem.store.store import Store
+from agentmem.store.timelinekeys import text_keys
 from agentmem.types import BLOCK_TOKENS, AgentRef
 
 FILE_BYTES = 4096
@@ -124,7 +124,7 @@ class DiskBudget:
         ahead, first = np.concatenate([agent.ids, ids]), saved // BLOCK_TOKENS
         secret = self._store.namespace(agent.ref.namespace).secret
         whole = ahead[: len(ahead) // BLOCK_TOKENS * BLOCK_TOKENS]
-        keys = block_cutter.keys_of(whole, first * BLOCK_TOKENS, agent.parent_of(first), secret, self._model.state_id)
+        keys = text_keys(whole, first * BLOCK_TOKENS, agent.parent_of(first), secret, self._model.state_id)
         there = {key for key, size in self._store.blocks.sizes(keys).items() if size}
         end = len(ahead) + more
         positions = end - (first + len(there)) * BLOCK_TOKENS

@@ -23,6 +23,7 @@ from agentmem.store.blockfile import Block, BlockUnreadable
 from agentmem.store.keys import BEGINNING, beginning
 from agentmem.store.records import CompanionUse
 from agentmem.store.store import Store
+from agentmem.store.timelinekeys import text_keys
 from agentmem.types import BLOCK_TOKENS, BlockKind
 
 MAX_CANDIDATES = 4
@@ -83,7 +84,7 @@ class PrefixMatch:
         secret = self._store.namespace(namespace).secret
         first = agent.parent_of(found.base)
         whole = ids[: len(ids) // BLOCK_TOKENS * BLOCK_TOKENS]
-        keys = list(block_cutter.keys_of(whole, found.base * BLOCK_TOKENS, first, secret, state_id))
+        keys = list(text_keys(whole, found.base * BLOCK_TOKENS, first, secret, state_id))
         found.keys = keys[: self._store.blocks.count_shared(keys)]
         parent = found.keys[-1] if found.keys else first
         start = found.end
@@ -141,10 +142,13 @@ class PrefixMatch:
         if self._model.layout.recurrent is None:
             ends = self._store.turn_ends(namespace, agent.tokens, found.end, MAX_CANDIDATES)
             return [end for end in (found.end, *ends) if end > agent.tokens]
-        secret, keys = self._store.namespace(namespace).secret, [*agent.keys[: found.base], *found.keys]
-        ends = self._store.turn_ends(namespace, agent.tokens, found.end, MAX_ENDS)
-        places = [(end, (end - 1) // BLOCK_TOKENS) for end in ends]
-        snapshots = {end: self._companions.use(BlockKind.SNAPSHOT, at, ids[:end], keys, secret) for end, at in places}
+        keys = [*agent.keys[: found.base], *found.keys]
+        snapshots = {
+            end: self._companions.use(
+                BlockKind.SNAPSHOT, (end - 1) // BLOCK_TOKENS, self._companions.timeline(namespace, ids[:end], keys)
+            )
+            for end in self._store.turn_ends(namespace, agent.tokens, found.end, MAX_ENDS)
+        }
         return [end for end, snapshot in snapshots.items() if self._store.blocks.shared(snapshot.key)]
 
     def _part_before(self, agent: Agent, end: int, found: _Found) -> Generator[None, None, Block | None]:
@@ -166,16 +170,17 @@ class PrefixMatch:
 
         part: the longer block that holds the last positions. Its window part begins with theirs.
         """
-        secret = self._store.namespace(agent.ref.namespace).secret
+        namespace = agent.ref.namespace
         keys = [*agent.keys[: found.base], *found.keys[: len(ids) // BLOCK_TOKENS - found.base]]
         if part is not None:
             keys.append(part.key)
         uses = []
-        for needed in self._companions.needed(ids, keys, secret):
+        for needed in self._companions.needed(self._companions.timeline(namespace, ids, keys)):
             possible = [needed]
             if part is not None and needed.kind is BlockKind.WINDOW and needed.place == len(keys) - 1:
                 whole = np.concatenate([ids[: needed.place * BLOCK_TOKENS], part.ids])
-                possible.append(self._companions.use(BlockKind.WINDOW, needed.place, whole, keys, secret))
+                longer = self._companions.timeline(namespace, whole, keys)
+                possible.append(self._companions.use(BlockKind.WINDOW, needed.place, longer))
             shared = next((use for use in possible if self._store.blocks.shared(use.key)), None)
             if shared is None:
                 return None, keys

@@ -20,6 +20,7 @@ from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.store import Store
+from agentmem.store.timelinekeys import text_keys
 from agentmem.types import BLOCK_TOKENS, TurnKind
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class TurnSaver:
         ids = new if fresh else np.concatenate([agent.ids, new])
         parent = b"" if fresh else agent.parent_of(base)
         secret = self._store.namespace(agent.ref.namespace).secret
-        keys = block_cutter.keys_of(ids, base * BLOCK_TOKENS, parent, secret, self._model.state_id)
+        keys = text_keys(ids, base * BLOCK_TOKENS, parent, secret, self._model.state_id)
         uses = tuple(
             BlockUse(key, min(BLOCK_TOKENS, len(ids) - place * BLOCK_TOKENS)) for place, key in enumerate(keys, base)
         )
@@ -59,9 +60,10 @@ class TurnSaver:
         if not self._model.layout.has_companions:
             return record, ()
         assert agent.state is not None
-        needed = self._companions.needed(ids, keys, self._store.namespace(agent.ref.namespace).secret)
+        timeline = self._companions.timeline(agent.ref.namespace, ids, keys)
+        needed = self._companions.needed(timeline)
         new = [use for use in needed if use not in agent.companions]
-        return replace(record, companions=needed), tuple(self._companions.cut(agent.state, ids, keys, new))
+        return replace(record, companions=needed), tuple(self._companions.cut(agent.state, timeline, new))
 
     def commit(self, agent: Agent, behind: bool) -> Generator[None, None, bool]:
         """Has the writer thread commit the agent's last turn, and waits for that unless it may come behind.

@@ -15,16 +15,16 @@ from typing import TypeVar
 import numpy as np
 
 from agentmem.store import commit as rules
-from agentmem.store.blockfile import Block, BlockUnreadable, id_bytes
+from agentmem.store.blockfile import Block, BlockUnreadable
 from agentmem.store.catalog import agents, requests, turns
 from agentmem.store.catalog import blocks as block_rows
 from agentmem.store.core import Core
 from agentmem.store.history import History
-from agentmem.store.keys import beginning, block_key
 from agentmem.store.records import BlockUse, CompanionUse, TurnRecord
 from agentmem.store.rows import AgentRow, BlockRow
+from agentmem.store.timelinekeys import TimelineKeys
 from agentmem.store.writer import TurnWriter
-from agentmem.types import BLOCK_TOKENS, COMPANIONS, BlockKind, Exactness, Timings, TurnKind, TurnMessage, Usage
+from agentmem.types import BlockKind, Exactness, Timings, TurnKind, TurnMessage, Usage
 
 _Use = TypeVar("_Use", bound=BlockUse)
 
@@ -142,7 +142,8 @@ class Branches:
             return TurnEnd()
         record = history.record(number)
         uses, companions, ids = history.timeline(number), history.companions(number), history.ids(number)
-        parts = _Parts(self._core.secret(history.agent.namespace), record.state_id, ids, [use.key for use in uses])
+        secret = self._core.secret(history.agent.namespace)
+        parts = _Parts(TimelineKeys(secret, record.state_id, ids, [use.key for use in uses]))
         rows = self._core.catalog.read(block_rows.get, {use.key for use in (*uses, *companions)})
         return TurnEnd(
             uses=tuple(self._whole(use, rows, parts, BlockKind.TEXT, place) for place, use in enumerate(uses)),
@@ -162,7 +163,8 @@ class Branches:
         if use.used == rows[use.key].tokens:
             return use
         try:
-            block = self._core.blocks.read(use.key, rows[use.key], parts.secret).prefix(parts.secret, use.used)
+            secret = parts.timeline.secret
+            block = self._core.blocks.read(use.key, rows[use.key], secret).prefix(secret, use.used)
         except BlockUnreadable:  # it was given up, or will be mended when its own turn is restored
             return replace(use, key=parts.lack(kind, place, use.used))
         parts.blocks.append(block)
@@ -171,21 +173,16 @@ class Branches:
 
 @dataclass
 class _Parts:
-    """The first positions of blocks of a timeline, as blocks of their own. keys: those of the timeline's blocks."""
+    """The first positions of blocks of a timeline, as blocks of their own."""
 
-    secret: bytes
-    state_id: str
-    ids: np.ndarray
-    keys: list[bytes]
+    timeline: TimelineKeys
     blocks: list[Block] = field(default_factory=list)
     to_compute: dict[bytes, BlockRow] = field(default_factory=dict)
 
     def lack(self, kind: BlockKind, place: int, used: int) -> bytes:
         """The key of a part of which there is no file: its ids are known, so that it can be computed again."""
-        ids, parent = self.ids[place * BLOCK_TOKENS :][:used], self.keys[place - 1] if place else b""
-        key = block_key(self.secret, parent, self.state_id, kind, id_bytes(ids))
-        begins = b"" if kind in COMPANIONS else beginning(self.secret, parent, self.state_id, ids)
-        self.to_compute[key] = BlockRow(0, used, begins, b"")
+        key = self.timeline.key(kind, place, used)
+        self.to_compute[key] = self.timeline.given_up(kind, place, used)
         return key
 
 

@@ -22,11 +22,12 @@ import xxhash
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store import records
-from agentmem.store.blockfile import Block, BlockUnreadable, decode, encode, id_bytes
-from agentmem.store.keys import SECRET_BYTES, block_key
+from agentmem.store.blockfile import Block, BlockUnreadable, decode, encode
+from agentmem.store.keys import SECRET_BYTES
 from agentmem.store.layout import parse_json
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
 from agentmem.store.sealing import Spool
+from agentmem.store.timelinekeys import TimelineKeys, text_keys
 from agentmem.types import BLOCK_TOKENS, COMPANIONS, MAX_NAME_BYTES, BlockKind, TurnKind
 
 FORMAT = 1
@@ -72,29 +73,11 @@ def _archive(record: TurnRecord, blocks: Iterable[Block]) -> Iterator[bytes]:
 
 def rekeyed(record: TurnRecord, secret: bytes, state_id: str) -> TurnRecord:
     """The record with the keys that its blocks and companions have under a secret and a model."""
-    keys: list[bytes] = []
-    for start in range(0, record.end, BLOCK_TOKENS):
-        payload = id_bytes(record.ids[start : start + BLOCK_TOKENS])
-        keys.append(block_key(secret, _before(keys, len(keys)), state_id, BlockKind.TEXT, payload))
+    keys = list(text_keys(record.ids, 0, b"", secret, state_id))
+    timeline = TimelineKeys(secret, state_id, record.ids, keys)
     blocks = tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True))
-    companions = tuple(
-        replace(
-            use,
-            key=block_key(
-                secret,
-                _before(keys, use.place),
-                state_id,
-                use.kind,
-                id_bytes(record.ids[use.place * BLOCK_TOKENS :][: use.used]),
-            ),
-        )
-        for use in record.companions
-    )
+    companions = tuple(replace(use, key=timeline.key(use.kind, use.place, use.used)) for use in record.companions)
     return replace(record, state_id=state_id, blocks=blocks, companions=companions)
-
-
-def _before(keys: list[bytes], place: int) -> bytes:
-    return keys[place - 1] if place else b""
 
 
 @dataclass(frozen=True)
@@ -110,13 +93,12 @@ class _Member:
 
 
 def _members(record: TurnRecord) -> Iterator[_Member]:
-    keys = [use.key for use in record.blocks]
+    parents = [b"", *(use.key for use in record.blocks)]
     for place, use in enumerate(record.blocks):
-        yield _Member(block_name(place), BlockKind.TEXT, place, use.key, use.used, _before(keys, place))
+        yield _Member(block_name(place), BlockKind.TEXT, place, use.key, use.used, parents[place])
     for number, one in enumerate(record.companions):
-        yield _Member(
-            f"companions/{number:06d}.safetensors", one.kind, one.place, one.key, one.used, _before(keys, one.place)
-        )
+        name = f"companions/{number:06d}.safetensors"
+        yield _Member(name, one.kind, one.place, one.key, one.used, parents[one.place])
 
 
 @contextmanager

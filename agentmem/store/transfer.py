@@ -14,11 +14,11 @@ from agentmem.store.catalog import blocks as block_rows
 from agentmem.store.core import Core
 from agentmem.store.exportfile import ExportFile
 from agentmem.store.files import unwritable
-from agentmem.store.keys import beginning
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow, BlockRow
+from agentmem.store.timelinekeys import TimelineKeys
 from agentmem.store.writer import TurnWriter
-from agentmem.types import BLOCK_TOKENS, Share, TurnKind
+from agentmem.types import BlockKind, Share, TurnKind
 
 Check = Callable[[TurnRecord], str | None]
 """Is shown an export's record; returns the state id of the model that is to compute the blocks anew, None to take the
@@ -97,9 +97,5 @@ def _first_turn(record: TurnRecord, agent: AgentRow, secret: bytes, state_id: st
 
 def _rows(record: TurnRecord, secret: bytes) -> dict[bytes, BlockRow]:
     """The rows of a timeline's blocks as if each had been given up."""
-    rows, parent = {}, b""
-    for place, use in enumerate(record.blocks):
-        ids = record.ids[place * BLOCK_TOKENS :][: use.used]
-        rows[use.key] = BlockRow(0, use.used, beginning(secret, parent, record.state_id, ids))
-        parent = use.key
-    return rows
+    keys = TimelineKeys(secret, record.state_id, record.ids, [use.key for use in record.blocks])
+    return {use.key: keys.given_up(BlockKind.TEXT, place, use.used) for place, use in enumerate(record.blocks)}
