@@ -222,9 +222,12 @@ class AgentOperations:
             if agent is None:
                 raise agent_not_found(ref.namespace, ref.name)
             memory.require_match(agent, rebuild=False)
-            memory.make_room(agent, agent.tokens)
-            memory.disk.make_room_to_restore(agent)
-            yield from memory.restore(agent, draft)
+            try:
+                memory.make_room(agent, agent.tokens)
+                memory.disk.make_room_to_restore(agent)
+                yield from memory.restore(agent, draft)
+            finally:
+                memory.done(ref)
 
         draft = TurnDraft(TurnKind.APPEND, request_id="")
         self._in_order(ref, prefetch)

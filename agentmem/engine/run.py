@@ -85,7 +85,7 @@ class Run:
         try:
             yield from self._steps()
         finally:
-            self._context.memory.disk.done(self.ref)
+            self._context.memory.done(self.ref)
 
     def _steps(self) -> Iterator[None]:
         self._context.counters.requests += 1

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import islice
 
 import numpy as np
 
-from agentmem.errors import AgentmemError, Reason, agent_not_found
+from agentmem.errors import AgentmemError
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
@@ -18,6 +17,7 @@ from agentmem.memory.budget import RamBudget
 from agentmem.memory.companions import Companions
 from agentmem.memory.disk import DiskBudget
 from agentmem.memory.hot import HotBytes
+from agentmem.memory.lookup import Lookup
 from agentmem.memory.matching import matches, require_match
 from agentmem.memory.news import News
 from agentmem.memory.prefix import PrefixMatch
@@ -32,9 +32,6 @@ from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, AgentRef, PrefixMiss, Share, TurnKind, Warning
-
-WARM_KEPT = 256
-"""Agents beside the hot ones whose ids stay in RAM: 4 bytes a token, outside the budget."""
 
 NOT_DURABLE = Warning("NOT_DURABLE", "the disk takes nothing now: this turn is in RAM only")
 
@@ -65,7 +62,8 @@ class Memory:
         self._agents: OrderedDict[AgentRef, Agent] = OrderedDict()  # least recently used first
         self.pool = BlockPool()
         self._writer = WriterThread(lag_bytes)
-        self._budget = RamBudget(ram_budget, self.pool, model.layout, store.events, self._writer)
+        self._budget = RamBudget(ram_budget, self.pool, model.layout, store.events, self._writer, self._agents)
+        self._lookup = Lookup(store, self._agents, self._budget.__contains__)
         self.disk = DiskBudget(disk_budget, store, model, self._agents, busy, self._drop)
         self._news = News(store.events)
         companions = Companions(store, self.pool, model)
@@ -88,54 +86,16 @@ class Memory:
 
     def find(self, ref: AgentRef) -> Agent | None:
         """The agent as last committed, or None. DATA_LOSS if its records cannot be read."""
-        known = self._agents.get(ref)
-        if known is None and (row := self._store.agent(ref.namespace, ref.name)) is not None:
-            known = Agent(ref, row.id, row.turn, row.state_id, pinned=row.pinned, private=row.share is Share.PRIVATE)
-            if row.turn:
-                self._load(known)
-            self._agents[ref] = known
-            self._forget_warm()
-        if known is not None:
-            self._agents.move_to_end(ref)
-        return known
-
-    def _forget_warm(self) -> None:
-        """Keeps the timelines of the last WARM_KEPT agents that are not hot; the disk has the others'."""
-        surplus = len(self._agents) - len(self.hot_bytes) - WARM_KEPT
-        warm = (ref for ref, agent in self._agents.items() if agent.state is None and not agent.unsaved)
-        for ref in list(islice(warm, max(0, surplus))):
-            del self._agents[ref]
+        return self._lookup.find(ref)
 
     def create(self, ref: AgentRef) -> Agent:
         """A new, empty agent; one that was made elsewhere meanwhile will do."""
-        try:
-            self._store.create_agent(ref.namespace, ref.name)
-        except AgentmemError as error:
-            if error.reason is not Reason.AGENT_EXISTS:
-                raise
-        agent = self.find(ref)
-        if agent is None:
-            raise agent_not_found(ref.namespace, ref.name)
-        return agent
+        return self._lookup.create(ref)
 
     def record(self, agent_id: str, number: int) -> TurnRecord:
         """A turn as committed. DATA_LOSS if its record cannot be read."""
         with readable():
             return self._store.history(agent_id).record(number)
-
-    def _load(self, agent: Agent) -> None:
-        with readable():
-            history = self._store.history(agent.id)
-            last = history.record(agent.turn)
-            agent.ids = history.ids()
-        agent.blocks, agent.companions = history.timeline(), tuple(history.companions())
-        agent.unclosed, agent.tokenizer_id = last.open, last.tokenizer_id
-        if sum(b.used for b in agent.blocks) != last.end or len(agent.ids) != last.end:
-            raise AgentmemError(
-                Reason.BLOCK_UNRECOVERABLE,
-                "catalog and turn records disagree about this agent's length",
-                turn=agent.turn,
-            )
 
     def matches(self, agent: Agent) -> bool:
         """Whether the timeline was computed by the model being served."""
@@ -159,15 +119,28 @@ class Memory:
         self._note_hot(agent)
 
     def make_room(self, agent: Agent, positions: int) -> None:
-        """Sees to it that `positions` of this agent fit into RAM. Raises RAM_BUDGET_EXCEEDED."""
+        """Promises the agent RAM for `positions` in all, until its request is `done`. Raises RAM_BUDGET_EXCEEDED."""
         self.unsaved.collect()
         try:
-            self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
+            self._budget.make_room(agent, positions, self.evict)
         except AgentmemError:
             if self._writer.idle:
                 raise
             self.unsaved.flush()  # what waits for the disk takes RAM, and keeps agents in it
-            self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
+            self._budget.make_room(agent, positions, self.evict)
+
+    def others_active(self, ref: AgentRef) -> bool:
+        """Whether what `make_room` refused may be had later: RAM is promised to other agents' requests."""
+        return self._budget.others_active(ref)
+
+    def active(self) -> set[str]:
+        """Ids of the agents that are in the middle of a request."""
+        return {agent.id for ref, agent in self._agents.items() if ref in self._budget}
+
+    def done(self, ref: AgentRef) -> None:
+        """The agent's request has ended: what RAM and disk had room for on its behalf is free, or taken."""
+        self._budget.done(ref)
+        self.disk.done(ref)
 
     def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[None]:
         """Takes over what others of the namespace computed of `ids`, which are about to follow the timeline."""
