@@ -86,8 +86,12 @@ class RecurrentLayers:
 
     def restore(self, snapshot: Tensors, length: int) -> None:
         """Sets the state to a snapshot at `length` positions, and marks it."""
+        self.go_on(snapshot, length)
+        self.mark()
+
+    def go_on(self, snapshot: Tensors, length: int) -> None:
+        """Sets the state to a snapshot at `length` positions. The mark stays where it is."""
         arrays = [to_mlx(snapshot[name], self.layout.dtype) for name in self.layout.tensors]
         for i, layer in enumerate(self.layers):
             layer.slots = [array[i : i + 1] for array in arrays]
             layer.offset = length
-        self.mark()

@@ -162,3 +162,12 @@ class WindowLayers:
             if rows and last is not None:
                 layer.segments[segment] = _piece(self.layout, last, i)
         self._marked = length
+
+    def go_on(self, segments: Mapping[int, Tensors], length: int) -> None:
+        """Continues to `length` positions. The mark stays where it is.
+
+        segments: rows of those that the new end sees and that are not held, or not as long.
+        """
+        for i, layer in enumerate(self.layers):
+            layer.segments |= {n: _piece(self.layout, tensors, i) for n, tensors in segments.items()}
+            layer.offset = length

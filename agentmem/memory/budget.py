@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.kv.full import TAIL_SEGMENTS
@@ -20,12 +20,8 @@ from agentmem.types import BLOCK_TOKENS, AgentRef
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class _Promise:
-    """positions: of an agent's state that its request may come to hold; 0 while it is set aside.
-
-    aside: bytes that were kept of it.
-    """
+class _Promise(NamedTuple):
+    """positions: of an agent's state that its request may come to hold. aside: bytes kept of it, while it has none."""
 
     positions: int
     aside: int = 0
@@ -77,7 +73,7 @@ class RamBudget:
                 budget_bytes=self.limit,
                 fitting_tokens=self._most_positions(free + self._held(agent)),
             )
-        self._promises.setdefault(agent.ref, _Promise(0)).positions = positions
+        self._promises[agent.ref] = _Promise(positions)
 
     def _fits(self, agent: Agent, positions: int, evict: Callable[[Agent], int]) -> bool:
         """Whether it fits, once those have left that may and rested longest."""
@@ -96,11 +92,6 @@ class RamBudget:
         """Promises the agent nothing until it makes room again; so many bytes were kept of its state."""
         self._promises[ref] = _Promise(0, nbytes)
 
-    def brought_back(self, ref: AgentRef) -> None:
-        """What was kept of the agent's state is in it again."""
-        if promise := self._promises.get(ref):
-            promise.aside = 0
-
     def done(self, ref: AgentRef) -> None:
         """The agent's request has ended."""
         self._promises.pop(ref, None)
@@ -111,14 +102,15 @@ class RamBudget:
 
     def _free(self, ref: AgentRef) -> int:
         """Bytes that an agent may come to take: what is neither taken nor promised to others."""
-        promised = 0
-        for other, promise in self._promises.items():
-            promised += promise.aside
-            if other != ref and promise.positions:
-                agent = self._agents.get(other)
-                need = self._most_bytes(promise.positions) if agent is None else self._need(agent, promise.positions)
-                promised += max(0, need)
-        return self.limit - self._pool.nbytes - self._writer.nbytes - promised
+        others = (self._outstanding(other, promise) for other, promise in self._promises.items() if other != ref)
+        return self.limit - self._pool.nbytes - self._writer.nbytes - sum(others)
+
+    def _outstanding(self, ref: AgentRef, promise: _Promise) -> int:
+        """Bytes of a promise that are not in the pool."""
+        if not promise.positions:
+            return promise.aside
+        agent = self._agents.get(ref)
+        return self._most_bytes(promise.positions) if agent is None else max(0, self._need(agent, promise.positions))
 
     def _need(self, agent: Agent, positions: int) -> int:
         """Bytes that so many positions of an agent may take besides what of them is in RAM already."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -13,17 +13,20 @@ from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.ahead import WriteAhead
+from agentmem.memory.aside import Aside, Asides, until
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.companions import Companions
 from agentmem.memory.disk import DiskBudget
 from agentmem.memory.hot import HotBytes
 from agentmem.memory.lookup import Lookup
 from agentmem.memory.matching import matches, require_match
+from agentmem.memory.needs import Wait
 from agentmem.memory.news import News
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.readable import readable
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
+from agentmem.memory.still import still_held
 from agentmem.memory.unsaved import UnsavedTurns
 from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.forward import prefill
@@ -72,6 +75,7 @@ class Memory:
         self.unsaved = UnsavedTurns(self._saver, self._writer, self._news, lag_s, model.layout.full.bytes_per_token)
         self._prefix = PrefixMatch(store, self.pool, model, companions)
         self._restorer = Restorer(store, self.pool, model, companions)
+        self._asides = Asides(store, self.pool, model, self._ahead, self._writer, self._budget)
         self._hot: dict[AgentRef, AgentState] = {}
         self.hot_bytes: Mapping[AgentRef, int] = HotBytes(self._hot)
 
@@ -82,7 +86,7 @@ class Memory:
     @property
     def quarantined(self) -> int:
         """How many blocks were set aside since the start."""
-        return self._restorer.quarantined
+        return self._restorer.quarantined + self._asides.quarantined
 
     def find(self, ref: AgentRef) -> Agent | None:
         """The agent as last committed, or None. DATA_LOSS if its records cannot be read."""
@@ -181,7 +185,7 @@ class Memory:
         try:
             if agent.rebuilt is not None:
                 self._saver.add(agent, agent.rebuilt)
-                agent.rebuilt = None
+                agent.rebuilt, agent.committing = None, True
             yield from self._ahead.finish(agent, draft)
             draft.durable = yield from self.unsaved.commit(agent, draft, behind)
         except BaseException:
@@ -191,6 +195,34 @@ class Memory:
             log.warning("turn %d of agent %r is in RAM only: the disk takes nothing", agent.turn, agent.ref.name)
             draft.warnings.append(NOT_DURABLE)
         self._note_hot(agent)
+
+    def set_aside(self, agent: Agent, draft: TurnDraft) -> Generator[Wait | None, None, Aside | None]:
+        """Takes a running turn out of RAM: its state, and what was promised to it. `bring_back` goes on with it.
+
+        None, and nothing has changed, if the agent is pinned, or the disk does not take the turn, or one before it.
+        The agent's state must hold its timeline and what was fed of draft.ids.
+        """
+        yield from until(agent.outstanding)
+        self.unsaved.collect()
+        aside = None if agent.unsaved or agent.pinned else (yield from self._asides.keep(agent, draft))
+        if aside is not None:
+            self._drop(agent)
+            self._budget.set_aside(agent.ref, aside.nbytes)
+        return aside
+
+    def bring_back(self, agent: Agent, draft: TurnDraft, aside: Aside) -> Iterator[Wait | None]:
+        """Has the agent's state be what it was when it was set aside; there must be room for it.
+
+        What is read counts in draft.usage, and what must be computed again; what the turn reused is not counted twice.
+        """
+        read = TurnDraft(draft.kind, "")
+        try:
+            yield from self.restore(agent, read)
+            restored = len(read.usage.misses)
+            yield from self._asides.give_back(agent, draft, aside, read)
+            self._news.recomputed(agent.id, read.usage.misses[restored:])
+        finally:
+            draft.add_cost(read)
 
     def last_turn(self, ref: AgentRef) -> int | None:
         """The number of the agent's last turn, be it in RAM only; None if there is no such agent."""
@@ -237,25 +269,13 @@ class Memory:
         before = self._agents.pop(ref, None)
         try:
             agent = self.find(ref)
-            if before is not None and before.state is not None and agent is not None:
-                agent.state = self._still_held(before, before.state, agent)
+            if before is not None and agent is not None:
+                agent.state = still_held(before, agent, self._restorer.from_pool)
         finally:
             if before is not None:
                 self._drop(before)
         if agent is not None:
             self._note_hot(agent)
-
-    def _still_held(self, before: Agent, state: AgentState, agent: Agent) -> AgentState | None:
-        """What a state holds of the agent's changed timeline, if it is the whole of it."""
-        # Layers with companions cannot be taken back to any position: theirs are read from the disk.
-        if self._model.layout.has_companions or not agent.tokens or before.state_id != agent.state_id:
-            return None
-        if not np.array_equal(before.ids[: agent.tokens], agent.ids):
-            return None
-        held = self._restorer.from_pool(agent.full_keys)
-        if held.offset < agent.tokens:
-            held.extend([state.read(held.offset, agent.tokens)])
-        return held
 
     def settings_changed(self, ref: AgentRef, row: AgentRow) -> None:
         if (agent := self._agents.get(ref)) is not None:
