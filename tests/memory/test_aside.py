@@ -79,41 +79,50 @@ def memory(opened: Opened, each_model: LoadedModel) -> Memory:
     return opened(each_model)
 
 
+def examples(number: int) -> settings:
+    return settings(max_examples=number, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@examples(2)
 @given(data=st.data())
-@settings(
-    max_examples=2,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 def test_set_aside_anywhere(opened: Opened, every_model: LoadedModel, data: st.DataObject) -> None:
-    """In the prompt and in the reply, again and again, with turns of others, and other set aside agents, between."""
-    memory = opened(every_model)
+    """In the prompt and in the reply, again and again, with turns of others between."""
+    goes_on_as_if_nothing_had_happened(opened(every_model), every_model, data)
+
+
+@pytest.mark.slow
+@examples(25)
+@given(data=st.data())
+def test_set_aside_anywhere_and_often(opened: Opened, every_model: LoadedModel, data: st.DataObject) -> None:
+    goes_on_as_if_nothing_had_happened(opened(every_model), every_model, data)
+
+
+def goes_on_as_if_nothing_had_happened(memory: Memory, model: LoadedModel, data: st.DataObject) -> None:
     number = next(_numbers)
     before = prompt(data.draw(st.sampled_from([0, 100, 256, 300, 511])), number)
     ids = prompt(data.draw(st.sampled_from([1, 150, 212, 256, 700, 1100])), number + 100)
     a, b = AgentRef("default", f"a{number}"), AgentRef("default", f"b{number}")
     if before:
-        Turn(memory, every_model, a, before).finish()
-    turn, asides = Turn(memory, every_model, a, ids, tokens=8), 0
+        Turn(memory, model, a, before).finish()
+    turn = Turn(memory, model, a, ids, tokens=8)
     for _ in turn:
         if turn.computing and data.draw(st.integers(0, 2)) == 0:
             held = rows(turn.agent.state)
             aside = set_aside(memory, turn)
             assert aside is not None
-            assert aside.nbytes <= bound(every_model)
+            assert aside.nbytes <= bound(model)
             assert turn.agent.state is None
             if data.draw(st.booleans()):
-                Turn(memory, every_model, b, [*before, *ids[: data.draw(st.integers(0, len(ids)))], 7]).finish()
+                Turn(memory, model, b, [*before, *ids[: data.draw(st.integers(0, len(ids)))], 7]).finish()
             bring_back(memory, turn, aside)
-            asides += 1
             assert same(rows(turn.agent.state), held)
-    assert turn.said == undisturbed(memory, every_model, *([before] if before else []), ids, tokens=8)
+    assert turn.said == undisturbed(memory, model, *([before] if before else []), ids, tokens=8)
     assert turn.draft.usage.recomputed_tokens == 0
     assert turn.draft.usage.reused_hot_tokens + turn.draft.usage.reused_warm_tokens <= len(before) + len(ids)
     assert verify(memory._store, None, repair=False).problems == ()
     memory.evict(turn.agent)
-    again = Turn(memory, every_model, a, [9], tokens=3)
-    assert again.finish() == undisturbed(memory, every_model, [*before, *ids, *turn.said], [9], tokens=3)
+    again = Turn(memory, model, a, [9], tokens=3)
+    assert again.finish() == undisturbed(memory, model, [*before, *ids, *turn.said], [9], tokens=3)
     assert (again.draft.usage.recomputed_tokens, again.draft.warnings) == (0, [])
 
 
