@@ -35,7 +35,7 @@ class AgentState:
             self._groups[LayerKind.RECURRENT] = self.recurrent
         caches = {kind: iter(group.layers) for kind, group in self._groups.items()}
         self.layers: list[Any] = [next(caches[kind]) for kind in layout.kinds]
-        """In the model's order: its code takes them for its caches."""
+        """In the model's order."""
 
     @property
     def offset(self) -> int:

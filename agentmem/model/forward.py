@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import mlx.core as mx
 import numpy as np
 
+from agentmem.kv.batch import Batch
 from agentmem.kv.state import AgentState
 from agentmem.model.loader import LoadedModel
 from agentmem.types import BLOCK_TOKENS
@@ -38,6 +39,14 @@ def last_logits(model: LoadedModel, state: AgentState, ids: Sequence[int] | np.n
     return logits
 
 
+def decode(model: LoadedModel, states: Sequence[AgentState], tokens: mx.array) -> mx.array:
+    """Appends a token to each state, in one pass. tokens: int [agents].
+
+    Returns the logits behind them, fp32 [agents, vocab], not evaluated: that, and the states, is the caller's.
+    """
+    logits = model.network(tokens[:, None], cache=Batch(states).layers)
+    return logits[:, -1].astype(mx.float32)
+
+
 def _network(model: LoadedModel, ids: Sequence[int] | np.ndarray, state: AgentState) -> mx.array:
-    state.make_room()
-    return model.network(mx.array(np.asarray(ids, np.int32))[None], cache=state.layers)
+    return model.network(mx.array(np.asarray(ids, np.int32))[None], cache=Batch([state]).layers)
