@@ -91,7 +91,7 @@ def test_set_aside_anywhere(opened: Opened, every_model: LoadedModel, data: st.D
 
 
 @pytest.mark.slow
-@examples(25)
+@examples(8)
 @given(data=st.data())
 def test_set_aside_anywhere_and_often(opened: Opened, every_model: LoadedModel, data: st.DataObject) -> None:
     goes_on_as_if_nothing_had_happened(opened(every_model), every_model, data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.helpers.checkpoints import KINDS, with_other_weights
 from tests.memory.conftest import Opened
 from tests.memory.turns import A, B, C, Turn, drive, prompt
 
+_numbers = itertools.count()
 HOW = ("evict", "prune", "rewind")
 
 
@@ -53,17 +54,22 @@ def events(memory: Memory) -> list[str]:
     return [event.kind for event in memory._store.events.page()]
 
 
-def goes_on(memory: Memory, model: LoadedModel, ref: AgentRef, ids: Iterable[int]) -> None:
+def alone(memory: Memory, model: LoadedModel, ids: list[int], tokens: int) -> list[int]:
+    """What an agent says to this that shares nothing."""
+    ref = AgentRef("default", f"alone-{next(_numbers)}")
+    memory._store.create_agent(ref.namespace, ref.name, share=Share.PRIVATE)
+    return Turn(memory, model, ref, ids, tokens).finish()
+
+
+def goes_on(memory: Memory, model: LoadedModel, ref: AgentRef, ids: list[int]) -> None:
     """The agent, read from the disk, is what computing all of its ids anew would give."""
     agent = memory.find(ref)
     memory.evict(agent)
-    assert agent.ids.tolist() == list(ids)
+    assert agent.ids.tolist() == ids
     again = Turn(memory, model, ref, [9], tokens=3)
     said = again.finish()
     assert again.draft.usage.recomputed_tokens == 0
-    cold = AgentRef("default", f"cold {ref.name}")
-    memory._store.create_agent("default", cold.name, share=Share.PRIVATE)
-    assert said == Turn(memory, model, cold, [*ids, 9], tokens=3).finish()
+    assert said == alone(memory, model, [*ids, 9], tokens=3)
     assert verify(memory._store, None, repair=False).problems == ()
 
 
@@ -199,7 +205,7 @@ def test_what_a_turn_took_over_goes_with_its_owner(opened: Opened, full_model: L
     else:
         engine.rewind_agent(B, 0)
         engine.prune("default", agent="b")
-    a.finish()
+    assert a.finish() == alone(memory, full_model, [*prompt(600), 7, 8], tokens=4)
     goes_on(memory, full_model, A, [*prompt(600), 7, 8, *a.said])
 
 
@@ -233,7 +239,7 @@ def test_what_is_about_to_be_taken_over_leaves_ram(opened: Opened, full_model: L
             break
     usage = a.draft.usage
     assert (usage.reused_hot_tokens, usage.reused_warm_tokens) == (512, 256)
-    a.finish()
+    assert a.finish() == alone(memory, full_model, [*prompt(780), 7, 8], tokens=4)
     goes_on(memory, full_model, A, [*prompt(780), 7, 8, *a.said])
 
 
@@ -246,7 +252,7 @@ def test_a_running_agents_blocks_are_taken_over(
     Turn(memory, full_model, A, prompt(512)).finish()
     a = Turn(memory, full_model, A, [*[3] * 300, 9], tokens=4).until_computing(2)
     b = Turn(memory, full_model, B, [*prompt(512), 7, 8], tokens=4)
-    b.finish()
+    assert b.finish() == alone(memory, full_model, [*prompt(512), 7, 8], tokens=4)
     assert b.draft.usage.reused_hot_tokens == 512
     a.finish()
     goes_on(memory, full_model, A, [*prompt(512), *[3] * 300, 9, *a.said])
