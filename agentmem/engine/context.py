@@ -21,6 +21,7 @@ class Counters:
     reused_hot_tokens: int = 0
     reused_warm_tokens: int = 0
     recomputed_tokens: int = 0
+    set_aside: int = 0
 
     def count(self, draft: TurnDraft) -> None:
         u = draft.usage

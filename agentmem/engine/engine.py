@@ -11,6 +11,7 @@ import mlx.core as mx
 
 from agentmem.engine.context import Context
 from agentmem.engine.executor import Executor
+from agentmem.engine.lane import DecodeBatch
 from agentmem.engine.maintenance import Maintenance
 from agentmem.engine.request import EngineStats, Request, ReusePlan, Sink, Started
 from agentmem.engine.run import Run
@@ -37,6 +38,8 @@ class EngineSettings:
     ram_budget: bytes of state in RAM; None is what the machine's working set leaves beside the model.
     encryption_key: of an encrypted state folder, 32 random bytes (see `store.masterkey`); a new one becomes so.
     disk_budget: bytes of blocks and records on disk; None is a tenth of what is free, the store's own included.
+    max_batch: requests that may be active at once; others wait.
+    ahead: whether a decode step begins before the tokens of the one before are read; None: where that helps.
     lag_s, lag_bytes: how old, and how large, what waits for the disk may be before the next turn waits too.
     """
 
@@ -48,6 +51,8 @@ class EngineSettings:
     disk_budget: int | None = None
     lag_s: float = LAG_S
     lag_bytes: int = LAG_BYTES
+    max_batch: int = 32
+    ahead: bool | None = None
 
 
 class Ticket:
@@ -61,6 +66,8 @@ class Ticket:
         self._run.cancel(reason)
         if self._scheduler.remove(self._run):
             self._run.fail(AgentmemError(Reason.REQUEST_CANCELLED, "the request was cancelled before it began"))
+        else:
+            self._scheduler.wake()
 
 
 class Engine(Maintenance):
@@ -87,12 +94,14 @@ class Engine(Maintenance):
         """
         on_progress(0.0, "opening the state folder")
         store = Store.open(settings.state_dir, files, settings.encryption_key)
-        scheduler = Scheduler(settings.max_queue)
+        scheduler = Scheduler(settings.max_queue, settings.max_batch)
         executor = Executor(scheduler)
         on_progress(0.1, f"loading the model {settings.model or 'that ships with agentmem'}")
         try:
             digests = FileDigests(settings.state_dir / "weights.json")
             model = executor.start(lambda: loader.load(settings.model, digests))
+            ahead = numerics.computes_alongside() if settings.ahead is None else settings.ahead
+            executor.batch = DecodeBatch(model, ahead, executor.times)
             ram, disk = settings.ram_budget, settings.disk_budget
             memory = Memory(
                 store,
@@ -148,7 +157,7 @@ class Engine(Maintenance):
         c, memory, store = self._context.counters, self._context.memory, self._context.store
         unsaved = memory.unsaved.counts()
         return EngineStats(
-            running=int(self._scheduler.running is not None),
+            running=len(self._scheduler.active),
             queued=self._scheduler.queued,
             hot_agents=len(memory.hot_bytes),
             agents=store.count_agents(),
@@ -176,9 +185,10 @@ class Engine(Maintenance):
         for job in self._scheduler.close():
             job.fail(shutting_down())
         if not self._scheduler.wait_idle(deadline_s):
-            running = self._scheduler.running
-            if isinstance(running, Run):
-                running.cancel(FinishReason.DEADLINE, shutting_down())
+            for running in self._scheduler.active:
+                if isinstance(running, Run):
+                    running.cancel(FinishReason.DEADLINE, shutting_down())
+            self._scheduler.wake()
         self._executor.join(timeout=60)
         self._context.store.events.note(EventKind.STOPPED)
         self._context.store.close()

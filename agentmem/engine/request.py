@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.types import AgentRef, Exactness, FinishReason, Message, Residency, Share, Timings, Usage, Warning
+from agentmem.types import (
+    AgentRef,
+    Exactness,
+    FinishReason,
+    Message,
+    Priority,
+    Residency,
+    Share,
+    Timings,
+    Usage,
+    Warning,
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,18 @@ class OnCancel(str, Enum):
     DISCARD = "DISCARD"
 
 
+class Phase(str, Enum):
+    """What a request is doing. SET_ASIDE: it left its room in RAM to another, and goes on later."""
+
+    QUEUED = "QUEUED"
+    WAITING_FOR_ROOM = "WAITING_FOR_ROOM"
+    RESTORING = "RESTORING"
+    PREFILL = "PREFILL"
+    DECODING = "DECODING"
+    COMMITTING = "COMMITTING"
+    SET_ASIDE = "SET_ASIDE"
+
+
 class Durability(str, Enum):
     """DURABLE: on disk before the last event. WRITE_BEHIND: soon after it."""
 
@@ -93,6 +116,7 @@ class Request:
     request_id: str = ""
     expect_turn: int | None = None
     durability: Durability = Durability.DURABLE
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,13 @@ class AgentState:
         for group in self._groups.values():
             group.make_room()
 
+    def arrays(self) -> list[mx.array]:
+        """What the last positions changed."""
+        return [array for group in self._groups.values() for array in group.arrays()]
+
     def evaluate(self) -> None:
         """Computes what was appended; called after each chunk so that no graph outlives its step."""
-        mx.eval([group.arrays() for group in self._groups.values()])
+        mx.eval(self.arrays())
 
     def mark(self) -> None:
         """The state may be trimmed back to the present end."""

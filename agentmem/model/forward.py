@@ -23,17 +23,26 @@ def prefill(model: LoadedModel, state: AgentState, ids: Sequence[int] | np.ndarr
     """Appends ids to the state; yields the positions done after each chunk. No logits are computed."""
     done = 0
     while done < len(ids):
-        room = CHUNK - state.offset % BLOCK_TOKENS
-        chunk = ids[done : done + room]
-        _network(model, chunk, state)
-        state.evaluate()
+        chunk = next_chunk(state, ids[done : done + CHUNK])
+        feed(model, state, chunk)
         done += len(chunk)
         yield done
 
 
+def next_chunk(state: AgentState, ids: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
+    """Those of the ids that the next pass takes."""
+    return ids[: CHUNK - state.offset % BLOCK_TOKENS]
+
+
+def feed(model: LoadedModel, state: AgentState, chunk: Sequence[int] | np.ndarray) -> None:
+    """Appends a chunk of ids to the state. No logits are computed."""
+    _network(model, _batch_of_one(chunk), [state])
+    state.evaluate()
+
+
 def last_logits(model: LoadedModel, state: AgentState, ids: Sequence[int] | np.ndarray) -> mx.array:
     """Appends a few ids and returns the logits behind the last one: fp32 [vocab]."""
-    logits = _network(model, ids, state)[0, -1].astype(mx.float32)
+    logits = _network(model, _batch_of_one(ids), [state])[0, -1].astype(mx.float32)
     mx.eval(logits)
     state.evaluate()
     return logits
@@ -44,9 +53,13 @@ def decode(model: LoadedModel, states: Sequence[AgentState], tokens: mx.array) -
 
     Returns the logits behind them, fp32 [agents, vocab], not evaluated: that, and the states, is the caller's.
     """
-    logits = model.network(tokens[:, None], cache=Batch(states).layers)
-    return logits[:, -1].astype(mx.float32)
+    return _network(model, tokens[:, None], states)[:, -1].astype(mx.float32)
 
 
-def _network(model: LoadedModel, ids: Sequence[int] | np.ndarray, state: AgentState) -> mx.array:
-    return model.network(mx.array(np.asarray(ids, np.int32))[None], cache=Batch([state]).layers)
+def _batch_of_one(ids: Sequence[int] | np.ndarray) -> mx.array:
+    return mx.array(np.asarray(ids, np.int32))[None]
+
+
+def _network(model: LoadedModel, tokens: mx.array, states: Sequence[AgentState]) -> mx.array:
+    """tokens: int [agents, count]. Returns logits, [agents, count, vocab]."""
+    return model.network(tokens, cache=Batch(states).layers)
