@@ -217,7 +217,7 @@ class AgentOperations:
         """Brings the agent's state into RAM before it is needed."""
         memory = self._context.memory
 
-        def prefetch() -> Iterator[None]:
+        def prefetch() -> Iterator[object]:
             agent = memory.find(ref)
             if agent is None:
                 raise agent_not_found(ref.namespace, ref.name)

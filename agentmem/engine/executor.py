@@ -6,15 +6,19 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Generic, TypeVar
 
 from agentmem.engine.scheduler import Job, Scheduler
 from agentmem.errors import AgentmemError, Reason
+from agentmem.memory.needs import Wait
 from agentmem.types import AgentRef
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+STEP_S = 0.05
+"""How long a wait goes on before cancellations are noticed."""
 
 
 class Executor:
@@ -52,8 +56,9 @@ class Executor:
     def _run(job: Job) -> None:
         """One job's failure is its own (invariant 7)."""
         try:
-            for _ in job.steps():
-                pass
+            for need in job.steps():
+                if isinstance(need, Wait):
+                    wait(need.futures, STEP_S, FIRST_COMPLETED)
         except AgentmemError as error:
             job.fail(error)
         except Exception as error:
@@ -79,11 +84,11 @@ class Call(Generic[T]):
         self.ref, self._function = ref, function
         self.future: Future[T] = Future()
 
-    def steps(self) -> Iterator[None]:
+    def steps(self) -> Iterator[object]:
         result = self._function()
         if isinstance(result, Generator):
             yield from result
-        yield
+        yield None
         self.future.set_result(result)
 
     def fail(self, error: AgentmemError) -> None:

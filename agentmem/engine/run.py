@@ -6,7 +6,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 
 from agentmem.engine.context import Context
@@ -53,6 +53,8 @@ class Run:
         kind = TurnKind.APPEND if request.sampling is None else TurnKind.GENERATE
         self._draft = TurnDraft(kind, request.request_id)
         self._reserved = 0
+        self._away_s = 0.0
+        """Seconds that passed outside, between a step that may be cancelled and the next."""
 
     def cancel(self, reason: FinishReason, error: AgentmemError | None = None) -> None:
         """Asks the run to end at its next step; with `error`, if nothing has been sent by then. Thread-safe."""
@@ -80,19 +82,19 @@ class Run:
             log.error("a sink failed: %s", type(error).__name__)
             self.cancel(FinishReason.CANCELLED)
 
-    def steps(self) -> Iterator[None]:
+    def steps(self) -> Iterator[object]:
         """The whole request. Raises AgentmemError with the timeline as it was."""
         try:
             yield from self._steps()
         finally:
             self._context.memory.disk.done(self.ref)
 
-    def _steps(self) -> Iterator[None]:
+    def _steps(self) -> Iterator[object]:
         self._context.counters.requests += 1
         with self._announcing:
             self._begun = True
-        began = time.monotonic()
-        self._draft.timings.queue_s = began - self._submitted
+        began, timings = time.monotonic(), self._draft.timings
+        timings.queue_s = began - self._submitted
         self._stop_if_cancelled()
         memory, request = self._context.memory, self._request
         yield from self._until_cancelled(memory.unsaved.catch_up())
@@ -105,13 +107,14 @@ class Run:
         self._send(Started(agent.turn + 1 + (not memory.matches(agent)), 0, self.plan(agent), request.request_id))
         try:
             yield from self._until_cancelled(self._bring_back(agent))
-            self._draft.timings.restore_s = time.monotonic() - began
-            for _ in self._advance(agent, encoded):
+            timings.restore_s = time.monotonic() - began
+            timings.restore_busy_s = timings.restore_s - self._away_s
+            for need in self._advance(agent, encoded):
                 memory.write_ahead(agent, self._draft, self._reserved)
-                yield
+                yield need
             committing = time.monotonic()
             yield from memory.commit(agent, self._draft, request.durability is Durability.WRITE_BEHIND)
-            self._draft.timings.commit_s = time.monotonic() - committing
+            timings.commit_s = time.monotonic() - committing
         except AgentmemError:
             memory.rollback(agent)
             raise
@@ -187,14 +190,14 @@ class Run:
                 return False
         return True
 
-    def _bring_back(self, agent: Agent) -> Iterator[None]:
+    def _bring_back(self, agent: Agent) -> Iterator[object]:
         memory = self._context.memory
         if memory.matches(agent):
             yield from memory.restore(agent, self._draft)
         else:
             yield from memory.rebuild(agent, self._draft)
 
-    def _advance(self, agent: Agent, encoded: Encoded) -> Iterator[None]:
+    def _advance(self, agent: Agent, encoded: Encoded) -> Iterator[object]:
         """Feeds the input and, if asked, a reply."""
         draft, sampling = self._draft, self._request.sampling
         draft.messages = [
@@ -289,11 +292,17 @@ class Run:
         usage = replace(d.usage)  # a copy: what is written behind is counted later
         return Finished(turn, d.finish_reason, d.stop_sequence, usage, d.timings, d.durable, tuple(d.warnings), d.seed)
 
-    def _until_cancelled(self, steps: Iterator[object]) -> Iterator[None]:
-        for _ in steps:
-            self._stop_if_cancelled()
-            yield
-            self._stop_if_cancelled()
+    def _until_cancelled(self, steps: Iterator[object]) -> Iterator[object]:
+        try:
+            for need in steps:
+                self._stop_if_cancelled()
+                left = time.monotonic()
+                yield need
+                self._away_s += time.monotonic() - left
+                self._stop_if_cancelled()
+        finally:
+            if isinstance(steps, Generator):  # which the error would keep, and with it what it reads
+                steps.close()
 
     def _stop_if_cancelled(self) -> None:
         if self._cancelled is not None:

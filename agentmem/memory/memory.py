@@ -19,14 +19,16 @@ from agentmem.memory.companions import Companions
 from agentmem.memory.disk import DiskBudget
 from agentmem.memory.hot import HotBytes
 from agentmem.memory.matching import matches, require_match
+from agentmem.memory.needs import Chunk
 from agentmem.memory.news import News
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.readable import readable
+from agentmem.memory.reader import ReaderThreads
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
 from agentmem.memory.unsaved import UnsavedTurns
 from agentmem.memory.writer import WriterThread, until_done
-from agentmem.model.forward import prefill
+from agentmem.model.forward import CHUNK, prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow
@@ -68,12 +70,13 @@ class Memory:
         self._budget = RamBudget(ram_budget, self.pool, model.layout, store.events, self._writer)
         self.disk = DiskBudget(disk_budget, store, model, self._agents, busy, self._drop)
         self._news = News(store.events)
-        companions = Companions(store, self.pool, model)
+        self._readers = ReaderThreads()
+        companions = Companions(store, self.pool, model, self._readers)
         self._ahead = WriteAhead(store, model, self._writer)
         self._saver = TurnSaver(store, model, companions, self._writer)
         self.unsaved = UnsavedTurns(self._saver, self._writer, self._news, lag_s, model.layout.full.bytes_per_token)
-        self._prefix = PrefixMatch(store, self.pool, model, companions)
-        self._restorer = Restorer(store, self.pool, model, companions)
+        self._prefix = PrefixMatch(store, self.pool, model, companions, self._readers)
+        self._restorer = Restorer(store, self.pool, model, companions, self._readers)
         self._hot: dict[AgentRef, AgentState] = {}
         self.hot_bytes: Mapping[AgentRef, int] = HotBytes(self._hot)
 
@@ -145,8 +148,8 @@ class Memory:
         """MODEL_MISMATCH or TOKENIZER_MISMATCH if the timeline cannot be continued as it is, or rebuilt if asked."""
         require_match(agent, self._model, rebuild)
 
-    def restore(self, agent: Agent, draft: TurnDraft) -> Iterator[None]:
-        """Brings the agent's state into RAM, mending what cannot be read. Yields between blocks and chunks."""
+    def restore(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
+        """Brings the agent's state into RAM, mending what cannot be read. Yields what it needs (`needs`)."""
         draft.usage.exactness = draft.exactness
         if agent.state is not None:
             draft.usage.reused_hot_tokens += agent.tokens
@@ -169,18 +172,18 @@ class Memory:
             self.unsaved.flush()  # what waits for the disk takes RAM, and keeps agents in it
             self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
 
-    def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[None]:
+    def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[object]:
         """Takes over what others of the namespace computed of `ids`, which are about to follow the timeline."""
         if len(ids) >= BLOCK_TOKENS and not agent.private:  # what is about to be on disk is worth a wait
             yield from self.unsaved.arrived_of_others(agent)
         ahead = np.concatenate([agent.ids, np.asarray(ids, np.int32)])
         yield from self._prefix.take_over(agent, ahead, draft)
 
-    def rebuild(self, agent: Agent, draft: TurnDraft) -> Iterator[None]:
+    def rebuild(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         """Recomputes the whole timeline under the served model; `commit` makes that a turn of its own."""
         state = AgentState(self._model.layout)
         for _ in prefill(self._model, state, agent.ids):
-            yield
+            yield Chunk(CHUNK)
         state.mark()
         self._drop(agent)
         agent.state, tokens = state, agent.tokens
@@ -199,7 +202,7 @@ class Memory:
         """Takes back what was written ahead of a draft, unless it was committed."""
         self._ahead.let_go(draft)
 
-    def commit(self, agent: Agent, draft: TurnDraft, behind: bool = False) -> Iterator[None]:
+    def commit(self, agent: Agent, draft: TurnDraft, behind: bool = False) -> Iterator[object]:
         """Makes the draft the agent's next turn, durable if the disk takes it: `draft.durable` says so.
 
         behind: does not wait for that. Yields while it waits. The state must already hold the draft's ids. If anything
@@ -230,6 +233,7 @@ class Memory:
 
     def close(self) -> None:
         """Saves what it can, and says whose turns are lost."""
+        self._readers.close()
         self.unsaved.close()
         self._writer.close()
 
