@@ -163,6 +163,7 @@ class Memory:
 
     def make_room(self, agent: Agent, positions: int) -> None:
         """Sees to it that `positions` of this agent fit into RAM. Raises RAM_BUDGET_EXCEEDED."""
+        self._readers.collect()
         self.unsaved.collect()
         try:
             self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)

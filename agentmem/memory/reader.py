@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from agentmem.memory.needs import Wait
 
 THREADS = 4
-AHEAD = 2 * THREADS
+AHEAD = 4 * THREADS
 """How many blocks of one restore are read, or have been and wait to be taken.
 
 So reading takes RAM of THREADS block files, twice that in an encrypted store, for all restores together; and each that
@@ -37,13 +37,11 @@ class ReaderThreads:
 
         into: what they write to, if it is MLX's: the executor lets go of it last.
         """
-        self._left[:] = [one for one in self._left if one.busy]
         return Reading(self._threads, iter(works), into, self._left)
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is left of readings that ended early."""
-        return not any(one.busy for one in self._left)
+    def collect(self) -> None:
+        """Lets go of what readings that ended early wrote to, once no thread does so any more."""
+        self._left[:] = [one for one in self._left if one.busy]
 
     def close(self) -> None:
         """Waits for what is under way, and ends the threads."""
@@ -84,8 +82,8 @@ class Reading(Generic[T]):
     def next(self) -> Generator[Wait, None, T]:
         """What the next work returned. Yields while it waits."""
         first, _ = self._under_way[0]
-        while not first.done():
-            yield Wait((first,))
+        while not first.done():  # all are wanted: to wake for each would cost more than reading it
+            yield Wait((self._under_way[min(AHEAD // 2, len(self._under_way) - 1)][0],))
         self._under_way.popleft()
         self._go_on()
         return first.result()
