@@ -12,6 +12,7 @@ from agentmem.kv.layers import Tensors
 from agentmem.kv.openspan import OpenSpan
 from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
+from agentmem.memory.needs import Wait
 from agentmem.memory.reader import ReaderThreads
 from agentmem.model.loader import LoadedModel
 from agentmem.store.store import Store
@@ -64,7 +65,7 @@ class IncomingBlocks:
         self._span.put(number, tensors)
         return size, None
 
-    def next(self) -> Generator[object, None, int]:
+    def next(self) -> Generator[Wait, None, int]:
         """Waits for the next block; the bytes read. Raises BlockUnreadable: then it may be `put`."""
         size, self._last = yield from self._reading.next()
         self.arrived += 1

@@ -261,20 +261,16 @@ def test_what_is_taken_over_from_ram_stays_while_the_rest_is_read(engine: Engine
 
 def test_waiting_for_the_writer_thread_does_not_block() -> None:
     writer, gate = WriterThread(limit=10), threading.Event()
-    first = writer.hand(8, gate.wait, 60)
-    second = writer.hand(2, gate.wait, 60)
-    waits = writer.wait_for_room(3)
-    began = time.monotonic()
-    need = next(waits)
-    assert isinstance(need, Wait)
-    assert set(need.futures) == {first, second}
-    last = until_done([first, second], timeout=0.2)
-    assert set(next(last).futures) == {first, second}
-    assert time.monotonic() - began < 0.04
-    assert next(until_done([Future()], timeout=0), None) is None
-    gate.set()
+    first, second = (writer.hand(nbytes, gate.wait, 60) for nbytes in (8, 2))
+    try:
+        waits, ends = writer.wait_for_room(3), until_done([first, second], timeout=60)
+        began = time.monotonic()
+        assert [set(next(steps).futures) for steps in (waits, ends)] == [{first, second}] * 2
+        assert time.monotonic() - began < 0.04
+        assert next(until_done([Future()], timeout=0), None) is None
+    finally:
+        gate.set()
     wait([first, second], 60)
     assert soon(lambda: writer.idle and writer.nbytes == 0)
-    assert next(waits, None) is None
-    assert next(last, None) is None
+    assert [next(steps, None) for steps in (waits, ends)] == [None, None]
     writer.close()
