@@ -12,7 +12,7 @@ import mlx.core as mx
 from agentmem.engine.context import Context
 from agentmem.engine.executor import Executor
 from agentmem.engine.maintenance import Maintenance
-from agentmem.engine.request import EngineStats, Request, ReusePlan, Sink, Started
+from agentmem.engine.request import EngineStats, Request, RequestView, ReusePlan, Sink, Started, StepTimes
 from agentmem.engine.run import Run
 from agentmem.engine.scheduler import Scheduler, shutting_down
 from agentmem.engine.validate import check
@@ -34,6 +34,7 @@ Progress = Callable[[float, str], None]
 class EngineSettings:
     """model: a folder or hub id, None for the embedded one. max_queue: requests that may wait.
 
+    max_batch: requests that may run at once.
     ram_budget: bytes of state in RAM; None is what the machine's working set leaves beside the model.
     encryption_key: of an encrypted state folder, 32 random bytes (see `store.masterkey`); a new one becomes so.
     disk_budget: bytes of blocks and records on disk; None is a tenth of what is free, the store's own included.
@@ -43,6 +44,7 @@ class EngineSettings:
     state_dir: Path
     model: str | None = None
     max_queue: int = 256
+    max_batch: int = 32
     ram_budget: int | None = None
     encryption_key: bytes | None = field(default=None, repr=False)
     disk_budget: int | None = None
@@ -70,9 +72,9 @@ class Engine(Maintenance):
     come on the thread that submits, cancels or closes. They must not block.
     """
 
-    def __init__(self, context: Context, scheduler: Scheduler, executor: Executor) -> None:
+    def __init__(self, context: Context, scheduler: Scheduler, executor: Executor, settings: EngineSettings) -> None:
         super().__init__(context, scheduler)
-        self._executor = executor
+        self._executor, self._settings = executor, settings
 
     @classmethod
     def open(
@@ -112,7 +114,7 @@ class Engine(Maintenance):
             raise
         executor.on_stop = memory.close
         on_progress(1.0, f"ready: {model.name} ({model.architecture}, {model.numerics} numerics)")
-        return cls(Context(model, store, memory), scheduler, executor)
+        return cls(Context(model, store, memory), scheduler, executor, settings)
 
     def submit(self, request: Request, sink: Sink) -> Ticket:
         """Queues a turn. The sink gets Started, any deltas, then one Finished or Failed.
@@ -169,7 +171,23 @@ class Engine(Maintenance):
             unsaved_turns=unsaved.turns,
             unsaved_bytes=unsaved.bytes,
             oldest_unsaved_s=unsaved.oldest_s,
+            steps=StepTimes(),
+            set_aside_total=c.set_aside,
+            restores_total=c.restores,
+            restore_s_total=c.restore_s,
+            restore_hidden_s_total=c.restore_hidden_s,
+            queue_limit=self._settings.max_queue,
+            max_batch=self._settings.max_batch,
         )
+
+    def requests(self) -> list[RequestView]:
+        """The requests that run, then those that wait, in the order of their turns."""
+        jobs = self._scheduler.jobs()
+        return [job.view(position) for position, job in enumerate(jobs) if isinstance(job, Run)]
+
+    def step_age_s(self) -> float:
+        """Seconds since the executor thread began its present step; 0 when it has nothing to do."""
+        return self._executor.step_age_s()
 
     def close(self, deadline_s: float = 10.0) -> None:
         """Refuses new work, lets what runs finish until the deadline, then ends and commits it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
@@ -27,12 +28,18 @@ class Executor:
         self._ready: Future[Any] = Future()
         self.on_stop: Callable[[], None] = lambda: None
         """Called last on the thread."""
+        self._step_began: float | None = None
 
     def start(self, setup: Callable[[], T]) -> T:
         """Runs `setup` on the thread (models must be loaded where they run) and waits for it."""
         self._setup = setup
         self._thread.start()
         return self._ready.result()
+
+    def step_age_s(self) -> float:
+        """Seconds since the present step began; 0 between jobs. Any thread."""
+        began = self._step_began
+        return 0.0 if began is None else time.monotonic() - began
 
     def join(self, timeout: float) -> None:
         if self._thread.is_alive():
@@ -48,12 +55,12 @@ class Executor:
             self._run(job)
         self.on_stop()
 
-    @staticmethod
-    def _run(job: Job) -> None:
+    def _run(self, job: Job) -> None:
         """One job's failure is its own (invariant 7)."""
         try:
+            self._step_began = time.monotonic()
             for _ in job.steps():
-                pass
+                self._step_began = time.monotonic()
         except AgentmemError as error:
             job.fail(error)
         except Exception as error:
@@ -61,6 +68,8 @@ class Executor:
             job.fail(
                 AgentmemError(Reason.INTERNAL, f"something went wrong inside ({type(error).__name__}); see the log")
             )
+        finally:
+            self._step_began = None
 
 
 def where(error: BaseException) -> str:

@@ -80,6 +80,14 @@ class Durability(str, Enum):
     WRITE_BEHIND = "WRITE_BEHIND"
 
 
+class Priority(str, Enum):
+    """Which request goes first where several could."""
+
+    LOW = "LOW"
+    NORMAL = "NORMAL"
+    HIGH = "HIGH"
+
+
 @dataclass(frozen=True)
 class Request:
     """One turn to add. Without `sampling` the input is appended and nothing is generated."""
@@ -93,6 +101,42 @@ class Request:
     request_id: str = ""
     expect_turn: int | None = None
     durability: Durability = Durability.DURABLE
+    priority: Priority = Priority.NORMAL
+
+
+class Phase(str, Enum):
+    """Where a request stands.
+
+    WAITING_FOR_ROOM: until RAM that others hold comes free. SET_ASIDE: it ran, left RAM to others, and will go on.
+    """
+
+    QUEUED = "QUEUED"
+    WAITING_FOR_ROOM = "WAITING_FOR_ROOM"
+    RESTORING = "RESTORING"
+    PREFILL = "PREFILL"
+    DECODING = "DECODING"
+    COMMITTING = "COMMITTING"
+    SET_ASIDE = "SET_ASIDE"
+
+
+@dataclass(frozen=True)
+class RequestView:
+    """A request on its way. position: requests that run first, 0 when it runs. Holds nothing that was said.
+
+    tokens_fed: positions of the timeline whose state is in RAM, reused ones included. prompt_tokens: of the timeline
+    with the prompt, 0 until known. waited_s: from arrival to its beginning; running_s: since then.
+    """
+
+    ref: AgentRef
+    request_id: str
+    phase: Phase
+    position: int
+    priority: Priority
+    tokens_fed: int
+    tokens_generated: int
+    prompt_tokens: int
+    waited_s: float
+    running_s: float
 
 
 @dataclass(frozen=True)
@@ -185,8 +229,28 @@ class AgentView:
 
 
 @dataclass(frozen=True)
+class StepTimes:
+    """Seconds since start that the executor thread spent: choosing what runs, describing work to the device, waiting
+    for it, sampling, handing text out, and computing prompts. tokens: decoded in these steps.
+    """
+
+    schedule_s: float = 0.0
+    graph_s: float = 0.0
+    device_s: float = 0.0
+    sample_s: float = 0.0
+    stream_s: float = 0.0
+    prefill_s: float = 0.0
+    steps: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
 class EngineStats:
-    """Counters since start, and gauges. unsaved: what was answered and is in RAM only; seconds since the oldest."""
+    """Counters since start, and gauges. unsaved: what was answered and is in RAM only; seconds since the oldest.
+
+    set_aside_total: how often a request that ran left RAM to others. restore_hidden_s_total: of restore_s_total, what
+    nobody waited for.
+    """
 
     running: int
     queued: int
@@ -209,3 +273,10 @@ class EngineStats:
     unsaved_turns: int
     unsaved_bytes: int
     oldest_unsaved_s: float
+    steps: StepTimes
+    set_aside_total: int
+    restores_total: int
+    restore_s_total: float
+    restore_hidden_s_total: float
+    queue_limit: int
+    max_batch: int

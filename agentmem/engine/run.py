@@ -20,7 +20,9 @@ from agentmem.engine.request import (
     Failed,
     Finished,
     OnCancel,
+    Phase,
     Request,
+    RequestView,
     ReusePlan,
     Sink,
     Started,
@@ -53,12 +55,43 @@ class Run:
         kind = TurnKind.APPEND if request.sampling is None else TurnKind.GENERATE
         self._draft = TurnDraft(kind, request.request_id)
         self._reserved = 0
+        self._agent: Agent | None = None
 
     def cancel(self, reason: FinishReason, error: AgentmemError | None = None) -> None:
         """Asks the run to end at its next step; with `error`, if nothing has been sent by then. Thread-safe."""
         if self._cancelled is None:
             self._cancelled_error = error or _ended_early(reason)
             self._cancelled = reason
+
+    def view(self, position: int) -> RequestView:
+        """How it stands, with so many requests before it. Thread-safe."""
+        draft, waited = self._draft, time.monotonic() - self._submitted
+        running = 0.0
+        if self._begun:
+            waited, running = draft.timings.queue_s, waited - draft.timings.queue_s
+        state = None if self._agent is None else self._agent.state
+        return RequestView(
+            self.ref,
+            self._request.request_id,
+            self._phase(),
+            position,
+            self._request.priority,
+            tokens_fed=0 if state is None else state.offset,
+            tokens_generated=draft.usage.generated_tokens,
+            prompt_tokens=draft.usage.prompt_tokens,
+            waited_s=waited,
+            running_s=running,
+        )
+
+    def _phase(self) -> Phase:
+        draft = self._draft
+        if not self._begun:
+            return Phase.QUEUED
+        if draft.finish_reason is not None or (draft.kind is TurnKind.APPEND and draft.timings.prefill_s):
+            return Phase.COMMITTING
+        if draft.usage.generated_tokens:
+            return Phase.DECODING
+        return Phase.PREFILL if draft.usage.prompt_tokens else Phase.RESTORING
 
     def announce(self, started: Started) -> None:
         """Tells the sink that the request waits, unless it runs already. Thread-safe."""
@@ -102,6 +135,7 @@ class Run:
         if agent is None and not request.create:
             raise agent_not_found(self.ref.namespace, self.ref.name)
         agent, encoded = self._prepare(agent or Agent(self.ref, ""))
+        self._agent = agent
         self._send(Started(agent.turn + 1 + (not memory.matches(agent)), 0, self.plan(agent), request.request_id))
         try:
             yield from self._until_cancelled(self._bring_back(agent))

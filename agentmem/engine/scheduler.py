@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Protocol
 
 from agentmem.errors import AgentmemError, Reason
@@ -55,6 +56,13 @@ class Scheduler:
             min(len(queue), own + (refs.index(ref) < me)) for ref, queue in self._waiting.items() if ref != job.ref
         )
         return own + others + (self.running is not None)
+
+    def jobs(self) -> list[Job]:
+        """The running job, if one runs, and those that wait: round by round, as `take` gives them."""
+        with self._changed:
+            rounds = zip_longest(*self._waiting.values())
+            waiting = [job for turns in rounds for job in turns if job is not None]
+            return [*([self.running] if self.running is not None else []), *waiting]
 
     def take(self) -> Job | None:
         """The next job, once there is one; None when closed and empty."""

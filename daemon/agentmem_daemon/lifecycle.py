@@ -137,6 +137,7 @@ class _Daemon:
                 model=settings.model,
                 state_dir=settings.state,
                 max_queue=settings.max_queue,
+                max_batch=settings.max_batch,
                 ram_budget=settings.ram_budget,
                 disk_budget=settings.disk_budget,
                 encryption_key=key,

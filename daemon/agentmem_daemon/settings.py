@@ -46,6 +46,7 @@ class DaemonSettings(BaseSettings):
     log_file: UserPath | None = Field(None, description="stderr if unset.")
     shutdown_deadline_s: float = Field(10.0, ge=0, le=3600, description="Running turns get this long to finish.")
     max_queue: int = Field(256, ge=1, description="Requests that may wait.")
+    max_batch: int = Field(32, ge=1, description="Requests that may run at once.")
     ram_budget: ByteSize | None = Field(None, description="For the state of all agents; by the machine if unset.")
     disk_budget: ByteSize | None = Field(None, description="For all blocks and records; a tenth of the free disk.")
     lag_s: float = Field(2.0, ge=0, le=3600, description="Age of unsaved turns at which the next one waits.")

@@ -16,7 +16,16 @@ from agentmem.v1 import types_pb2
 from agentmem_client import calls, endpoint, files, turns
 from agentmem_client.async_agent import AsyncAgent
 from agentmem_client.calls import Call, Page, Span
-from agentmem_client.daemon_types import DiskUsage, Event, Namespace, Pruned, Stats, Status, VerifyReport
+from agentmem_client.daemon_types import (
+    DiskUsage,
+    Event,
+    Namespace,
+    Pruned,
+    RunningRequest,
+    Stats,
+    Status,
+    VerifyReport,
+)
 from agentmem_client.errors import AgentmemError
 from agentmem_client.readiness import PAUSE, Wait
 from agentmem_client.retries import Attempts
@@ -61,6 +70,10 @@ class AsyncClient:
 
     async def stats(self, *, timeout: float | None = None) -> Stats:
         return await self._send(calls.get_stats(), timeout)
+
+    async def requests(self, *, timeout: float | None = None) -> list[RunningRequest]:
+        """The requests that run, then those that wait, in their order."""
+        return await self._send(calls.list_requests(), timeout)
 
     async def import_agent(
         self,

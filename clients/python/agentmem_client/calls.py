@@ -19,7 +19,16 @@ from agentmem.v1 import (
     types_pb2,
 )
 from agentmem_client import convert, files, inputs
-from agentmem_client.daemon_types import DiskUsage, Event, Namespace, Pruned, Stats, Status, VerifyReport
+from agentmem_client.daemon_types import (
+    DiskUsage,
+    Event,
+    Namespace,
+    Pruned,
+    RunningRequest,
+    Stats,
+    Status,
+    VerifyReport,
+)
 from agentmem_client.types import AgentInfo, Diff, Evicted, Prefetched, Rewound, Turn
 
 Span = float | timedelta
@@ -130,6 +139,10 @@ def get_status() -> Call[Status]:
 
 def get_stats() -> Call[Stats]:
     return Call("GetStats", admin_pb2.GetStatsRequest(), convert.stats)
+
+
+def list_requests() -> Call[list[RunningRequest]]:
+    return Call("ListRequests", admin_pb2.ListRequestsRequest(), convert.requests)
 
 
 # What changes an agent waits behind the turns that run, and large memories take long to read and send. How long is

@@ -15,7 +15,16 @@ from agentmem.v1 import types_pb2
 from agentmem_client import calls, endpoint, files, turns
 from agentmem_client.agent import Agent
 from agentmem_client.calls import Call, Page, Span
-from agentmem_client.daemon_types import DiskUsage, Event, Namespace, Pruned, Stats, Status, VerifyReport
+from agentmem_client.daemon_types import (
+    DiskUsage,
+    Event,
+    Namespace,
+    Pruned,
+    RunningRequest,
+    Stats,
+    Status,
+    VerifyReport,
+)
 from agentmem_client.errors import AgentmemError
 from agentmem_client.readiness import PAUSE, Wait
 from agentmem_client.retries import Attempts
@@ -68,6 +77,10 @@ class Client:
 
     def stats(self, *, timeout: float | None = None) -> Stats:
         return self._send(calls.get_stats(), timeout)
+
+    def requests(self, *, timeout: float | None = None) -> list[RunningRequest]:
+        """The requests that run, then those that wait, in their order."""
+        return self._send(calls.list_requests(), timeout)
 
     def import_agent(
         self,
