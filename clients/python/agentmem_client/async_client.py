@@ -129,14 +129,16 @@ class AsyncClient:
         *,
         agent: str | None = None,
         since: datetime | None = None,
+        after: int = 0,
         page_size: int = 0,
         timeout: float | None = None,
     ) -> AsyncIterator[Event]:
         """What the daemon did on its own, oldest first: evictions, refusals, repairs.
 
-        agent: of the default namespace if none is given. since: local time unless it says otherwise.
+        agent: of the default namespace if none is given. since: local time unless it says otherwise. after: the number
+        of the last one seen; asking again and again follows the list, and misses none.
         """
-        return self._pages(lambda token: calls.list_events(namespace, agent, since, page_size, token), timeout)
+        return self._pages(lambda token: calls.list_events(namespace, agent, since, after, page_size, token), timeout)
 
     async def create_namespace(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> None:
         """Makes a namespace with a secret of its own, unless there is one of that name."""

@@ -110,12 +110,13 @@ def disk_usage() -> Call[DiskUsage]:
 
 
 def list_events(
-    namespace: str | None, agent: str | None, since: datetime | None, page_size: int, page_token: str
+    namespace: str | None, agent: str | None, since: datetime | None, after: int, page_size: int, page_token: str
 ) -> Call[Page[Event]]:
     request = maintenance_pb2.ListEventsRequest(
         namespace=None if namespace is None else inputs.text(namespace, "The namespace"),
         agent=inputs.text(agent or "", "The agent's name"),
         since=inputs.optional_moment(since, "since"),
+        after=inputs.unsigned(after, "after", 64),
         page_size=inputs.unsigned(page_size, "page_size", 32),
         page_token=page_token,
     )
