@@ -57,7 +57,7 @@ def test_other_hosts_are_refused(host: str) -> None:
         {"stuck_s": 0},
         {"metrics_port": 0},
         {"otlp_endpoint": "localhost:4318"},
-    ],  # fmt: skip
+    ],
 )
 def test_bad_values_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
