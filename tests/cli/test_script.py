@@ -34,7 +34,7 @@ def test_all_commands_are_offered() -> None:
     result = agentmem("--help")
     commands = (
         "serve demo chat append ps ls show rm version log fork rewind diff create pin unpin ttl share evict prefetch "
-        "export import prune df verify doctor namespace key"
+        "export import prune df verify doctor namespace key status stats top events"
     )
     for command in commands.split():
         assert f"  {command} " in result.stdout
