@@ -18,6 +18,7 @@ import pytest
 from agentmem_client import RunningRequest, Stats, Status, StepTimes
 from agentmem_client.convert import stats as to_stats
 from agentmem_client.convert import status as to_status
+from agentmem_daemon.cli import events
 from agentmem_daemon.cli.sample import Rates, Sample, steps_between
 
 from agentmem.v1 import admin_pb2, maintenance_pb2, types_pb2
@@ -196,21 +197,25 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(daemon: ScriptedDaemon, on_termina
     assert "Traceback" not in shown
 
 
-def test_events_are_followed(daemon: ScriptedDaemon, on_terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_are_followed(daemon: ScriptedDaemon, agentmem: Agentmem, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once, in order, and on until Ctrl-C."""
+    monkeypatch.setattr(events, "FOLLOW_S", 0.01)
 
     def answer(request: maintenance_pb2.ListEventsRequest, context: Any) -> maintenance_pb2.ListEventsResponse:
-        known = [maintenance_pb2.Event(number=n, kind=f"KIND_{n}") for n in range(1, 3 + len(daemon.seen))]
+        looks = len(daemon.seen)
+        if looks == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        known = [maintenance_pb2.Event(number=n, kind=f"KIND_{n}", reason="WHY") for n in range(1, 3 + looks // 2)]
         return maintenance_pb2.ListEventsResponse(events=[event for event in known if event.number > request.after])
 
     daemon.answers["ListEvents"] = answer
-    code, shown = on_terminal("KIND_4", "events", "--follow")
-    assert code == 130
-    assert [line for line in shown.split() if "KIND" in line] == [f"KIND_{n}" for n in range(1, 5)]
+    result = agentmem("events", "--follow")
+    assert (result.code, result.out.splitlines()) == (130, [f"KIND_{n}  WHY" for n in range(1, 5)])
+    assert [request.after for request in daemon.seen] == [0, 2, 3, 3]
     daemon.seen.clear()
-    code, shown = on_terminal('"KIND_4"', "events", "--follow", "--json")
-    lines = [json.loads(line) for line in shown.replace("^C", "").splitlines()]
-    assert [one["kind"] for one in lines] == [f"KIND_{n}" for n in range(1, 5)]
+    result = agentmem("events", "-f", "--json")
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    assert (result.code, [one["number"] for one in lines]) == (130, [1, 2, 3, 4])
 
 
 def test_who_follows_hears_that_the_daemon_is_gone(tmp_path: Path, agentmem: Agentmem, daemon: ScriptedDaemon) -> None:
