@@ -76,6 +76,22 @@ def test_how_long_the_present_step_lasts(engine: Engine) -> None:
         assert time.monotonic() < deadline
 
 
+def test_each_step_is_as_old_as_itself(engine: Engine) -> None:
+    """Not as old as the request: many short steps are no long one."""
+    seen, ended = [], threading.Event()
+
+    def sink(event: Event) -> None:
+        if isinstance(event, Delta):
+            time.sleep(0.01)
+            seen.append((time.monotonic(), engine.step_age_s()))
+        ignoring(ended)(event)
+
+    engine.submit(request(5, 6, tokens=20), sink)
+    assert ended.wait(60)
+    began = seen[0][0]
+    assert any(age < (at - began) / 2 for at, age in seen[10:])
+
+
 def test_restores_are_counted_and_limits_told(engine: Engine) -> None:
     feed(engine, A, *range(5, 45), tokens=None)
     before = engine.stats()
