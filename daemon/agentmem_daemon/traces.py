@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -36,7 +37,7 @@ _USAGE = (
     "bytes_written",
 )
 
-FLUSH_MS = 2000
+FLUSH_S = 2.0
 """How long the last spans may take to leave when the daemon stops."""
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Traces(Protocol):
         ...
 
     def close(self) -> None:
-        """Sends what is left."""
+        """Sends what is left; waits a moment for that at most."""
         ...
 
 
@@ -102,8 +103,10 @@ class OtelTraces:
         return OtelTrace(self._tracer, span, began)
 
     def close(self) -> None:
-        self._provider.force_flush(FLUSH_MS)
-        self._provider.shutdown()
+        # On a thread that may be left: with nobody there, the exporter tries again and again, whatever it was told.
+        flush = threading.Thread(target=self._provider.shutdown, name="agentmem-last-spans", daemon=True)
+        flush.start()
+        flush.join(FLUSH_S)
 
 
 class OtelTrace:

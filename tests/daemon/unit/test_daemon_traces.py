@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import agentmem_daemon.traces
 import grpc
 import pytest
+from agentmem_daemon import requests
 from agentmem_daemon.errors import StartError
 from agentmem_daemon.settings import DaemonSettings
 from agentmem_daemon.traces import NoTraces, OtelTraces, traces
@@ -164,6 +167,18 @@ def test_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = traces(DaemonSettings(otlp_endpoint="http://127.0.0.1:9"))
     assert isinstance(ours, OtelTraces)
     ours.close()
+
+
+def test_a_collector_that_does_not_answer_holds_up_no_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agentmem_daemon.traces, "FLUSH_S", 0.1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        sending = traces(DaemonSettings(otlp_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}"))
+        sending.begin(requests.generate_request(REQUEST), ()).end(FINISHED)
+        began = time.monotonic()
+        sending.close()
+        assert time.monotonic() - began < 5
 
 
 @pytest.mark.usefixtures("_no_otel")
