@@ -182,8 +182,9 @@ class Engine(Maintenance):
 
     def requests(self) -> list[RequestView]:
         """The requests that run, then those that wait, in the order of their turns."""
-        jobs = self._scheduler.jobs()
-        return [job.view(position) for position, job in enumerate(jobs) if isinstance(job, Run)]
+        running, waiting = self._scheduler.jobs()
+        placed = [*((0, job) for job in running), *enumerate(waiting, len(running))]
+        return [job.view(position) for position, job in placed if isinstance(job, Run)]
 
     def step_age_s(self) -> float:
         """Seconds since the executor thread began its present step; 0 when it has nothing to do."""

@@ -57,12 +57,12 @@ class Scheduler:
         )
         return own + others + (self.running is not None)
 
-    def jobs(self) -> list[Job]:
-        """The running job, if one runs, and those that wait: round by round, as `take` gives them."""
+    def jobs(self) -> tuple[list[Job], list[Job]]:
+        """Those that run, and those that wait: round by round, as `take` gives them."""
         with self._changed:
             rounds = zip_longest(*self._waiting.values())
-            waiting = [job for turns in rounds for job in turns if job is not None]
-            return [*([self.running] if self.running is not None else []), *waiting]
+            running = [] if self.running is None else [self.running]
+            return running, [job for turns in rounds for job in turns if job is not None]
 
     def take(self) -> Job | None:
         """The next job, once there is one; None when closed and empty."""
