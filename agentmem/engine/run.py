@@ -20,7 +20,6 @@ from agentmem.engine.request import (
     Failed,
     Finished,
     OnCancel,
-    Phase,
     Request,
     RequestView,
     ReusePlan,
@@ -28,6 +27,7 @@ from agentmem.engine.request import (
     Started,
     TextInput,
 )
+from agentmem.engine.standing import standing
 from agentmem.errors import AgentmemError, Reason, agent_not_found, request_id_reused
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.memory import NOT_DURABLE
@@ -65,33 +65,7 @@ class Run:
 
     def view(self, position: int) -> RequestView:
         """How it stands, with so many requests before it. Thread-safe."""
-        draft, waited = self._draft, time.monotonic() - self._submitted
-        running = 0.0
-        if self._begun:
-            waited, running = draft.timings.queue_s, waited - draft.timings.queue_s
-        state = None if self._agent is None else self._agent.state
-        return RequestView(
-            self.ref,
-            self._request.request_id,
-            self._phase(),
-            position,
-            self._request.priority,
-            tokens_fed=0 if state is None else state.offset,
-            tokens_generated=draft.usage.generated_tokens,
-            prompt_tokens=draft.usage.prompt_tokens,
-            waited_s=waited,
-            running_s=running,
-        )
-
-    def _phase(self) -> Phase:
-        draft = self._draft
-        if not self._begun:
-            return Phase.QUEUED
-        if draft.finish_reason is not None or (draft.kind is TurnKind.APPEND and draft.timings.prefill_s):
-            return Phase.COMMITTING
-        if draft.usage.generated_tokens:
-            return Phase.DECODING
-        return Phase.PREFILL if draft.usage.prompt_tokens else Phase.RESTORING
+        return standing(self._request, self._draft, self._agent, self._submitted, self._begun, position)
 
     def announce(self, started: Started) -> None:
         """Tells the sink that the request waits, unless it runs already. Thread-safe."""

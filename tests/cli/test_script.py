@@ -17,7 +17,9 @@ def agentmem(*arguments: str, before: str = "") -> subprocess.CompletedProcess[s
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["chat", "--help"], ["serve", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["chat", "--help"], ["serve", "--help"], ["demo", "--help"], ["top", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     report = (
         "import atexit\natexit.register(lambda: print('LOADED', *{name.partition('.')[0] for name in sys.modules}))"
