@@ -71,6 +71,14 @@ class FinishReason(str, Enum):
     DEADLINE = "DEADLINE"
 
 
+class Priority(str, Enum):
+    """Of a request; waiting raises it."""
+
+    LOW = "LOW"
+    NORMAL = "NORMAL"
+    HIGH = "HIGH"
+
+
 @dataclass(frozen=True)
 class AgentRef:
     namespace: str

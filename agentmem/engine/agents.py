@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from agentmem.engine.context import Context
 from agentmem.engine.executor import Call
 from agentmem.engine.request import AgentView, BlockView
+from agentmem.engine.room import with_room
 from agentmem.engine.scheduler import Scheduler
 from agentmem.engine.views import Diff, Evicted, Prefetched, TurnView
 from agentmem.errors import AgentmemError, Reason, agent_not_found, request_id_reused
@@ -217,14 +218,17 @@ class AgentOperations:
         """Brings the agent's state into RAM before it is needed."""
         memory = self._context.memory
 
-        def prefetch() -> Iterator[None]:
+        def prefetch() -> Iterator[Any]:
             agent = memory.find(ref)
             if agent is None:
                 raise agent_not_found(ref.namespace, ref.name)
             memory.require_match(agent, rebuild=False)
-            memory.make_room(agent, agent.tokens)
-            memory.disk.make_room_to_restore(agent)
-            yield from memory.restore(agent, draft)
+            try:
+                yield from with_room(memory, ref, lambda: memory.make_room(agent, agent.tokens))
+                memory.disk.make_room_to_restore(agent)
+                yield from memory.restore(agent, draft)
+            finally:
+                memory.done(ref)
 
         draft = TurnDraft(TurnKind.APPEND, request_id="")
         self._in_order(ref, prefetch)

@@ -11,8 +11,9 @@ import mlx.core as mx
 
 from agentmem.engine.context import Context
 from agentmem.engine.executor import Executor
+from agentmem.engine.lane import DecodeBatch
 from agentmem.engine.maintenance import Maintenance
-from agentmem.engine.request import EngineStats, Request, RequestView, ReusePlan, Sink, Started, StepTimes
+from agentmem.engine.request import EngineStats, Request, RequestView, ReusePlan, Sink, Started
 from agentmem.engine.run import Run
 from agentmem.engine.scheduler import Scheduler, shutting_down
 from agentmem.engine.validate import check
@@ -33,23 +34,24 @@ Progress = Callable[[float, str], None]
 @dataclass(frozen=True)
 class EngineSettings:
     """model: a folder or hub id, None for the embedded one. max_queue: requests that may wait.
-
-    max_batch: requests that may run at once.
     ram_budget: bytes of state in RAM; None is what the machine's working set leaves beside the model.
     encryption_key: of an encrypted state folder, 32 random bytes (see `store.masterkey`); a new one becomes so.
     disk_budget: bytes of blocks and records on disk; None is a tenth of what is free, the store's own included.
+    max_batch: requests that may be active at once; others wait.
+    ahead: whether a decode step begins before the tokens of the one before are read; None: where that helps.
     lag_s, lag_bytes: how old, and how large, what waits for the disk may be before the next turn waits too.
     """
 
     state_dir: Path
     model: str | None = None
     max_queue: int = 256
-    max_batch: int = 32
     ram_budget: int | None = None
     encryption_key: bytes | None = field(default=None, repr=False)
     disk_budget: int | None = None
     lag_s: float = LAG_S
     lag_bytes: int = LAG_BYTES
+    max_batch: int = 32
+    ahead: bool | None = None
 
 
 class Ticket:
@@ -63,6 +65,8 @@ class Ticket:
         self._run.cancel(reason)
         if self._scheduler.remove(self._run):
             self._run.fail(AgentmemError(Reason.REQUEST_CANCELLED, "the request was cancelled before it began"))
+        else:
+            self._scheduler.wake()
 
 
 class Engine(Maintenance):
@@ -72,9 +76,9 @@ class Engine(Maintenance):
     come on the thread that submits, cancels or closes. They must not block.
     """
 
-    def __init__(self, context: Context, scheduler: Scheduler, executor: Executor, settings: EngineSettings) -> None:
+    def __init__(self, context: Context, scheduler: Scheduler, executor: Executor) -> None:
         super().__init__(context, scheduler)
-        self._executor, self._settings = executor, settings
+        self._executor = executor
 
     @classmethod
     def open(
@@ -89,12 +93,14 @@ class Engine(Maintenance):
         """
         on_progress(0.0, "opening the state folder")
         store = Store.open(settings.state_dir, files, settings.encryption_key)
-        scheduler = Scheduler(settings.max_queue)
+        scheduler = Scheduler(settings.max_queue, settings.max_batch)
         executor = Executor(scheduler)
         on_progress(0.1, f"loading the model {settings.model or 'that ships with agentmem'}")
         try:
             digests = FileDigests(settings.state_dir / "weights.json")
             model = executor.start(lambda: loader.load(settings.model, digests))
+            ahead = numerics.computes_alongside() if settings.ahead is None else settings.ahead
+            executor.batch = DecodeBatch(model, ahead, executor.times)
             ram, disk = settings.ram_budget, settings.disk_budget
             memory = Memory(
                 store,
@@ -114,7 +120,7 @@ class Engine(Maintenance):
             raise
         executor.on_stop = memory.close
         on_progress(1.0, f"ready: {model.name} ({model.architecture}, {model.numerics} numerics)")
-        return cls(Context(model, store, memory), scheduler, executor, settings)
+        return cls(Context(model, store, memory), scheduler, executor)
 
     def submit(self, request: Request, sink: Sink) -> Ticket:
         """Queues a turn. The sink gets Started, any deltas, then one Finished or Failed.
@@ -150,7 +156,7 @@ class Engine(Maintenance):
         c, memory, store = self._context.counters, self._context.memory, self._context.store
         unsaved = memory.unsaved.counts()
         return EngineStats(
-            running=int(self._scheduler.running is not None),
+            running=len(self._scheduler.active),
             queued=self._scheduler.queued,
             hot_agents=len(memory.hot_bytes),
             agents=store.count_agents(),
@@ -171,19 +177,18 @@ class Engine(Maintenance):
             unsaved_turns=unsaved.turns,
             unsaved_bytes=unsaved.bytes,
             oldest_unsaved_s=unsaved.oldest_s,
-            steps=StepTimes(),
+            steps=replace(self._executor.times),
             set_aside_total=c.set_aside,
             restores_total=c.restores,
             restore_s_total=c.restore_s,
             restore_hidden_s_total=c.restore_hidden_s,
-            queue_limit=self._settings.max_queue,
-            max_batch=self._settings.max_batch,
+            queue_limit=self._scheduler.max_queue,
+            max_batch=self._scheduler.max_active,
         )
 
     def requests(self) -> list[RequestView]:
         """The requests that run, then those that wait, in the order of their turns."""
-        running, waiting = self._scheduler.jobs()
-        placed = [*((0, job) for job in running), *enumerate(waiting, len(running))]
+        placed = [*((0, job) for job in self._scheduler.active), *enumerate(self._scheduler.waiting, 1)]
         return [job.view(position) for position, job in placed if isinstance(job, Run)]
 
     def step_age_s(self) -> float:
@@ -195,9 +200,10 @@ class Engine(Maintenance):
         for job in self._scheduler.close():
             job.fail(shutting_down())
         if not self._scheduler.wait_idle(deadline_s):
-            running = self._scheduler.running
-            if isinstance(running, Run):
-                running.cancel(FinishReason.DEADLINE, shutting_down())
+            for running in self._scheduler.active:
+                if isinstance(running, Run):
+                    running.cancel(FinishReason.DEADLINE, shutting_down())
+            self._scheduler.wake()
         self._executor.join(timeout=60)
         self._context.store.events.note(EventKind.STOPPED)
         self._context.store.close()

@@ -1,4 +1,8 @@
-"""The one thread that owns MLX: it runs the scheduler's jobs, step by step."""
+"""The one thread that owns MLX. In each of its steps every agent that replies decodes, in one batch; then others go on.
+
+What a job yields says what it needs before it goes on (`memory.needs`). About one chunk of positions is computed
+between two decode steps, so that a long prompt does not keep others from their tokens.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,56 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from agentmem.engine.scheduler import Job, Scheduler
+from agentmem.engine.lane import DecodeBatch, Lane
+from agentmem.engine.scheduler import Job, Scheduler, level
+from agentmem.engine.steptimes import StepTimes
 from agentmem.errors import AgentmemError, Reason
-from agentmem.types import AgentRef
+from agentmem.memory.needs import Chunk, Room, Wait
+from agentmem.model.forward import CHUNK
+from agentmem.types import AgentRef, Priority
+
+MOMENT_S = 0.05
+"""How long a job that waits is left alone at the most: cancellations must be noticed."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+
+class _Active:
+    """A job under way. need: what it yielded last. progressed, looked: when it last did something, or tried to.
+
+    room_seen: how often room had been left to others when it last looked for some.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.steps = job, job.steps()
+        self.need: Any = Chunk(0)
+        self.progressed = self.looked = time.monotonic()
+        self.room_seen = 0
+
+    @property
+    def level(self) -> int:
+        return level(self.job.priority, time.monotonic() - self.progressed)
+
+    @property
+    def cost(self) -> int:
+        """Positions that it computes when it goes on."""
+        need = self.need
+        return need.positions if isinstance(need, Chunk) else CHUNK if need is None else 0
+
+    def may_go_on(self, room_left: int) -> bool:
+        need = self.need
+        if isinstance(need, Lane):
+            return False
+        if isinstance(need, Wait | Room) and time.monotonic() - self.looked > MOMENT_S:
+            return True
+        if isinstance(need, Wait):
+            return any(future.done() for future in need.futures)
+        return not isinstance(need, Room) or room_left > self.room_seen
 
 
 class Executor:
@@ -26,9 +70,15 @@ class Executor:
         self._thread = threading.Thread(target=self._main, name="agentmem-executor", daemon=True)
         self._setup: Callable[[], Any] = lambda: None
         self._ready: Future[Any] = Future()
+        self._active: list[_Active] = []
+        self._room_left = 0
+        """How often a job has ended or begun to wait for room: then there may be some for others."""
+        self.times = StepTimes()
+        self.batch: DecodeBatch | None = None
+        self.began: float | None = None
+        """When the present step began, by the monotonic clock; None while there is nothing to do."""
         self.on_stop: Callable[[], None] = lambda: None
         """Called last on the thread."""
-        self._step_began: float | None = None
 
     def start(self, setup: Callable[[], T]) -> T:
         """Runs `setup` on the thread (models must be loaded where they run) and waits for it."""
@@ -37,8 +87,8 @@ class Executor:
         return self._ready.result()
 
     def step_age_s(self) -> float:
-        """Seconds since the present step began; 0 between jobs. Any thread."""
-        began = self._step_began
+        """Seconds since the present step began; 0 while there is nothing to do. Any thread."""
+        began = self.began
         return 0.0 if began is None else time.monotonic() - began
 
     def join(self, timeout: float) -> None:
@@ -51,25 +101,111 @@ class Executor:
         except BaseException as error:
             self._ready.set_exception(error)
             return
-        while (job := self._scheduler.take()) is not None:
-            self._run(job)
+        while self._scheduler.wait(self._patience()):
+            self.began = time.monotonic()
+            self._step()
+            self.began = None
         self.on_stop()
 
-    def _run(self, job: Job) -> None:
-        """One job's failure is its own (invariant 7)."""
+    def _patience(self) -> float | None:
+        """Seconds that nothing need be done for, unless something comes: None if there is nothing to do at all."""
+        if any(isinstance(one.need, Lane) or one.may_go_on(self._room_left) for one in self._active):
+            return 0.0
+        return MOMENT_S if self._active else None
+
+    def _step(self) -> None:
+        began = time.perf_counter()
+        before = self._busy_s()
+        self._admit()
+        self._decode()
+        self._spend()
+        self._make_way()
+        self.times.schedule_s += time.perf_counter() - began - (self._busy_s() - before)
+
+    def _busy_s(self) -> float:
+        t = self.times
+        return t.graph_s + t.device_s + t.sample_s + t.stream_s + t.prefill_s
+
+    def _admit(self) -> None:
+        """Who waits for room goes before requests that have not begun, unless they are worth more."""
+        short = [one.level for one in self._active if isinstance(one.need, Room)]
+        while (job := self._scheduler.take(max(short) + 1 if short else 0)) is not None:
+            self._active.append(_Active(job))
+
+    def _decode(self) -> None:
+        lanes = {one.need: one for one in self._active if isinstance(one.need, Lane)}
+        if not lanes:
+            return
+        assert self.batch is not None
         try:
-            self._step_began = time.monotonic()
-            for _ in job.steps():
-                self._step_began = time.monotonic()
+            ready = self.batch.step(list(lanes))
+        except Exception as error:  # the states of all are in doubt
+            for one in lanes.values():
+                self._go_on(one, error)
+            return
+        began = time.perf_counter()
+        for lane in ready:
+            self._go_on(lanes[lane])
+        self.times.stream_s += time.perf_counter() - began
+
+    def _spend(self) -> None:
+        """Lets jobs that don't decode go on: the most urgent first, for about a chunk in all."""
+        began, spent = time.perf_counter(), 0
+        for one in sorted(self._active, key=lambda one: (-one.level, one.progressed)):
+            while one.may_go_on(self._room_left) and (spent == 0 or spent + one.cost <= CHUNK):
+                spent += one.cost
+                self._go_on(one)
+                if one not in self._active:
+                    break
+        self.times.prefill_s += time.perf_counter() - began
+
+    def _make_way(self) -> None:
+        """Asks a request to step aside for one that waits for room and is worth more."""
+        short = [one for one in self._active if isinstance(one.need, Room)]
+        if not short or any(one.may_go_on(self._room_left) for one in short):
+            return
+        wanted = max(one.level for one in short)
+        others = [one.job for one in self._active if not isinstance(one.need, Room) and one.job.takes_slot]
+        if others:
+            least = min(others, key=lambda job: level(job.priority, 0))
+            if level(least.priority, 0) < wanted:
+                least.step_aside()
+
+    def _go_on(self, one: _Active, failure: Exception | None = None) -> None:
+        """Until it needs something. One job's failure is its own (invariant 7)."""
+        before, one.looked, one.room_seen = one.need, time.monotonic(), self._room_left
+        try:
+            one.need = next(one.steps) if failure is None else one.steps.throw(failure)
+        except StopIteration:
+            self._leave(one)
         except AgentmemError as error:
-            job.fail(error)
+            self._leave(one, error)
         except Exception as error:
             log.error("a request failed: %s\n%s", type(error).__name__, where(error))
-            job.fail(
-                AgentmemError(Reason.INTERNAL, f"something went wrong inside ({type(error).__name__}); see the log")
+            self._leave(
+                one,
+                AgentmemError(Reason.INTERNAL, f"something went wrong inside ({type(error).__name__}); see the log"),
             )
-        finally:
-            self._step_began = None
+        else:
+            self._note(one, before)
+
+    def _note(self, one: _Active, before: Any) -> None:
+        """What it needs now, and whether it got anywhere."""
+        if isinstance(one.need, Wait):
+            for future in one.need.futures:
+                future.add_done_callback(lambda _: self._scheduler.wake())
+        if not isinstance(one.need, Room):
+            one.progressed = one.looked
+        elif not isinstance(before, Room):  # it may have left some; it has looked itself
+            self._room_left += 1
+            one.room_seen = self._room_left
+
+    def _leave(self, one: _Active, error: AgentmemError | None = None) -> None:
+        self._active.remove(one)
+        self._room_left += 1
+        self._scheduler.done(one.job)
+        if error is not None:
+            one.job.fail(error)
 
 
 def where(error: BaseException) -> str:
@@ -84,16 +220,21 @@ class Call(Generic[T]):
     A generator function is run step by step.
     """
 
+    priority = Priority.NORMAL
+    takes_slot = False
+
     def __init__(self, ref: AgentRef, function: Callable[[], T]) -> None:
         self.ref, self._function = ref, function
         self.future: Future[T] = Future()
 
-    def steps(self) -> Iterator[None]:
+    def steps(self) -> Generator[Any, None, None]:
         result = self._function()
         if isinstance(result, Generator):
             yield from result
-        yield
         self.future.set_result(result)
 
     def fail(self, error: AgentmemError) -> None:
         self.future.set_exception(error)
+
+    def step_aside(self) -> None:
+        """It takes no slot, so it is never asked."""

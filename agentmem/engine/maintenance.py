@@ -68,13 +68,13 @@ class Maintenance(AgentOperations):
                     request_id,
                     older_than_s=older_than_s,
                     expired=expired,
-                    in_use=unsaved,
+                    in_use=unsaved | memory.active(),
                     dry_run=dry_run,
                 )
             finally:
                 memory.forget_gone()
 
-        return self._in_order(AgentRef(namespace, ""), prune)  # nothing else runs meanwhile
+        return self._in_order(AgentRef(namespace, ""), prune)
 
     def export_agent(self, ref: AgentRef) -> Iterator[bytes]:
         """The agent as it stands, in one file: chunks of about a block."""

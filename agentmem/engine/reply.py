@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from agentmem.engine.request import Sampling
-from agentmem.engine.sampling import sample
 from agentmem.engine.stops import StopFilter
 from agentmem.model.loader import LoadedModel
 from agentmem.types import FinishReason, Message, TurnMessage
@@ -14,23 +11,23 @@ from agentmem.types import FinishReason, Message, TurnMessage
 class Reply:
     """`start`: the position of its first token. Ends at the model's end token, a stop sequence, or its length."""
 
-    def __init__(self, model: LoadedModel, sampling: Sampling, seed: int, start: int) -> None:
+    def __init__(self, model: LoadedModel, sampling: Sampling, start: int) -> None:
         room = model.context_limit - start
         self._left = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
         self._eos = model.text.eos_ids
         self._detokenizer = model.text.detokenizer()
         self._stops = StopFilter(sampling.stop)
-        self._sampling, self._seed, self._position = sampling, seed, start
+        self._position = start
         self._text: list[str] = []
         self.finish_reason: FinishReason | None = None
+        self.interrupted = False
 
     @property
     def stop_sequence(self) -> str:
         return self._stops.matched
 
-    def next(self, logits: Any) -> tuple[int, str]:
-        """Samples the next token; returns it with the text that may be sent."""
-        token = sample(logits, self._sampling, self._seed, self._position)
+    def add(self, token: int) -> str:
+        """Takes the next token; returns the text that may be sent."""
         self._position += 1
         self._left -= 1
         text = ""
@@ -46,10 +43,11 @@ class Reply:
         if self.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
             text += self._rest()
         self._text.append(text)
-        return token, text
+        return text
 
     def interrupt(self, reason: FinishReason) -> None:
         """Ends the reply from outside; held-back text counts as said, since its tokens were fed."""
+        self.interrupted = True
         self.finish_reason = reason
         self._text.append(self._rest())
 

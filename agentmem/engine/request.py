@@ -6,8 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from agentmem.engine.steptimes import StepTimes
 from agentmem.errors import AgentmemError, Reason
-from agentmem.types import AgentRef, Exactness, FinishReason, Message, Residency, Share, Timings, Usage, Warning
+from agentmem.types import (
+    AgentRef,
+    Exactness,
+    FinishReason,
+    Message,
+    Priority,
+    Residency,
+    Share,
+    Timings,
+    Usage,
+    Warning,
+)
 
 
 @dataclass(frozen=True)
@@ -73,19 +85,23 @@ class OnCancel(str, Enum):
     DISCARD = "DISCARD"
 
 
+class Phase(str, Enum):
+    """What a request is doing. SET_ASIDE: it left its room in RAM to another, and goes on later."""
+
+    QUEUED = "QUEUED"
+    WAITING_FOR_ROOM = "WAITING_FOR_ROOM"
+    RESTORING = "RESTORING"
+    PREFILL = "PREFILL"
+    DECODING = "DECODING"
+    COMMITTING = "COMMITTING"
+    SET_ASIDE = "SET_ASIDE"
+
+
 class Durability(str, Enum):
     """DURABLE: on disk before the last event. WRITE_BEHIND: soon after it."""
 
     DURABLE = "DURABLE"
     WRITE_BEHIND = "WRITE_BEHIND"
-
-
-class Priority(str, Enum):
-    """Which request goes first where several could."""
-
-    LOW = "LOW"
-    NORMAL = "NORMAL"
-    HIGH = "HIGH"
 
 
 @dataclass(frozen=True)
@@ -102,21 +118,6 @@ class Request:
     expect_turn: int | None = None
     durability: Durability = Durability.DURABLE
     priority: Priority = Priority.NORMAL
-
-
-class Phase(str, Enum):
-    """Where a request stands.
-
-    WAITING_FOR_ROOM: until RAM that others hold comes free. SET_ASIDE: it ran, left RAM to others, and will go on.
-    """
-
-    QUEUED = "QUEUED"
-    WAITING_FOR_ROOM = "WAITING_FOR_ROOM"
-    RESTORING = "RESTORING"
-    PREFILL = "PREFILL"
-    DECODING = "DECODING"
-    COMMITTING = "COMMITTING"
-    SET_ASIDE = "SET_ASIDE"
 
 
 @dataclass(frozen=True)
@@ -229,27 +230,11 @@ class AgentView:
 
 
 @dataclass(frozen=True)
-class StepTimes:
-    """Seconds since start that the executor thread spent: choosing what runs, describing work to the device, waiting
-    for it, sampling, handing text out, and computing prompts. tokens: decoded in these steps.
-    """
-
-    schedule_s: float = 0.0
-    graph_s: float = 0.0
-    device_s: float = 0.0
-    sample_s: float = 0.0
-    stream_s: float = 0.0
-    prefill_s: float = 0.0
-    steps: int = 0
-    tokens: int = 0
-
-
-@dataclass(frozen=True)
 class EngineStats:
     """Counters since start, and gauges. unsaved: what was answered and is in RAM only; seconds since the oldest.
 
     set_aside_total: how often a request that ran left RAM to others. restore_hidden_s_total: of restore_s_total, what
-    nobody waited for.
+    nobody waited for. steps: where the executor's time went.
     """
 
     running: int

@@ -10,23 +10,17 @@ from mlx_lm.sample_utils import apply_top_k, apply_top_p
 from agentmem.engine.request import Sampling
 
 
-def sample(logits: mx.array, sampling: Sampling, seed: int, position: int) -> int:
-    """The token for `position` of the timeline. logits: fp32 [vocab]."""
+def sample(logits: mx.array, position: int, sampling: Sampling, seed: int) -> mx.array:
+    """The token for `position` of the timeline, a scalar that is not evaluated. logits: fp32 [vocab]."""
     if sampling.temperature == 0:
-        return _int(mx.argmax(logits))
+        return mx.argmax(logits)
     scaled = logits / sampling.temperature
     logprobs = (scaled - mx.logsumexp(scaled))[None]
     if sampling.top_p < 1:
         logprobs = apply_top_p(logprobs, sampling.top_p)
     if 0 < sampling.top_k < logits.shape[0]:
         logprobs = apply_top_k(logprobs, sampling.top_k)
-    return _int(mx.random.categorical(logprobs, key=_key(seed, position))[0])
-
-
-def _int(scalar: mx.array) -> int:
-    value = scalar.item()
-    assert isinstance(value, int)
-    return value
+    return mx.random.categorical(logprobs, key=_key(seed, position))[0]
 
 
 def _key(seed: int, position: int) -> mx.array:

@@ -1,93 +1,137 @@
-"""The queue: first come, first served within an agent, and turn about between agents."""
+"""Which jobs wait, and which are active: by priority, which grows with waiting, and turn about between agents.
+
+An agent has at most one active job, and its jobs keep their order.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
-from itertools import zip_longest
-from typing import Protocol
+from collections.abc import Generator
+from typing import Any, Protocol
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.types import AgentRef
+from agentmem.types import AgentRef, Priority
+
+AGEING_S = 5.0
+"""Seconds of waiting that count for as much as one level of priority: so nothing starves."""
+
+LEVELS = {Priority.LOW: 0, Priority.NORMAL: 1, Priority.HIGH: 2}
 
 
 class Job(Protocol):
-    """Work for the executor thread, done in steps; others may run between two of them."""
+    """Work for the executor thread, done in steps; those of other agents' jobs come between them.
+
+    takes_slot: whether it counts as one of the requests that may be active at once; what is brief does not.
+    """
 
     ref: AgentRef
+    priority: Priority
+    takes_slot: bool
 
-    def steps(self) -> Iterator[None]: ...
+    def steps(self) -> Generator[Any, None, None]:
+        """Yields what it needs before it goes on (`memory.needs`, or a `Lane`)."""
+
+    def step_aside(self) -> None:
+        """Asks it to leave its room in RAM to another, and to wait for room itself. Only if it takes a slot."""
 
     def fail(self, error: AgentmemError) -> None: ...
 
 
-class Scheduler:
-    """Thread-safe. Two jobs of one agent keep their order; an agent with many jobs does not starve the others."""
+def level(priority: Priority, waited_s: float) -> int:
+    """What a job is worth after so many seconds without progress; the larger goes first."""
+    return LEVELS[priority] + int(waited_s / AGEING_S)
 
-    def __init__(self, max_queue: int) -> None:
-        self._max_queue = max_queue
-        self._waiting: OrderedDict[AgentRef, deque[Job]] = OrderedDict()
+
+class _Waiting:
+    def __init__(self, job: Job) -> None:
+        self.job, self.since = job, time.monotonic()
+
+    @property
+    def level(self) -> int:
+        return level(self.job.priority, time.monotonic() - self.since)
+
+
+class Scheduler:
+    """Thread-safe. max_queue: jobs that may wait. max_active: those that take a slot and may be active."""
+
+    def __init__(self, max_queue: int, max_active: int) -> None:
+        self.max_queue, self.max_active = max_queue, max_active
+        self._waiting: OrderedDict[AgentRef, deque[_Waiting]] = OrderedDict()
+        self._active: dict[AgentRef, Job] = {}
         self._changed = threading.Condition()
-        self._closed = False
-        self.running: Job | None = None
+        self._woken = self._closed = False
 
     def add(self, job: Job) -> int:
-        """Queues a job; returns how many run first. QUEUE_FULL, SHUTTING_DOWN."""
+        """Queues a job; returns how many are before it, 0 if it begins at once. QUEUE_FULL, SHUTTING_DOWN."""
         with self._changed:
             if self._closed:
                 raise shutting_down()
-            ahead = self.queued + (self.running is not None)
-            if self.queued >= self._max_queue:
+            if self.queued >= self.max_queue:
                 raise AgentmemError(
-                    Reason.QUEUE_FULL, f"{ahead} requests wait already; try again later", retry_after_s=1, queued=ahead
+                    Reason.QUEUE_FULL,
+                    f"{self.queued} requests wait already; try again later",
+                    retry_after_s=1,
+                    queued=self.queued,
                 )
-            self._waiting.setdefault(job.ref, deque()).append(job)
-            position = self._jobs_before(job)
-            self._changed.notify()
+            self._waiting.setdefault(job.ref, deque()).append(_Waiting(job))
+            position = self._before(job)
+            self.wake()
             return position
 
-    def _jobs_before(self, job: Job) -> int:
-        """Jobs that run first, if nothing else comes: those of its own agent, and as many rounds of the others."""
-        own = len(self._waiting[job.ref]) - 1
-        refs = list(self._waiting)
-        me = refs.index(job.ref)
-        others = sum(
-            min(len(queue), own + (refs.index(ref) < me)) for ref, queue in self._waiting.items() if ref != job.ref
-        )
-        return own + others + (self.running is not None)
+    def _before(self, job: Job) -> int:
+        """Jobs that begin or end before this one begins, if nothing else comes."""
+        if self._may_begin(self._waiting[job.ref][0]) and self._waiting[job.ref][0].job is job:
+            return 0
+        queues = OrderedDict((ref, deque(queue)) for ref, queue in self._waiting.items())
+        ahead = 0
+        while (taken := _pop(queues, [queue[0] for queue in queues.values()])) is not job:
+            assert taken is not None
+            ahead += 1
+        return ahead + 1  # what is active now
 
-    def jobs(self) -> tuple[list[Job], list[Job]]:
-        """Those that run, and those that wait: round by round, as `take` gives them."""
-        with self._changed:
-            rounds = zip_longest(*self._waiting.values())
-            running = [] if self.running is None else [self.running]
-            return running, [job for turns in rounds for job in turns if job is not None]
+    def _may_begin(self, one: _Waiting) -> bool:
+        slots = sum(job.takes_slot for job in self._active.values())
+        return one.job.ref not in self._active and (not one.job.takes_slot or slots < self.max_active)
 
-    def take(self) -> Job | None:
-        """The next job, once there is one; None when closed and empty."""
+    def take(self, least: int = 0) -> Job | None:
+        """Makes the next job active that may be; None if there is none. least: the level that a request must have."""
         with self._changed:
-            self.running = None
-            self._changed.notify_all()
-            while not self._waiting:
-                if self._closed:
-                    return None
-                self._changed.wait()
-            ref, queue = next(iter(self._waiting.items()))
-            job = queue.popleft()
-            self._waiting.pop(ref)
-            if queue:
-                self._waiting[ref] = queue  # to the end of the round
-            self.running = job
+            heads = [queue[0] for queue in self._waiting.values()]
+            able = [h for h in heads if self._may_begin(h) and (h.level >= least or not h.job.takes_slot)]
+            job = _pop(self._waiting, able)
+            if job is not None:
+                self._active[job.ref] = job
             return job
 
-    def remove(self, job: Job) -> bool:
-        """Takes a waiting job out; False if it runs or has run."""
+    def done(self, job: Job) -> None:
+        """An active job has ended: another may begin."""
         with self._changed:
-            queue = self._waiting.get(job.ref)
-            if queue is None or job not in queue:
+            del self._active[job.ref]
+            self.wake()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Waits for something new, or `wake`. False once it is closed and empty: there will be nothing more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._woken or (self._closed and not self._waiting), timeout)
+            self._woken = False
+            return bool(self._waiting or self._active) or not self._closed
+
+    def wake(self) -> None:
+        """What the executor waits for may have come."""
+        with self._changed:  # re-entrant
+            self._woken = True
+            self._changed.notify_all()
+
+    def remove(self, job: Job) -> bool:
+        """Takes a waiting job out; False if it is active or has been."""
+        with self._changed:
+            queue = self._waiting.get(job.ref, deque())
+            one = next((w for w in queue if w.job is job), None)
+            if one is None:
                 return False
-            queue.remove(job)
+            queue.remove(one)
             if not queue:
                 del self._waiting[job.ref]
             return True
@@ -96,31 +140,58 @@ class Scheduler:
         """Takes no more jobs; returns those that will not run."""
         with self._changed:
             self._closed = True
-            left = [job for queue in self._waiting.values() for job in queue]
+            left = [one.job for queue in self._waiting.values() for one in queue]
             self._waiting.clear()
-            self._changed.notify_all()
+            self.wake()
             return left
 
     def wait_idle(self, timeout: float) -> bool:
-        """Waits until nothing runs; False if something still does."""
+        """Waits until nothing is active; False if something still is."""
         with self._changed:
-            return self._changed.wait_for(lambda: self.running is None, timeout)
+            return self._changed.wait_for(lambda: not self._active, timeout)
 
     @property
-    def busy(self) -> bool:
-        """Whether something runs or waits."""
+    def active(self) -> list[Job]:
         with self._changed:
-            return self.running is not None or bool(self._waiting)
+            return list(self._active.values())
 
-    def refs(self) -> set[AgentRef]:
-        """Whose jobs run or wait."""
+    @property
+    def waiting(self) -> list[Job]:
+        """In the order in which they begin, as far as that is known."""
         with self._changed:
-            return {*self._waiting, *([self.running.ref] if self.running is not None else [])}
+            queues = OrderedDict((ref, deque(queue)) for ref, queue in self._waiting.items())
+        jobs = []
+        while (job := _pop(queues, [queue[0] for queue in queues.values()])) is not None:
+            jobs.append(job)
+        return jobs
 
     @property
     def queued(self) -> int:
-        with self._changed:  # re-entrant
-            return sum(len(q) for q in self._waiting.values())
+        with self._changed:
+            return sum(len(queue) for queue in self._waiting.values())
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is active or waits."""
+        with self._changed:
+            return bool(self._active or self._waiting)
+
+    def refs(self) -> set[AgentRef]:
+        """Whose jobs are active or wait."""
+        with self._changed:
+            return {*self._waiting, *self._active}
+
+
+def _pop(queues: OrderedDict[AgentRef, deque[_Waiting]], heads: list[_Waiting]) -> Job | None:
+    """Takes the first head of the highest level; its agent goes to the end of the round."""
+    if not heads:
+        return None
+    best = max(heads, key=lambda head: head.level)  # the first of equals
+    queue = queues.pop(best.job.ref)
+    queue.popleft()
+    if queue:
+        queues[best.job.ref] = queue
+    return best.job
 
 
 def shutting_down() -> AgentmemError:

@@ -6,24 +6,23 @@ import time
 
 from agentmem.engine.request import Phase, Request, RequestView
 from agentmem.memory.agent import Agent, TurnDraft
-from agentmem.types import TurnKind
 
 
 def standing(
-    request: Request, draft: TurnDraft, agent: Agent | None, submitted: float, begun: bool, position: int
+    request: Request, draft: TurnDraft, agent: Agent | None, phase: Phase, submitted: float, position: int
 ) -> RequestView:
-    """agent: None until it is known. submitted: by the monotonic clock. position: requests that run first.
+    """agent: None until it is known. submitted: by the monotonic clock. position: jobs before it.
 
     Reads what the executor thread writes: from any thread, and perhaps a moment behind.
     """
     waited, running = time.monotonic() - submitted, 0.0
-    if begun:
+    if phase is not Phase.QUEUED:
         waited, running = draft.timings.queue_s, waited - draft.timings.queue_s
     state = None if agent is None else agent.state
     return RequestView(
         request.agent,
         request.request_id,
-        _phase(draft) if begun else Phase.QUEUED,
+        phase,
         position,
         request.priority,
         tokens_fed=0 if state is None else state.offset,
@@ -32,11 +31,3 @@ def standing(
         waited_s=waited,
         running_s=running,
     )
-
-
-def _phase(draft: TurnDraft) -> Phase:
-    if draft.finish_reason is not None or (draft.kind is TurnKind.APPEND and draft.timings.prefill_s):
-        return Phase.COMMITTING
-    if draft.usage.generated_tokens:
-        return Phase.DECODING
-    return Phase.PREFILL if draft.usage.prompt_tokens else Phase.RESTORING

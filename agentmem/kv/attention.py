@@ -1,8 +1,9 @@
-"""Attention over an agent's own segments, in the fixed order of the reference numerics.
+"""Attention over the agents' own segments, in the fixed order of the reference numerics.
 
 Scores, weights and value products are taken per 256-position segment counted from position 0, always over whole
 segments (unused rows are masked), and summed in order of position. So a row's result depends on its own query and
-on the positions before it alone: neither chunking, nor where a span ends, nor what was restored changes a bit.
+on the positions before it alone: neither chunking, nor who else is in the batch, nor where a span ends or who shares
+it, nor what was restored changes a bit.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models import base
 
-from agentmem.kv.full import FullLayer
-from agentmem.kv.span import Piece, Quantised
-from agentmem.kv.window import WindowLayer
+from agentmem.kv.batch import BatchQuantizedKVCache
+from agentmem.kv.plan import Plan, Stretch, joined
+from agentmem.kv.span import Quantised
 from agentmem.types import BLOCK_TOKENS
 
 _stock = base.quantized_scaled_dot_product_attention
@@ -26,74 +27,71 @@ def install() -> None:
 
 
 def _dispatch(queries: mx.array, keys: Any, values: Any, *args: Any, **kwargs: Any) -> mx.array:
-    if isinstance(keys, FullLayer | WindowLayer):
+    if isinstance(keys, BatchQuantizedKVCache):
         return attend(queries, keys, kwargs["scale"])
     return _stock(queries, keys, values, *args, **kwargs)
 
 
-def attend(queries: mx.array, layer: FullLayer | WindowLayer, scale: float) -> mx.array:
-    """Causal attention of the layer's last positions, to those in its window if it has one.
+def attend(queries: mx.array, cache: BatchQuantizedKVCache, scale: float) -> mx.array:
+    """Causal attention of each agent's last positions, to those in the window if the layer has one.
 
-    queries: [1, heads, count, head_dim], those of the last `count` positions appended to `layer`.
-    Returns [1, heads, count, head_dim] in the queries' dtype. Scores and sums are kept in fp32.
+    queries: [agents, heads, count, head_dim], those of the last `count` positions appended to `cache`.
+    Returns the same shape in the queries' dtype. Scores and sums are kept in fp32.
     """
-    _, heads, count, dim = queries.shape
-    kv_heads = layer.layout.kv_heads
-    rows = heads // kv_heads * count
-    q = (queries * scale).reshape(1, kv_heads, rows, dim)
-    first_query, window = layer.offset - count, layer.window
-    # What is left out here would count for nothing: its weights would be zeros.
-    seen = [p for p in layer.pieces() if window is None or _end(*p) > first_query - window + 1]
-    pieces = [piece for _, piece in seen]
+    _, heads, count, _ = queries.shape
+    parts = [_attend(queries[:, :, rows], cache, scale, plan) for rows, plan in cache.plans(count, heads)]
+    return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
 
-    scores = []  # per piece [segments, kv_heads, rows, 256]
-    for first, piece in seen:
-        s = _product(q, piece.keys, layer, transpose=True)
-        if _end(first, piece) > first_query + 1 or (window and first * BLOCK_TOKENS <= layer.offset - 1 - window):
-            s = _masked(s, first, first_query, count, window)
-        scores.append(s)
 
-    peak = _fold(mx.maximum, [s.max(axis=(0, 3), keepdims=True) for s in scores])
-    weights = [mx.exp(s - peak) for s in scores]
+def _attend(queries: mx.array, cache: BatchQuantizedKVCache, scale: float, plan: Plan) -> mx.array:
+    agents, heads, count, dim = queries.shape
+    kv_heads = cache.layout.kv_heads
+    q = (queries * scale).reshape(agents, kv_heads, heads // kv_heads * count, dim)
+    scores = joined([_scores(q, stretch, cache) for stretch in plan.stretches])
+    if plan.mask is not None:
+        by_query = scores.reshape(-1, kv_heads, heads // kv_heads, count, BLOCK_TOKENS)
+        scores = mx.where(plan.mask, by_query, -mx.inf).reshape(scores.shape)
+    weights = mx.exp(scores - plan.peak(scores.max(axis=3, keepdims=True)))
     products = [
-        _product(w.astype(queries.dtype), p.values, layer, transpose=False)
-        for w, p in zip(weights, pieces, strict=True)
+        _products(weights[begin:end].astype(queries.dtype), stretch, cache)
+        for stretch, begin, end in zip(plan.stretches, plan.borders, plan.borders[1:], strict=False)
     ]
-    total = _in_order([w.sum(axis=3, keepdims=True) for w in weights])
-    out = _in_order(products) / total
-    return out.reshape(1, heads, count, dim).astype(queries.dtype)
+    out = plan.total(products) / plan.total([weights.sum(axis=3, keepdims=True)])
+    return out.reshape(agents, heads, count, dim).astype(queries.dtype)
 
 
-def _product(x: mx.array, packed: Quantised, layer: FullLayer | WindowLayer, transpose: bool) -> mx.array:
+def _scores(q: mx.array, stretch: Stretch, cache: BatchQuantizedKVCache) -> mx.array:
+    """[agents, kv_heads, rows, head_dim] -> [units, kv_heads, rows, 256]."""
+    members, segments = stretch.members, stretch.segments
+    agents, kv_heads, rows, dim = q.shape
+    if len(members) == 1:
+        own = q if agents == 1 else q[members[0] : members[0] + 1]
+    else:
+        own = q if len(members) == agents else mx.take(q, mx.array(members), axis=0)
+        own = own.swapaxes(0, 1).reshape(1, kv_heads, len(members) * rows, dim)
+    scores = _product(own, cache.piece(stretch.home).keys, cache, transpose=True)
+    if len(members) == 1:
+        return scores
+    by_agent = scores.reshape(segments, kv_heads, len(members), rows, BLOCK_TOKENS).swapaxes(1, 2)
+    return by_agent.reshape(segments * len(members), kv_heads, rows, BLOCK_TOKENS)
+
+
+def _products(weights: mx.array, stretch: Stretch, cache: BatchQuantizedKVCache) -> mx.array:
+    """[units, kv_heads, rows, 256] -> [units, kv_heads, rows, head_dim]."""
+    members, segments = len(stretch.members), stretch.segments
+    values = cache.piece(stretch.home).values
+    units, kv_heads, rows, width = weights.shape
+    if members == 1:
+        return _product(weights, values, cache, transpose=False)
+    stacked = weights.reshape(segments, members, kv_heads, rows, width).swapaxes(1, 2)
+    out = _product(stacked.reshape(segments, kv_heads, members * rows, width), values, cache, transpose=False)
+    by_agent = out.reshape(segments, kv_heads, members, rows, -1).swapaxes(1, 2)
+    return by_agent.reshape(units, kv_heads, rows, -1)
+
+
+def _product(x: mx.array, packed: Quantised, cache: BatchQuantizedKVCache, transpose: bool) -> mx.array:
     weight, scales, biases = packed
     out = mx.quantized_matmul(
-        x, weight, scales, biases, transpose=transpose, group_size=layer.group_size, bits=layer.bits
+        x, weight, scales, biases, transpose=transpose, group_size=cache.group_size, bits=cache.bits
     )
     return out.astype(mx.float32)
-
-
-def _masked(scores: mx.array, first_segment: int, first_query: int, count: int, window: int | None) -> mx.array:
-    """Minus infinity where a query doesn't see a key: it lies behind, or before the window. [segments, ..., 256]."""
-    segments, kv_heads, rows, width = scores.shape
-    keys = mx.arange(first_segment * width, (first_segment + segments) * width).reshape(segments, 1, 1, 1, width)
-    queries = mx.arange(first_query, first_query + count).reshape(1, 1, 1, count, 1)
-    visible = keys <= queries if window is None else (keys <= queries) & (keys > queries - window)
-    shaped = scores.reshape(segments, kv_heads, rows // count, count, width)
-    return mx.where(visible, shaped, -mx.inf).reshape(scores.shape)
-
-
-def _end(first: int, piece: Piece) -> int:
-    """The position behind a piece whose first segment is number `first`."""
-    return (first + piece.segments) * BLOCK_TOKENS
-
-
-def _in_order(parts: list[mx.array]) -> mx.array:
-    """Sum over all segments, first to last, wherever pieces begin."""
-    return (parts[0] if len(parts) == 1 else mx.concatenate(parts)).sum(axis=0)
-
-
-def _fold(operation: Any, parts: list[mx.array]) -> mx.array:
-    out = parts[0]
-    for part in parts[1:]:
-        out = operation(out, part)
-    return out

@@ -23,32 +23,28 @@ TAIL_SEGMENTS = 16
 
 
 class FullLayer:
-    """One layer's state. Serves mlx-lm's model code as its cache object."""
+    """One layer's state."""
+
+    window: int | None = None
+    """Positions that a query sees: all."""
 
     def __init__(self, layout: AttentionLayout) -> None:
         self.layout = layout
-        self.bits, self.group_size = layout.bits, layout.group_size  # what mlx-lm recognises a quantised cache by
-        self.window: int | None = None
         self.spans: list[Piece] = []
         self.tail: Piece | None = None
         self.tail_start = 0
         self.offset = 0
 
-    def make_mask(self, count: int, return_array: bool = False, window_size: int | None = None) -> None:
-        """mlx-lm asks the cache for its mask; `attend` knows positions and masks by itself."""
-        return None
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[FullLayer, FullLayer]:
-        """Appends keys and values [1, kv_heads, count, head_dim]; the attention seam takes this layer back."""
-        count = keys.shape[2]
+    def append(self, keys: Quantised, values: Quantised) -> None:
+        """Appends quantised keys and values, each part [1, kv_heads, count, width]."""
+        count = keys[0].shape[2]
         self._reserve(count)
         assert self.tail is not None
         begin = self.offset - self.tail_start
         for side, new in ((self.tail.keys, keys), (self.tail.values, values)):
-            for buffer, rows in zip(side, mx.quantize(new, self.group_size, self.bits), strict=True):
+            for buffer, rows in zip(side, new, strict=True):
                 write_rows(buffer, rows, begin)
         self.offset += count
-        return self, self
 
     def pieces(self) -> list[tuple[int, Piece]]:
         """Spans and the used segments of the tail, each with the number of its first segment, in order of position."""

@@ -1,7 +1,7 @@
 """The one interface behind which the kinds of layers stand. `FullLayers`, `WindowLayers` and `RecurrentLayers` have it.
 
-Appending and attending happen per layer, by the cache objects that mlx-lm's model code is given; everything else
-happens to all layers of a kind at once.
+Appending and attending happen per layer, by the caches of `kv.batch`, which mlx-lm's model code is given; everything
+else happens to all layers of a kind at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class LayerGroup(Protocol):
 
     @property
     def layers(self) -> Sequence[Any]:
-        """The cache objects: `update_and_fetch` appends keys and values, and `kv.attention` attends to what they hold.
+        """One by one: `append` takes keys and values, and `pieces` are what is attended to.
 
         Those of recurrent layers have the arrays of their state as items instead.
         """

@@ -19,7 +19,7 @@ from agentmem.types import BLOCK_TOKENS
 
 
 class _Held(NamedTuple):
-    """A state and the keys of its full blocks, from the first on."""
+    """A state and the keys of its full blocks, from the first on; not of those that a running turn has added."""
 
     state: AgentState
     keys: tuple[bytes, ...]
@@ -40,6 +40,10 @@ class BlockPool:
         states = [held.state for held in list(self._states.values())]
         shared = {id(one): one.nbytes for state in states for one in state.shared()}
         return sum(shared.values()) + sum(state.own_bytes for state in states)
+
+    def __contains__(self, state: AgentState) -> bool:
+        """Whether the state is known, and its bytes are counted."""
+        return state.full in self._states
 
     def count(self, keys: Sequence[bytes]) -> int:
         """How many leading blocks of a timeline are in RAM."""
@@ -84,7 +88,8 @@ class BlockPool:
     def _enter(self, state: AgentState, keys: Sequence[bytes]) -> None:
         at = 0
         for span in state.full.spans:
-            span.keys = tuple(keys[at : at + span.segments])
+            if len(named := tuple(keys[at : at + span.segments])) > len(span.keys):  # others may know more of it
+                span.keys = named
             for key in span.keys:
                 self._spans.setdefault(key, span)
             at += span.segments
@@ -92,20 +97,22 @@ class BlockPool:
             self._tails.setdefault(key, state.full)
         if state.window is not None:
             for segment, part in state.window.parts.items():
-                self._parts.setdefault(keys[segment], part)
+                if segment < len(keys):
+                    self._parts.setdefault(keys[segment], part)
         self._states[state.full] = _Held(state, tuple(keys))
 
     def _leave(self, layers: FullLayers) -> set[bytes]:
         """The keys that the state had."""
         if (held := self._states.pop(layers, None)) is None:
             return set()
-        for key in held.keys:
+        keys = {*held.keys, *(key for span in layers.spans for key in span.keys)}  # a running turn took some over
+        for key in keys:
             if self._tails.get(key) is layers:
                 del self._tails[key]
             span = self._spans.get(key)
             if span is not None and not any(other in self._states for other in span.holders):
                 del self._spans[key]
-        return set(held.keys)
+        return keys
 
     def _rehome(self, keys: set[bytes]) -> None:
         """Finds those of the keys that another state has a copy of its own of (two private agents, for instance)."""
@@ -125,14 +132,15 @@ class BlockPool:
         return state.own_bytes + sum(one.nbytes for one in alone)
 
     def _freeze(self, layers: FullLayers) -> None:
-        keys, start = self._states[layers].keys, layers.tail_start // BLOCK_TOKENS
-        span = layers.freeze(len(keys) - start)  # what a running turn added is not known yet, and stays
-        assert span is not None
-        span.keys = keys[start : start + span.segments]
-        for key in span.keys:
+        """Has all blocks that are known of a state in spans; a running turn may have frozen some by itself."""
+        state, keys = self._states[layers]
+        known = len(keys) - layers.tail_start // BLOCK_TOKENS
+        if known > 0:
+            layers.freeze(known)  # what the turn added is not known yet, and stays
+        for key in keys:
             if self._tails.get(key) is layers:
                 del self._tails[key]
-            self._spans.setdefault(key, span)
+        self._enter(state, keys)
 
     def _cut(self, span: Span, segments: int) -> tuple[Span, Span]:
         parts = span.cut(segments)

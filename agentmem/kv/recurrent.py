@@ -9,13 +9,7 @@ from agentmem.kv.layout import RecurrentLayout
 
 
 class RecurrentLayer:
-    """One layer's state. Serves mlx-lm's model code as its cache object, as mlx-lm's `ArraysCache` does.
-
-    Items are the arrays, [1, *shape], None before the first position.
-    """
-
-    lengths: mx.array | None = None
-    """Of padded rows in a batch; there are none here."""
+    """One layer's state. Items are the arrays, [1, *shape], None before the first position."""
 
     def __init__(self, slots: int) -> None:
         self.slots: list[mx.array | None] = [None] * slots
@@ -29,10 +23,6 @@ class RecurrentLayer:
 
     def advance(self, count: int) -> None:
         self.offset += count
-
-    def make_mask(self, count: int) -> None:
-        """Nothing is padded."""
-        return None
 
 
 class RecurrentLayers:
@@ -86,8 +76,12 @@ class RecurrentLayers:
 
     def restore(self, snapshot: Tensors, length: int) -> None:
         """Sets the state to a snapshot at `length` positions, and marks it."""
+        self.go_on(snapshot, length)
+        self.mark()
+
+    def go_on(self, snapshot: Tensors, length: int) -> None:
+        """Sets the state to a snapshot at `length` positions. The mark stays where it is."""
         arrays = [to_mlx(snapshot[name], self.layout.dtype) for name in self.layout.tensors]
         for i, layer in enumerate(self.layers):
             layer.slots = [array[i : i + 1] for array in arrays]
             layer.offset = length
-        self.mark()

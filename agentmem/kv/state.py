@@ -35,7 +35,7 @@ class AgentState:
             self._groups[LayerKind.RECURRENT] = self.recurrent
         caches = {kind: iter(group.layers) for kind, group in self._groups.items()}
         self.layers: list[Any] = [next(caches[kind]) for kind in layout.kinds]
-        """In the model's order: its code takes them for its caches."""
+        """In the model's order."""
 
     @property
     def offset(self) -> int:
@@ -65,9 +65,13 @@ class AgentState:
         for group in self._groups.values():
             group.make_room()
 
+    def arrays(self) -> list[mx.array]:
+        """What the last positions changed."""
+        return [array for group in self._groups.values() for array in group.arrays()]
+
     def evaluate(self) -> None:
         """Computes what was appended; called after each chunk so that no graph outlives its step."""
-        mx.eval([group.arrays() for group in self._groups.values()])
+        mx.eval(self.arrays())
 
     def mark(self) -> None:
         """The state may be trimmed back to the present end."""

@@ -13,34 +13,27 @@ from agentmem.types import BLOCK_TOKENS
 
 
 class WindowLayer:
-    """One layer's state, a piece of one segment for each that is held. Serves mlx-lm's model code as its cache."""
+    """One layer's state, a piece of one segment for each that is held."""
 
     def __init__(self, layout: WindowLayout) -> None:
         self.layout = layout
-        self.bits, self.group_size = layout.bits, layout.group_size
         self.window = layout.window
         self.segments: dict[int, Piece] = {}
         self.offset = 0
 
-    def make_mask(self, count: int, return_array: bool = False, window_size: int | None = None) -> None:
-        """`attend` knows positions and the window, and masks by itself."""
-        return None
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[WindowLayer, WindowLayer]:
-        """Appends keys and values [1, kv_heads, count, head_dim]; the attention seam takes this layer back."""
-        count, begin = keys.shape[2], self.offset
-        sides = [mx.quantize(new, self.group_size, self.bits) for new in (keys, values)]
+    def append(self, keys: Quantised, values: Quantised) -> None:
+        """Appends quantised keys and values, each part [1, kv_heads, count, width]."""
+        count, begin = keys[0].shape[2], self.offset
         done = 0
         while done < count:
             segment, row = divmod(begin + done, BLOCK_TOKENS)
             take = min(BLOCK_TOKENS - row, count - done)
             piece = self.segments.setdefault(segment, self._empty()) if row == 0 else self.segments[segment]
-            for side, new in zip((piece.keys, piece.values), sides, strict=True):
+            for side, new in zip((piece.keys, piece.values), (keys, values), strict=True):
                 for buffer, rows in zip(side, new, strict=True):
                     write_rows(buffer, rows[:, :, done : done + take], row)
             done += take
         self.offset += count
-        return self, self
 
     def pieces(self) -> list[tuple[int, Piece]]:
         """What is held, each with the number of its segment, in order of position."""
@@ -162,3 +155,12 @@ class WindowLayers:
             if rows and last is not None:
                 layer.segments[segment] = _piece(self.layout, last, i)
         self._marked = length
+
+    def go_on(self, segments: Mapping[int, Tensors], length: int) -> None:
+        """Continues to `length` positions. The mark stays where it is.
+
+        segments: rows of those that the new end sees and that are not held, or not as long.
+        """
+        for i, layer in enumerate(self.layers):
+            layer.segments |= {n: _piece(self.layout, tensors, i) for n, tensors in segments.items()}
+            layer.offset = length

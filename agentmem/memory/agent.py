@@ -56,6 +56,15 @@ class TurnDraft:
         writes = ((key, write) for key, write in self.ahead.items() if write is not None)
         return {key: write for key, write in writes if not (write.done() and write.exception())}
 
+    def add_cost(self, other: TurnDraft) -> None:
+        """Counts what another draft read, computed again and mended as this one's."""
+        mine, more = self.usage, other.usage
+        mine.bytes_read += more.bytes_read
+        mine.bytes_written += more.bytes_written
+        mine.recomputed_tokens += more.recomputed_tokens
+        mine.misses += more.misses
+        self.warnings += other.warnings
+
 
 @dataclass
 class Unsaved:
@@ -95,6 +104,8 @@ class Agent:
     state: AgentState | None = None
     unsaved: list[Unsaved] = field(default_factory=list)
     """Turns that the disk does not have yet, oldest first. `turn`, `ids` and `blocks` include them."""
+    committing: bool = False
+    """Whether a turn is about to be handed to the writer thread, as soon as that has room."""
     rebuilt: TurnDraft | None = None
     """Set while `state` holds the timeline as recomputed under another model, not committed yet."""
 
@@ -120,7 +131,7 @@ class Agent:
     @property
     def stuck(self) -> bool:
         """Whether a turn is in RAM that the writer thread does not have: the disk did not take it."""
-        return any(one.saving is None for one in self.unsaved)
+        return not self.committing and any(one.saving is None for one in self.unsaved)
 
     @property
     def full_keys(self) -> list[bytes]:

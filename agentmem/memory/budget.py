@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.kv.full import TAIL_SEGMENTS
@@ -14,36 +15,55 @@ from agentmem.memory.agent import Agent
 from agentmem.memory.writer import WriterThread
 from agentmem.store.events import Events
 from agentmem.store.rows import EventKind
-from agentmem.types import BLOCK_TOKENS
+from agentmem.types import BLOCK_TOKENS, AgentRef
 
 log = logging.getLogger(__name__)
 
 
+class _Promise(NamedTuple):
+    """positions: of an agent's state that its request may come to hold. aside: bytes kept of it, while it has none."""
+
+    positions: int
+    aside: int = 0
+
+
 class RamBudget:
-    """limit: bytes, for the state of agents and what waits for the disk."""
+    """limit: bytes, for the state of agents and what waits for the disk.
 
-    def __init__(self, limit: int, pool: BlockPool, layout: StateLayout, events: Events, writer: WriterThread) -> None:
+    What a request may come to hold is promised to it until it is done: nobody else is given that, nor makes it leave.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        pool: BlockPool,
+        layout: StateLayout,
+        events: Events,
+        writer: WriterThread,
+        agents: Mapping[AgentRef, Agent],
+    ) -> None:
+        """agents: those that RAM knows, least recently used first."""
         self.limit, self._pool, self._layout, self._events, self._writer = limit, pool, layout, events, writer
+        self._agents = agents
+        self._promises: dict[AgentRef, _Promise] = {}
 
-    def make_room(self, agent: Agent, positions: int, others: Iterable[Agent], evict: Callable[[Agent], int]) -> None:
-        """Sees to it that `positions` of this agent fit. others: those that may go, least recently used first.
+    def __contains__(self, ref: AgentRef) -> bool:
+        """Whether an agent is in the middle of a request, be it set aside."""
+        return ref in self._promises
 
-        Raises RAM_BUDGET_EXCEEDED with what would fit.
+    def others_active(self, ref: AgentRef) -> bool:
+        """Whether RAM is promised to others, so that there will be more of it when they are done."""
+        return any(promise.positions for other, promise in self._promises.items() if other != ref)
+
+    def make_room(self, agent: Agent, positions: int, evict: Callable[[Agent], int]) -> None:
+        """Promises the agent RAM for so many positions, in place of what it was promised before.
+
+        Raises RAM_BUDGET_EXCEEDED with what would fit; the promise is what it was, then.
         """
-        need = self._most_bytes(positions) - self._held(agent)
-        free = self._free()
-        for other in others:
-            if need <= free:
-                return
-            may_go = other is not agent and not other.pinned and not other.unsaved
-            if may_go and other.state is not None and self._pool.exclusive_bytes(other.state):
-                freed = evict(other)
-                free += freed
-                self._events.note(EventKind.RAM_EVICTED, other.id, nbytes=freed)
-                log.info("agent %r left RAM (%d bytes) to make room", other.ref.name, freed)
-        free = max(0, free)
-        if need > free:
-            self._events.note(EventKind.RAM_REFUSED, agent.id, nbytes=need, soon=True)
+        if not self._fits(agent, positions, evict):
+            need, free = self._need(agent, positions), max(0, self._free(agent.ref))
+            if not self.others_active(agent.ref):
+                self._events.note(EventKind.RAM_REFUSED, agent.id, nbytes=need, soon=True)
             raise AgentmemError(
                 Reason.RAM_BUDGET_EXCEEDED,
                 f"{positions} tokens of this agent take up to {need} bytes more, and {free} of the RAM budget of "
@@ -53,17 +73,52 @@ class RamBudget:
                 budget_bytes=self.limit,
                 fitting_tokens=self._most_positions(free + self._held(agent)),
             )
+        self._promises[agent.ref] = _Promise(positions)
+
+    def _fits(self, agent: Agent, positions: int, evict: Callable[[Agent], int]) -> bool:
+        """Whether it fits, once those have left that may and rested longest."""
+        # What leaves may be what this agent, or one with a promise, was going to share: so all is counted again.
+        for other in list(self._agents.values()):
+            if self._need(agent, positions) <= self._free(agent.ref):
+                return True
+            may_go = other is not agent and not other.pinned and not other.unsaved and other.ref not in self
+            if may_go and other.state is not None and self._pool.exclusive_bytes(other.state):
+                freed = evict(other)
+                self._events.note(EventKind.RAM_EVICTED, other.id, nbytes=freed)
+                log.info("agent %r left RAM (%d bytes) to make room", other.ref.name, freed)
+        return self._need(agent, positions) <= self._free(agent.ref)
+
+    def set_aside(self, ref: AgentRef, nbytes: int) -> None:
+        """Promises the agent nothing until it makes room again; so many bytes were kept of its state."""
+        self._promises[ref] = _Promise(0, nbytes)
+
+    def done(self, ref: AgentRef) -> None:
+        """The agent's request has ended."""
+        self._promises.pop(ref, None)
 
     def spare(self, agent: Agent, positions: int) -> int:
-        """Bytes that are free once `positions` of this agent are in RAM."""
-        return self._free() - self._most_bytes(positions) + self._held(agent)
+        """Bytes that are free once `positions` of this agent, and what others were promised, are in RAM."""
+        return self._free(agent.ref) - self._need(agent, positions)
 
-    def _free(self) -> int:
-        return self.limit - self._pool.nbytes - self._writer.nbytes
+    def _free(self, ref: AgentRef) -> int:
+        """Bytes that an agent may come to take: what is neither taken nor promised to others."""
+        others = (self._outstanding(other, promise) for other, promise in self._promises.items() if other != ref)
+        return self.limit - self._pool.nbytes - self._writer.nbytes - sum(others)
+
+    def _outstanding(self, ref: AgentRef, promise: _Promise) -> int:
+        """Bytes of a promise that are not in the pool."""
+        if not promise.positions:
+            return promise.aside
+        agent = self._agents.get(ref)
+        return self._most_bytes(promise.positions) if agent is None else max(0, self._need(agent, promise.positions))
+
+    def _need(self, agent: Agent, positions: int) -> int:
+        """Bytes that so many positions of an agent may take besides what of them is in RAM already."""
+        return self._most_bytes(positions) - self._held(agent)
 
     def _held(self, agent: Agent) -> int:
         """Bytes of its state that are in RAM already, be it in other agents' hands."""
-        if agent.state is not None:
+        if agent.state is not None and agent.state in self._pool:
             return agent.state.nbytes
         return self._pool.count(agent.full_keys) * BLOCK_TOKENS * self._layout.full.bytes_per_token
 

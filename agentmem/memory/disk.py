@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,13 @@ SAID_BYTES = 16
 log = logging.getLogger(__name__)
 
 
+class _Promise(NamedTuple):
+    """nbytes: that may still be written. relied_on: keys of blocks that are there, and need not be."""
+
+    nbytes: int
+    relied_on: Collection[bytes] = ()
+
+
 class DiskBudget:
     """limit: bytes. Owned by the executor thread, but for `reading`. Methods raise DISK_BUDGET_EXCEEDED."""
 
@@ -42,8 +50,8 @@ class DiskBudget:
         self.limit = limit
         self._store, self._model = store, model
         self._agents, self._busy, self._drop = agents, busy, drop
-        self._promised: dict[AgentRef, int] = {}
-        """What turns may still write that are being made, or are in RAM only."""
+        self._promised: dict[AgentRef, _Promise] = {}
+        """To turns that are being made, or are in RAM only."""
         self._making: set[AgentRef] = set()
         self.reading: list[AgentRef] = []
         """Agents whose blocks other threads read."""
@@ -55,17 +63,22 @@ class DiskBudget:
         """
         needed, relied_on = self._needed(agent, np.asarray(ids, np.int32), more)
         self._free(agent.ref, agent.id, needed, relied_on)
-        self._promised[agent.ref] = needed
-        self._making.add(agent.ref)
+        self._promise(agent.ref, _Promise(needed, relied_on))
+
+    def _promise(self, ref: AgentRef, promise: _Promise) -> None:
+        self._promised[ref] = promise
+        self._making.add(ref)
 
     def done(self, ref: AgentRef) -> None:
         """The agent's turn is committed, if only in RAM, or will never be."""
         self._making.discard(ref)
 
     def make_room_to_restore(self, agent: Agent) -> None:
-        """For blocks that were given up: they are put back once they have been computed again."""
+        """For blocks that were given up: they are put back once they have been computed again. Until it is `done`."""
         if lacking := self._lacking(agent, agent.tokens):
-            self._free(agent.ref, agent.id, self.bytes_of(lacking, 0))
+            needed = self.bytes_of(lacking, 0)
+            self._free(agent.ref, agent.id, needed)
+            self._promise(agent.ref, _Promise(needed))
 
     def make_room_for(self, ref: AgentRef, positions: int, said: int) -> None:
         """For blocks of so many positions, and a record of `said`."""
@@ -79,9 +92,10 @@ class DiskBudget:
     def _free(self, ref: AgentRef, agent_id: str, needed: int, relied_on: Collection[bytes] = ()) -> None:
         """agent_id: "" if the agent is yet to be made."""
         unsaved = {ref: agent.unsaved for ref, agent in self._agents.items() if agent.unsaved}
-        self._promised = {one: size for one, size in self._promised.items() if one in self._making or one in unsaved}
+        self._promised = {one: made for one, made in self._promised.items() if one in self._making or one in unsaved}
         relied_on = {*relied_on, *(key for turns in unsaved.values() for one in turns for key in one.draft.taken)}
-        promised = sum(size for other, size in self._promised.items() if other != ref)
+        relied_on.update(key for made in self._promised.values() for key in made.relied_on)
+        promised = sum(made.nbytes for other, made in self._promised.items() if other != ref)
         try:
             given_up = self._store.quota.make_room(
                 self.limit, needed, promised=promised, staying=self._staying, relied_on=relied_on
@@ -99,7 +113,12 @@ class DiskBudget:
 
     def _staying(self) -> set[AgentRef]:
         """Agents whose state must stay on disk now."""
-        return {*self._busy(), *self.reading, *(ref for ref, agent in self._agents.items() if agent.unsaved)}
+        return {
+            *self._busy(),
+            *self._making,
+            *self.reading,
+            *(ref for ref, agent in self._agents.items() if agent.unsaved),
+        }
 
     def bytes_of(self, positions: int, said: int) -> int:
         """The most that blocks of so many positions take, with companions, and a record of `said` positions."""

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from agentmem.errors import AgentmemError, Reason, agent_not_found
+from agentmem.errors import AgentmemError
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.ahead import WriteAhead
+from agentmem.memory.aside import Aside, Asides, until
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.companions import Companions
 from agentmem.memory.disk import DiskBudget
 from agentmem.memory.hot import HotBytes
+from agentmem.memory.lookup import Lookup
 from agentmem.memory.matching import matches, require_match
+from agentmem.memory.needs import Wait
 from agentmem.memory.news import News
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.readable import readable
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
+from agentmem.memory.still import still_held
 from agentmem.memory.unsaved import UnsavedTurns
 from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.forward import prefill
@@ -32,9 +35,6 @@ from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, AgentRef, PrefixMiss, Share, TurnKind, Warning
-
-WARM_KEPT = 256
-"""Agents beside the hot ones whose ids stay in RAM: 4 bytes a token, outside the budget."""
 
 NOT_DURABLE = Warning("NOT_DURABLE", "the disk takes nothing now: this turn is in RAM only")
 
@@ -65,7 +65,8 @@ class Memory:
         self._agents: OrderedDict[AgentRef, Agent] = OrderedDict()  # least recently used first
         self.pool = BlockPool()
         self._writer = WriterThread(lag_bytes)
-        self._budget = RamBudget(ram_budget, self.pool, model.layout, store.events, self._writer)
+        self._budget = RamBudget(ram_budget, self.pool, model.layout, store.events, self._writer, self._agents)
+        self._lookup = Lookup(store, self._agents, self._budget.__contains__)
         self.disk = DiskBudget(disk_budget, store, model, self._agents, busy, self._drop)
         self._news = News(store.events)
         companions = Companions(store, self.pool, model)
@@ -74,6 +75,7 @@ class Memory:
         self.unsaved = UnsavedTurns(self._saver, self._writer, self._news, lag_s, model.layout.full.bytes_per_token)
         self._prefix = PrefixMatch(store, self.pool, model, companions)
         self._restorer = Restorer(store, self.pool, model, companions)
+        self._asides = Asides(store, self.pool, model, self._ahead, self._writer, self._budget)
         self._hot: dict[AgentRef, AgentState] = {}
         self.hot_bytes: Mapping[AgentRef, int] = HotBytes(self._hot)
 
@@ -84,58 +86,20 @@ class Memory:
     @property
     def quarantined(self) -> int:
         """How many blocks were set aside since the start."""
-        return self._restorer.quarantined
+        return self._restorer.quarantined + self._asides.quarantined
 
     def find(self, ref: AgentRef) -> Agent | None:
         """The agent as last committed, or None. DATA_LOSS if its records cannot be read."""
-        known = self._agents.get(ref)
-        if known is None and (row := self._store.agent(ref.namespace, ref.name)) is not None:
-            known = Agent(ref, row.id, row.turn, row.state_id, pinned=row.pinned, private=row.share is Share.PRIVATE)
-            if row.turn:
-                self._load(known)
-            self._agents[ref] = known
-            self._forget_warm()
-        if known is not None:
-            self._agents.move_to_end(ref)
-        return known
-
-    def _forget_warm(self) -> None:
-        """Keeps the timelines of the last WARM_KEPT agents that are not hot; the disk has the others'."""
-        surplus = len(self._agents) - len(self.hot_bytes) - WARM_KEPT
-        warm = (ref for ref, agent in self._agents.items() if agent.state is None and not agent.unsaved)
-        for ref in list(islice(warm, max(0, surplus))):
-            del self._agents[ref]
+        return self._lookup.find(ref)
 
     def create(self, ref: AgentRef) -> Agent:
         """A new, empty agent; one that was made elsewhere meanwhile will do."""
-        try:
-            self._store.create_agent(ref.namespace, ref.name)
-        except AgentmemError as error:
-            if error.reason is not Reason.AGENT_EXISTS:
-                raise
-        agent = self.find(ref)
-        if agent is None:
-            raise agent_not_found(ref.namespace, ref.name)
-        return agent
+        return self._lookup.create(ref)
 
     def record(self, agent_id: str, number: int) -> TurnRecord:
         """A turn as committed. DATA_LOSS if its record cannot be read."""
         with readable():
             return self._store.history(agent_id).record(number)
-
-    def _load(self, agent: Agent) -> None:
-        with readable():
-            history = self._store.history(agent.id)
-            last = history.record(agent.turn)
-            agent.ids = history.ids()
-        agent.blocks, agent.companions = history.timeline(), tuple(history.companions())
-        agent.unclosed, agent.tokenizer_id = last.open, last.tokenizer_id
-        if sum(b.used for b in agent.blocks) != last.end or len(agent.ids) != last.end:
-            raise AgentmemError(
-                Reason.BLOCK_UNRECOVERABLE,
-                "catalog and turn records disagree about this agent's length",
-                turn=agent.turn,
-            )
 
     def matches(self, agent: Agent) -> bool:
         """Whether the timeline was computed by the model being served."""
@@ -159,15 +123,28 @@ class Memory:
         self._note_hot(agent)
 
     def make_room(self, agent: Agent, positions: int) -> None:
-        """Sees to it that `positions` of this agent fit into RAM. Raises RAM_BUDGET_EXCEEDED."""
+        """Promises the agent RAM for `positions` in all, until its request is `done`. Raises RAM_BUDGET_EXCEEDED."""
         self.unsaved.collect()
         try:
-            self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
+            self._budget.make_room(agent, positions, self.evict)
         except AgentmemError:
             if self._writer.idle:
                 raise
             self.unsaved.flush()  # what waits for the disk takes RAM, and keeps agents in it
-            self._budget.make_room(agent, positions, list(self._agents.values()), self.evict)
+            self._budget.make_room(agent, positions, self.evict)
+
+    def others_active(self, ref: AgentRef) -> bool:
+        """Whether what `make_room` refused may be had later: RAM is promised to other agents' requests."""
+        return self._budget.others_active(ref)
+
+    def active(self) -> set[str]:
+        """Ids of the agents that are in the middle of a request."""
+        return {agent.id for ref, agent in self._agents.items() if ref in self._budget}
+
+    def done(self, ref: AgentRef) -> None:
+        """The agent's request has ended: what RAM and disk had room for on its behalf is free, or taken."""
+        self._budget.done(ref)
+        self.disk.done(ref)
 
     def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[None]:
         """Takes over what others of the namespace computed of `ids`, which are about to follow the timeline."""
@@ -208,7 +185,7 @@ class Memory:
         try:
             if agent.rebuilt is not None:
                 self._saver.add(agent, agent.rebuilt)
-                agent.rebuilt = None
+                agent.rebuilt, agent.committing = None, True
             yield from self._ahead.finish(agent, draft)
             draft.durable = yield from self.unsaved.commit(agent, draft, behind)
         except BaseException:
@@ -218,6 +195,34 @@ class Memory:
             log.warning("turn %d of agent %r is in RAM only: the disk takes nothing", agent.turn, agent.ref.name)
             draft.warnings.append(NOT_DURABLE)
         self._note_hot(agent)
+
+    def set_aside(self, agent: Agent, draft: TurnDraft) -> Generator[Wait | None, None, Aside | None]:
+        """Takes a running turn out of RAM: its state, and what was promised to it. `bring_back` goes on with it.
+
+        None, and nothing has changed, if the agent is pinned, or the disk does not take the turn, or one before it.
+        The agent's state must hold its timeline and what was fed of draft.ids.
+        """
+        yield from until(agent.outstanding)
+        self.unsaved.collect()
+        aside = None if agent.unsaved or agent.pinned else (yield from self._asides.keep(agent, draft))
+        if aside is not None:
+            self._drop(agent)
+            self._budget.set_aside(agent.ref, aside.nbytes)
+        return aside
+
+    def bring_back(self, agent: Agent, draft: TurnDraft, aside: Aside) -> Iterator[Wait | None]:
+        """Has the agent's state be what it was when it was set aside; there must be room for it.
+
+        What is read counts in draft.usage, and what must be computed again; what the turn reused is not counted twice.
+        """
+        read = TurnDraft(draft.kind, "")
+        try:
+            yield from self.restore(agent, read)
+            restored = len(read.usage.misses)
+            yield from self._asides.give_back(agent, draft, aside, read)
+            self._news.recomputed(agent.id, read.usage.misses[restored:])
+        finally:
+            draft.add_cost(read)
 
     def last_turn(self, ref: AgentRef) -> int | None:
         """The number of the agent's last turn, be it in RAM only; None if there is no such agent."""
@@ -264,25 +269,13 @@ class Memory:
         before = self._agents.pop(ref, None)
         try:
             agent = self.find(ref)
-            if before is not None and before.state is not None and agent is not None:
-                agent.state = self._still_held(before, before.state, agent)
+            if before is not None and agent is not None:
+                agent.state = still_held(before, agent, self._restorer.from_pool)
         finally:
             if before is not None:
                 self._drop(before)
         if agent is not None:
             self._note_hot(agent)
-
-    def _still_held(self, before: Agent, state: AgentState, agent: Agent) -> AgentState | None:
-        """What a state holds of the agent's changed timeline, if it is the whole of it."""
-        # Layers with companions cannot be taken back to any position: theirs are read from the disk.
-        if self._model.layout.has_companions or not agent.tokens or before.state_id != agent.state_id:
-            return None
-        if not np.array_equal(before.ids[: agent.tokens], agent.ids):
-            return None
-        held = self._restorer.from_pool(agent.full_keys)
-        if held.offset < agent.tokens:
-            held.extend([state.read(held.offset, agent.tokens)])
-        return held
 
     def settings_changed(self, ref: AgentRef, row: AgentRow) -> None:
         if (agent := self._agents.get(ref)) is not None:

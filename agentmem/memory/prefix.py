@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from agentmem.kv.full import FullLayers
 from agentmem.kv.layers import Tensors
 from agentmem.kv.pool import BlockPool
+from agentmem.kv.span import Span
 from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
@@ -66,13 +68,16 @@ class PrefixMatch:
         companions = None
         if self._model.layout.has_companions:
             companions = yield from self._where_companions_are(agent, ids, found)
-        end, hot = found.end, self._pool.count(found.keys)
+        end, held = found.end, FullLayers(self._model.layout.full)
+        for span in self._pool.find(found.keys):  # held from now on, lest others let go of them meanwhile
+            held.hold(span)
+        hot = held.offset // BLOCK_TOKENS
         read = yield from self._read(agent, ids, found, hot)
         if found.end <= agent.tokens or (companions is not None and found.end != end):
             return
         draft.taken.update(found.keys[: hot + len(read)])
         draft.usage.bytes_read += found.bytes_read
-        self._extend(agent.state, found, hot, read)
+        self._extend(agent.state, found, held.spans, read)
         if companions is not None:
             companions.give(agent.state, found.end)
         from_ram = max(0, hot * BLOCK_TOKENS - (agent.tokens - found.base * BLOCK_TOKENS))
@@ -204,11 +209,11 @@ class PrefixMatch:
                 break
         return read
 
-    def _extend(self, state: AgentState, found: _Found, hot: int, read: list[Tensors]) -> None:
+    def _extend(self, state: AgentState, found: _Found, hot: list[Span], read: list[Tensors]) -> None:
         """Gives the full layers what was found, in place of what they hold from `base` on."""
         state.full.trim(found.base * BLOCK_TOKENS)
         state.full.freeze()
-        for span in self._pool.find(found.keys[:hot]):
+        for span in hot:
             state.hold(span)
         rows = [] if found.part is None else [block_cutter.rows(found.part, found.part_tokens, self._model)]
         state.extend([*read, *rows])

@@ -44,7 +44,11 @@ class UnsavedTurns:
         self._agents[agent.ref] = agent
         self._saver.collect(agent)
         self._saver.add(agent, draft)
-        durable = yield from self._saver.commit(agent, behind)
+        agent.committing = True
+        try:
+            durable = yield from self._saver.commit(agent, behind)
+        finally:
+            agent.committing = False
         self._tell(agent)
         if durable:
             self._save_stuck()

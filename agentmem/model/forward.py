@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import mlx.core as mx
 import numpy as np
 
+from agentmem.kv.batch import Batch
 from agentmem.kv.state import AgentState
 from agentmem.model.loader import LoadedModel
 from agentmem.types import BLOCK_TOKENS
@@ -22,22 +23,43 @@ def prefill(model: LoadedModel, state: AgentState, ids: Sequence[int] | np.ndarr
     """Appends ids to the state; yields the positions done after each chunk. No logits are computed."""
     done = 0
     while done < len(ids):
-        room = CHUNK - state.offset % BLOCK_TOKENS
-        chunk = ids[done : done + room]
-        _network(model, chunk, state)
-        state.evaluate()
+        chunk = next_chunk(state, ids[done : done + CHUNK])
+        feed(model, state, chunk)
         done += len(chunk)
         yield done
 
 
+def next_chunk(state: AgentState, ids: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
+    """Those of the ids that the next pass takes."""
+    return ids[: CHUNK - state.offset % BLOCK_TOKENS]
+
+
+def feed(model: LoadedModel, state: AgentState, chunk: Sequence[int] | np.ndarray) -> None:
+    """Appends a chunk of ids to the state. No logits are computed."""
+    _network(model, _batch_of_one(chunk), [state])
+    state.evaluate()
+
+
 def last_logits(model: LoadedModel, state: AgentState, ids: Sequence[int] | np.ndarray) -> mx.array:
     """Appends a few ids and returns the logits behind the last one: fp32 [vocab]."""
-    logits = _network(model, ids, state)[0, -1].astype(mx.float32)
+    logits = _network(model, _batch_of_one(ids), [state])[0, -1].astype(mx.float32)
     mx.eval(logits)
     state.evaluate()
     return logits
 
 
-def _network(model: LoadedModel, ids: Sequence[int] | np.ndarray, state: AgentState) -> mx.array:
-    state.make_room()
-    return model.network(mx.array(np.asarray(ids, np.int32))[None], cache=state.layers)
+def decode(model: LoadedModel, states: Sequence[AgentState], tokens: mx.array) -> mx.array:
+    """Appends a token to each state, in one pass. tokens: int [agents].
+
+    Returns the logits behind them, fp32 [agents, vocab], not evaluated: that, and the states, is the caller's.
+    """
+    return _network(model, tokens[:, None], states)[:, -1].astype(mx.float32)
+
+
+def _batch_of_one(ids: Sequence[int] | np.ndarray) -> mx.array:
+    return mx.array(np.asarray(ids, np.int32))[None]
+
+
+def _network(model: LoadedModel, tokens: mx.array, states: Sequence[AgentState]) -> mx.array:
+    """tokens: int [agents, count]. Returns logits, [agents, count, vocab]."""
+    return model.network(tokens, cache=Batch(states).layers)

@@ -44,6 +44,11 @@ class Blocks:
             raise BlockUnreadable(Unreadable.EVICTED, "its file was given up")
         return self._core.blocks.read(key, row, self._core.secret(namespace)), row.size
 
+    def read_ahead(self, namespace: str, key: bytes) -> tuple[Block, int]:
+        """As `read`, a block that may have been written ahead of its turn."""
+        row = self._core.ahead.row(key)
+        return self.read(namespace, key, None if row is None else {key: row})
+
     def sizes(self, keys: Iterable[bytes]) -> dict[bytes, int]:
         """File sizes of those of the blocks that are known; 0 for one that was given up."""
         return {key: row.size for key, row in self.known(keys).items()}
@@ -94,7 +99,7 @@ class Blocks:
             secret = self._core.secret(namespace)
             if block.key_of_prefix(secret, block.tokens) != block.key:
                 raise ValueError("a block with a wrong key")
-            if not self.known([block.key]):
+            if not self.known([block.key]) and block.key not in self._core.ahead:
                 return 0
             row = self._core.blocks.write(block, secret)
             self._core.ahead.renew(block.key, row)

@@ -98,7 +98,7 @@ def _steps(stats: EngineStats) -> Iterator[Metric]:
     for part in _STEP_PARTS:
         seconds.add_metric((part,), getattr(stats.steps, f"{part}_s"))
     yield seconds
-    yield CounterMetricFamily("agentmem_steps", "Steps of the thread that computes.", stats.steps.steps)
+    yield CounterMetricFamily("agentmem_steps", "Decode steps.", stats.steps.steps)
     yield CounterMetricFamily("agentmem_step_tokens", "Tokens decoded in these steps.", stats.steps.tokens)
 
 

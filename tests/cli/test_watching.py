@@ -86,10 +86,11 @@ def test_stats(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     assert ["RAM", "500 B of 1.0 kB"] in cells
     assert ["of all prompts", "50% hot, 25% warm, 25% computed"] in cells
     assert ["restores", "3 in 2.00 s, 75% of it hidden"] in cells
-    assert ["STEP", "PER STEP", "TOTAL", "SHARE"] in cells
+    assert ["decode steps", "100, 4.0 tokens each"] in cells
+    assert ["DECODE STEP", "EACH", "TOTAL", "SHARE"] in cells
     assert ["schedule", "1.000 ms", "100 ms", "5%"] in cells
-    assert ["prefill", "10.000 ms", "1.00 s", "50%"] in cells
-    assert ["100 steps", "20.000 ms", "2.00 s"] in cells
+    assert ["all of it", "10.000 ms", "1.00 s", "50%"] in cells
+    assert ["prompts", "-", "1.00 s", "50%"] in cells
     document = json.loads(agentmem("stats", "--json").out)
     assert document["steps"]["device_s"] == 0.5
     assert list(document["steps"]) == list(StepTimes.__annotations__)
@@ -114,7 +115,9 @@ def test_one_look(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     assert ram == f"RAM       {'█' * 15}{'░' * 15} 500 B of 1.0 kB, 50%"
     assert disk.split()[1] == "█" * 27 + "░" * 3
     assert prompts == "prompts   50% hot, 25% warm, 25% computed"
-    assert steps == ("steps     20.0 ms each: 5% schedule, 10% graph, 25% device, 5% sample, 5% stream, 50% prefill")
+    assert steps == (
+        "steps     10.0 ms each for 4.0 tokens: 5% schedule, 10% graph, 25% device, 5% sample, 5% stream, 50% prompts"
+    )
     assert header.split() == ["AGENT", "PHASE", "QUEUE", "FED", "PROMPT", "GENERATED", "TOKENS/S", "WAITED", "RUNNING"]
     name, phase, queue, fed, prompt, generated, rate, *_ = bob.split()
     assert (name, phase, queue, fed, prompt, generated) == ("b\ufffdob", "decoding", "-", "130", "120", "60")

@@ -18,17 +18,17 @@ from tests.helpers.forked import ForkedDaemon
 
 
 def hang(armed: Event) -> None:
-    """Sampling takes as long as it is armed."""
+    """To take a token's text takes as long as it is armed."""
     from agentmem.engine.reply import Reply
 
-    real = Reply.next
+    real = Reply.add
 
-    def slow(self: Reply, logits: object) -> tuple[int, str]:
+    def slow(self: Reply, token: int) -> str:
         while armed.is_set():
             time.sleep(0.01)
-        return real(self, logits)
+        return real(self, token)
 
-    Reply.next = slow  # type: ignore[method-assign]
+    Reply.add = slow  # type: ignore[method-assign]
 
 
 def health(client: Client) -> int:

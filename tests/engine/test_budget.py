@@ -129,7 +129,7 @@ def test_the_reply_counts_before_it_begins(budgeted: Budgeted) -> None:
 
 
 def test_an_open_reply_ends_where_the_room_ends(budgeted: Budgeted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentmem.engine.run.RESERVE", 56)
+    monkeypatch.setattr("agentmem.engine.turn.RESERVE", 56)
     engine = budgeted(2)
     last, most = watched(engine, request(*prompt(0, 200), sampling=Sampling()))
     assert isinstance(last, Finished)
@@ -139,7 +139,7 @@ def test_an_open_reply_ends_where_the_room_ends(budgeted: Budgeted, monkeypatch:
 
 
 def test_an_open_reply_makes_others_leave_as_it_grows(budgeted: Budgeted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentmem.engine.run.RESERVE", 32)
+    monkeypatch.setattr("agentmem.engine.turn.RESERVE", 32)
     engine = budgeted(4)
     feed(engine, B, *prompt(1), tokens=None)
     assert isinstance(run(engine, request(*prompt(0, 200), sampling=Sampling()))[0], Started)

@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_refused_and_leaves_all_as_it_was(opened: Opened, t
 
 @pytest.mark.reference
 def test_a_reply_that_may_go_on_ends_where_the_budget_does(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentmem.engine.run.RESERVE", 32)
+    monkeypatch.setattr("agentmem.engine.turn.RESERVE", 32)
     per_token = opened(None).model_info().bytes_per_token
     engine = opened(100 * (per_token + 20) + 3 * FILE_BYTES)
     done = finished(run(engine, Request(A, TokenInput((5,)), Sampling(), create=True)))

@@ -9,6 +9,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
@@ -95,7 +96,7 @@ def test_an_unexpected_error_is_internal_and_the_agent_goes_on(engine: Engine, m
     engine.delete_agent(A)
     assert said(attempt(engine, request(5, 6))) == wanted[0]
     with monkeypatch.context() as patch:
-        patch.setattr("agentmem.engine.reply.sample", lambda *_: 1 // 0)
+        patch.setattr("agentmem.engine.turn.sample", lambda *_, **__: 1 // 0)
         failed = attempt(engine, request(9, 9))[-1]
         assert isinstance(failed, Failed)
         assert failed.error.reason is Reason.INTERNAL
@@ -277,11 +278,11 @@ def test_a_cancelled_prefill_ends_within_one_step(engine: Engine, monkeypatch: p
     passes, begun, go = [], threading.Event(), threading.Event()
     real = forward._network
 
-    def network(model: object, ids: list[int], state: object) -> object:
-        passes.append(len(ids))
+    def network(model: object, tokens: mx.array, states: object) -> object:
+        passes.append(tokens.size)
         begun.set()
         go.wait(30)
-        return real(model, ids, state)  # type: ignore[arg-type]
+        return real(model, tokens, states)  # type: ignore[arg-type]
 
     monkeypatch.setattr(forward, "_network", network)
     last, done = [], threading.Event()
@@ -350,9 +351,9 @@ def test_every_position_that_is_computed_is_reported(
     counts: list[int] = []
     real = forward._network
 
-    def network(model: object, ids: list[int], state: object) -> object:
-        counts.append(len(ids))
-        return real(model, ids, state)  # type: ignore[arg-type]
+    def network(model: object, tokens: mx.array, states: object) -> object:
+        counts.append(tokens.size)
+        return real(model, tokens, states)  # type: ignore[arg-type]
 
     monkeypatch.setattr(forward, "_network", network)
     state = tmp_path / "state"
@@ -448,7 +449,7 @@ def test_what_goes_wrong_inside_is_logged_without_what_was_said(
 
         engine.submit(request(5, tokens=50), broken_sink)
         assert done.wait(30)
-        monkeypatch.setattr("agentmem.engine.reply.sample", broken)
+        monkeypatch.setattr("agentmem.engine.turn.sample", broken)
         failed = attempt(engine, request(5))[-1]
     assert isinstance(failed, Failed)
     assert "ValueError" in caplog.text

@@ -181,7 +181,7 @@ def test_agents_that_hold_copies_of_their_own_leave_nothing_behind(engine: Engin
 
 
 def test_timelines_of_few_warm_agents_stay_in_ram(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentmem.memory.memory.WARM_KEPT", 2)
+    monkeypatch.setattr("agentmem.memory.lookup.WARM_KEPT", 2)
     refs = [AgentRef("default", f"agent-{n}") for n in range(6)]
     for ref in refs:
         feed(engine, ref, 5, 6, 7)

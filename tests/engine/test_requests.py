@@ -60,10 +60,11 @@ def test_those_that_run_and_wait(engine: Engine) -> None:
     assert engine.requests() == []
 
 
-def test_a_request_begins_with_its_state(engine: Engine) -> None:
+def test_a_request_that_has_just_begun(engine: Engine) -> None:
     with held_at(engine, Started, request(5, 6)):
         (view,) = engine.requests()
-        assert (view.phase, view.tokens_fed, view.prompt_tokens) == (Phase.RESTORING, 0, 0)
+        assert (view.position, view.tokens_fed, view.prompt_tokens) == (0, 0, 0)
+        assert view.phase is not Phase.QUEUED
 
 
 def test_how_long_the_present_step_lasts(engine: Engine) -> None:

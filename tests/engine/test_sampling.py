@@ -11,7 +11,7 @@ LOGITS = mx.log(mx.array([0.5, 0.25, 0.15, 0.1]))
 
 
 def _draws(sampling: Sampling, count: int = 400) -> Counter[int]:
-    return Counter(sample(LOGITS, sampling, 7, position) for position in range(count))
+    return Counter(sample(LOGITS, position, sampling, 7).item() for position in range(count))
 
 
 def test_greedy_takes_the_likeliest() -> None:
@@ -20,10 +20,10 @@ def test_greedy_takes_the_likeliest() -> None:
 
 def test_a_draw_depends_on_seed_and_position_alone() -> None:
     sampling = Sampling(temperature=1.0)
-    forward = [sample(LOGITS, sampling, 7, p) for p in range(50)]
-    backward = [sample(LOGITS, sampling, 7, p) for p in reversed(range(50))]
+    forward = [sample(LOGITS, p, sampling, 7).item() for p in range(50)]
+    backward = [sample(LOGITS, p, sampling, 7).item() for p in reversed(range(50))]
     assert forward == backward[::-1]
-    assert forward != [sample(LOGITS, sampling, 8, p) for p in range(50)]
+    assert forward != [sample(LOGITS, p, sampling, 8).item() for p in range(50)]
 
 
 def test_frequencies_follow_the_distribution() -> None:

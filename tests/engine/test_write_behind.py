@@ -323,7 +323,7 @@ def test_a_turn_on_top_that_fails_loses_nothing(
     run(engine, turn(1))
     disk.slow = True
     run(engine, behind(2))
-    monkeypatch.setattr("agentmem.engine.run.last_logits", fail)
+    monkeypatch.setattr("agentmem.engine.turn.last_logits", fail)
     threading.Timer(0.2, lambda: setattr(disk, "slow", False)).start()
     with pytest.raises(AgentmemError) as caught:
         run(engine, turn(3))

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentmem.kv.attention import attend
+from agentmem.kv.batch import Batch
 from agentmem.kv.full import TAIL_SEGMENTS
 from agentmem.kv.layout import AttentionLayout, StateLayout
 from agentmem.kv.state import AgentState
@@ -30,8 +31,7 @@ def _feed(state: AgentState, q: mx.array, k: mx.array, v: mx.array, sizes: list[
     """Outputs of all rows, fed in runs of the given sizes."""
     out, at = [], state.offset
     for size in sizes:
-        state.make_room()
-        layer = state.layers[0]
+        (layer,) = Batch([state]).layers
         layer.update_and_fetch(k[:, :, at : at + size], v[:, :, at : at + size])
         out.append(np.array(attend(q[:, :, at : at + size], layer, 0.125)))
         state.evaluate()
@@ -121,7 +121,7 @@ def test_bfloat16_blocks_round_trip() -> None:
     layout = StateLayout.of_full(AttentionLayout(layers=1, kv_heads=2, head_dim=64, group_size=32, dtype=mx.bfloat16))
     k, v = (x.astype(mx.bfloat16) for x in _inputs()[1:])
     state = AgentState(layout)
-    state.layers[0].update_and_fetch(k[:, :, :100], v[:, :, :100])
+    Batch([state]).layers[0].update_and_fetch(k[:, :, :100], v[:, :, :100])
     state.evaluate()
     block = state.read(0, 100)
     assert block["attn.k.scales"].dtype == np.uint16

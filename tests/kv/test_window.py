@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentmem.kv.attention import attend
+from agentmem.kv.batch import Batch
 from agentmem.kv.layout import AttentionLayout, LayerKind, StateLayout, WindowLayout
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
@@ -37,11 +38,10 @@ def feed(state: AgentState, of: tuple[mx.array, mx.array, mx.array], *sizes: int
     q, k, v = of
     out, at = [], state.offset
     for size in sizes:
-        state.make_room()
-        rows = slice(at, at + size)
-        for layer in state.layers:
+        layers, rows = Batch([state]).layers, slice(at, at + size)
+        for layer in layers:
             layer.update_and_fetch(k[:, :, rows], v[:, :, rows])
-        out.append(np.array(attend(q[:, :, rows], state.layers[0], 0.125)))
+        out.append(np.array(attend(q[:, :, rows], layers[0], 0.125)))
         state.evaluate()
         at += size
     return np.concatenate(out, axis=2)
@@ -127,7 +127,7 @@ def test_a_part_that_is_shared_is_never_written_to() -> None:
     two.restore(one.window.parts, None, 1024)
     before = one.window.read(768, 1024)
     two.trim(1000)
-    two.layers[0].update_and_fetch(k[:, :, :100], v[:, :, :100])
+    two.layers[0].append(*(mx.quantize(side[:, :, :100], 32, 4) for side in (k, v)))
     mx.eval(two.arrays())
     after = one.window.read(768, 1024)
     assert all(np.array_equal(before[name], after[name]) for name in before)

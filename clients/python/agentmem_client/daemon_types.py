@@ -54,8 +54,10 @@ class Status:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds since start that the thread that computes spent, by what on: choosing what runs, describing work to the
-    device, waiting for it, sampling, handing text out, and computing prompts. tokens: decoded in these steps.
+    """Seconds since start that the thread that computes spent, by what on.
+
+    Choosing what runs; of decode steps: building them, waiting for the device, building the choice of tokens, and
+    handing text out; prefill: all other work, that on prompts above all. steps: decode steps. tokens: those of theirs.
     """
 
     schedule_s: float

@@ -63,9 +63,12 @@ def _steps(before: Sample | None, now: Sample) -> str:
     if not steps.steps:
         return "none yet"
     parts = step_split(steps)
-    whole = sum(parts.values())
-    split = ", ".join(f"{percent(spent, whole)} {name}" for name, spent in parts.items())
-    return f"{seconds(whole / steps.steps)} each: {split}"
+    decoding = sum(parts.values())
+    whole = decoding + steps.prefill_s
+    split = ", ".join(
+        f"{percent(spent, whole)} {name}" for name, spent in {**parts, "prompts": steps.prefill_s}.items()
+    )
+    return f"{seconds(decoding / steps.steps)} each for {steps.tokens / steps.steps:.1f} tokens: {split}"
 
 
 def _requests(now: Sample, rates: Rates) -> RenderableType:

@@ -20,14 +20,13 @@ def hit_rates(stats: Stats) -> dict[str, float] | None:
 
 
 def step_split(steps: StepTimes) -> dict[str, float]:
-    """Seconds by what they were spent on."""
+    """Seconds of decode steps, by what they were spent on. What was spent between them, on prompts, is not in it."""
     return {
         "schedule": steps.schedule_s,
         "graph": steps.graph_s,
         "device": steps.device_s,
         "sample": steps.sample_s,
         "stream": steps.stream_s,
-        "prefill": steps.prefill_s,
     }
 
 

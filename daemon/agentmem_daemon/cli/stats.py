@@ -27,7 +27,7 @@ def stats(socket: Socket = None, as_json: Json = False) -> None:
     print_table(("", ""), _facts(found), header=False)
     if found.steps.steps:
         print()
-        print_table(("STEP", "PER STEP>", "TOTAL>", "SHARE>"), _split(found.steps))
+        print_table(("DECODE STEP", "EACH>", "TOTAL>", "SHARE>"), _split(found.steps))
 
 
 def _facts(s: Stats) -> list[tuple[str, str]]:
@@ -43,8 +43,13 @@ def _facts(s: Stats) -> list[tuple[str, str]]:
         ("reused", f"{s.reused_hot_tokens_total} from RAM, {s.reused_warm_tokens_total} from disk"),
         ("recomputed", f"{s.recomputed_tokens_total}, {s.quarantined_blocks_total} damaged blocks"),
         ("of all prompts", ", ".join(f"{share:.0%} {name}" for name, share in rates.items()) if rates else "-"),
+        ("decode steps", f"{s.steps.steps}, {_batch(s.steps):.1f} tokens each"),
         ("restores", f"{s.restores_total} in {seconds(s.restore_s_total)}, {_hidden(s)} of it hidden"),
     ]
+
+
+def _batch(steps: StepTimes) -> float:
+    return steps.tokens / steps.steps if steps.steps else 0.0
 
 
 def _hidden(s: Stats) -> str:
@@ -52,13 +57,15 @@ def _hidden(s: Stats) -> str:
 
 
 def _split(steps: StepTimes) -> list[tuple[str, ...]]:
+    """What a decode step's time goes into; below, what there is time for between two of them."""
     parts = step_split(steps)
-    whole = sum(parts.values())
+    decoding = sum(parts.values())
+    whole = decoding + steps.prefill_s
     rows = [
         (name, f"{spent / steps.steps * 1000:.3f} ms", seconds(spent), percent(spent, whole))
-        for name, spent in parts.items()
+        for name, spent in {**parts, "all of it": decoding}.items()
     ]
-    return [*rows, (f"{steps.steps} steps", f"{whole / steps.steps * 1000:.3f} ms", seconds(whole), "")]
+    return [*rows, ("prompts", "-", seconds(steps.prefill_s), percent(steps.prefill_s, whole))]
 
 
 def status(socket: Socket = None, as_json: Json = False) -> None:

@@ -1,0 +1,239 @@
+"""What a request does to its agent: it makes room, restores, feeds the input, and lets the agent reply."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+
+from agentmem.engine.context import Context
+from agentmem.engine.control import Control
+from agentmem.engine.lane import Lane
+from agentmem.engine.reply import Reply
+from agentmem.engine.request import ChatInput, Delta, Event, OnCancel, Phase, Request, ReusePlan, TextInput
+from agentmem.engine.room import has_to_wait, with_room
+from agentmem.engine.sampling import sample
+from agentmem.errors import AgentmemError, Reason, agent_not_found
+from agentmem.memory.agent import Agent, TurnDraft
+from agentmem.memory.needs import Chunk, Room
+from agentmem.model.forward import LAST, feed, last_logits, next_chunk
+from agentmem.model.text import Encoded
+from agentmem.store.commit import check_turn
+from agentmem.types import FinishReason, TurnMessage
+
+RESERVE = 1024
+"""Positions that a reply without max_tokens gets room for at a time."""
+
+
+class Turn:
+    """send: what the request's sink is told through."""
+
+    def __init__(
+        self, context: Context, request: Request, draft: TurnDraft, control: Control, send: Callable[[Event], None]
+    ) -> None:
+        self._context, self._request, self._draft = context, request, draft
+        self._control, self._send = control, send
+        self._model, self._memory = context.model, context.memory
+        self._encoded = Encoded([], ())
+        self._reserved = 0
+        self.phase = Phase.WAITING_FOR_ROOM
+        self.plan = ReusePlan()
+        self.agent: Agent | None = None
+        """Once it is admitted."""
+
+    # Room
+
+    def admit(self) -> Generator[Any, None, Agent]:
+        """Everything that can refuse the request; waits while others hold the room that it needs.
+
+        Makes the agent, if it is to be made, once nothing refuses it.
+        """
+        memory, ref = self._memory, self._request.agent
+        agent = yield from with_room(memory, ref, self._prepare, self._control.stop_if_cancelled)
+        self.plan = self._plan(agent)
+        self.agent = agent if agent.id else memory.create(ref)
+        return self.agent
+
+    def _prepare(self) -> Agent:
+        request, memory = self._request, self._memory
+        agent = memory.find(request.agent)
+        if agent is None:
+            if not request.create:
+                raise agent_not_found(request.agent.namespace, request.agent.name)
+            agent = Agent(request.agent, "")
+        check_turn(request.expect_turn, agent.turn)
+        memory.require_match(agent, request.rebuild)
+        self._encoded = self._encode(agent)
+        given = len(self._encoded.ids)
+        if not given:
+            raise AgentmemError(Reason.EMPTY_INPUT, "the input makes no tokens; there is nothing to add")
+        self._check_context(agent, given)
+        self._reserved = agent.tokens + given + self._to_reserve(agent, given)
+        memory.make_room(agent, self._reserved)
+        memory.disk.make_room(agent, self._encoded.ids, self._reserved - agent.tokens - given)
+        return agent
+
+    def _plan(self, agent: Agent) -> ReusePlan:
+        """What of the timeline is in RAM, on disk, or to be recomputed."""
+        n = agent.tokens
+        if not self._memory.matches(agent):
+            return ReusePlan(n, cold_tokens=n)
+        return ReusePlan(n, hot_tokens=n) if agent.state is not None else ReusePlan(n, warm_tokens=n)
+
+    def _encode(self, agent: Agent) -> Encoded:
+        codec, given = self._model.text, self._request.input
+        if isinstance(given, ChatInput):
+            last = int(agent.ids[-1]) if agent.tokens else None
+            return codec.encode_chat(given.messages, last, agent.unclosed, self._request.sampling is not None)
+        if isinstance(given, TextInput):
+            return codec.encode_text(given.text, empty=agent.tokens == 0)
+        return codec.encode_ids(given.ids)
+
+    def _check_context(self, agent: Agent, given: int) -> None:
+        limit = self._model.context_limit
+        if agent.tokens + given + (self._request.sampling is not None) > limit:
+            raise AgentmemError(
+                Reason.CONTEXT_OVERFLOW,
+                f"the model's context holds {limit} tokens; this agent remembers {agent.tokens} and the input has "
+                f"{given}. Send less, or begin a new agent",
+                limit=limit,
+                remembered=agent.tokens,
+                input=given,
+            )
+
+    def _to_reserve(self, agent: Agent, given: int) -> int:
+        """Positions of the reply to make room for before work starts: all it may have, if it says how many."""
+        sampling = self._request.sampling
+        if sampling is None:
+            return 0
+        left = self._model.context_limit - agent.tokens - given
+        return min(left, RESERVE if sampling.max_tokens is None else sampling.max_tokens)
+
+    def _has_room(self, agent: Agent) -> Generator[Any, None, bool]:
+        """Whether the reply may go on; one without max_tokens is given room piece by piece."""
+        draft, memory = self._draft, self._memory
+        if agent.tokens + len(draft.ids) < self._reserved:
+            return True
+        self._reserved = min(self._reserved + RESERVE, self._model.context_limit)
+        try:
+            memory.make_room(agent, self._reserved)
+            memory.disk.make_room(agent, draft.ids, self._reserved - agent.tokens - len(draft.ids))
+        except AgentmemError as error:
+            return has_to_wait(memory, agent.ref, error) and (yield from self._step_aside(agent))
+        return True
+
+    def _step_aside(self, agent: Agent) -> Generator[Any, None, bool]:
+        """Leaves the agent's room in RAM to others, and goes on once there is room again. False if it could not."""
+        self._control.aside_asked = False
+        aside = yield from self._memory.set_aside(agent, self._draft)
+        if aside is None:
+            return False
+        self._context.counters.set_aside += 1
+        phase, self.phase = self.phase, Phase.SET_ASIDE
+        said = self._draft.usage.generated_tokens  # what was said is to be committed, whatever comes
+        check = (lambda: None) if said else self._control.stop_if_cancelled
+        yield Room()
+        yield from with_room(self._memory, agent.ref, lambda: self._memory.make_room(agent, self._reserved), check)
+        yield from self._memory.bring_back(agent, self._draft, aside)
+        self.phase = phase
+        self._control.aside_asked = False
+        return True
+
+    # Work
+
+    def bring_back(self, agent: Agent) -> Generator[Any, None, None]:
+        """Warm to hot, or cold under another model."""
+        self.phase, began = Phase.RESTORING, time.monotonic()
+        bring = self._memory.restore if self._memory.matches(agent) else self._memory.rebuild
+        yield from self._control.until_cancelled(bring(agent, self._draft))
+        self._draft.timings.restore_s = time.monotonic() - began
+
+    def advance(self, agent: Agent, submitted: float) -> Generator[Any, None, None]:
+        """Feeds the input and, if asked, a reply. submitted: when the request was, by the monotonic clock."""
+        draft, sampling = self._draft, self._request.sampling
+        draft.messages = [
+            TurnMessage(m.message, agent.tokens + m.start, agent.tokens + m.end) for m in self._encoded.messages
+        ]
+        draft.usage.prompt_tokens = agent.tokens + len(self._encoded.ids)
+        draft.ids = list(self._encoded.ids)
+        self.phase, began = Phase.PREFILL, time.monotonic()
+        takeable = draft.ids if sampling is None else draft.ids[:-1]  # the last one's logits are needed
+        yield from self._control.until_cancelled(self._memory.take_over(agent, takeable, draft))
+        draft.usage.prefill_tokens = len(draft.ids) - self._fed(agent)
+        kept_back = 0 if sampling is None else LAST
+        yield from self._prefill(agent, len(draft.ids) - kept_back)
+        if sampling is None:
+            draft.timings.prefill_s = time.monotonic() - began
+            return
+        rest = draft.ids[self._fed(agent) :]
+        yield Chunk(len(rest))
+        self._control.stop_if_cancelled()
+        assert agent.state is not None
+        logits = last_logits(self._model, agent.state, rest)
+        draft.timings.prefill_s = time.monotonic() - began
+        self._memory.write_ahead(agent, draft, self._reserved)
+        draft.seed = sampling.seed if sampling.seed is not None else secrets.randbits(63)
+        yield from self._reply(agent, logits, submitted)
+
+    def _fed(self, agent: Agent) -> int:
+        """How many of the draft's ids the state holds."""
+        assert agent.state is not None
+        return agent.state.offset - agent.tokens
+
+    def _prefill(self, agent: Agent, end: int) -> Generator[Any, None, None]:
+        """Feeds the draft's ids up to `end`, chunk by chunk."""
+        while (begin := self._fed(agent)) < end:
+            assert agent.state is not None
+            chunk = next_chunk(agent.state, self._draft.ids[begin:end])
+            yield Chunk(len(chunk))
+            self._control.stop_if_cancelled()
+            if self._control.aside_asked and (yield from self._step_aside(agent)):
+                continue
+            feed(self._model, agent.state, chunk)
+            self._memory.write_ahead(agent, self._draft, self._reserved)
+
+    def _reply(self, agent: Agent, logits: mx.array, submitted: float) -> Generator[Any, None, None]:
+        """Samples, sends and feeds until the reply ends. The last token is fed too (invariant 1)."""
+        draft, sampling = self._draft, self._request.sampling
+        assert sampling is not None
+        start, began = agent.tokens + len(draft.ids), time.monotonic()
+        reply = Reply(self._model, sampling, start)
+        self.phase = Phase.DECODING
+        lane = Lane(agent, partial(sample, sampling=sampling, seed=draft.seed), start, logits)
+        while reply.finish_reason is None:
+            token = yield from lane.next()
+            if self._control.cancelled is not None and not lane.holds_last:  # so it needs neither be said nor fed
+                if not draft.usage.generated_tokens:
+                    self._control.stop_if_cancelled()
+                reply.interrupt(self._control.cancelled)
+                break
+            if not draft.usage.generated_tokens:
+                draft.timings.ttft_s = time.monotonic() - submitted
+            draft.ids.append(token)
+            draft.usage.generated_tokens += 1
+            self._send(Delta(reply.add(token), (token,)))
+            self._memory.write_ahead(agent, draft, self._reserved)
+            if reply.finish_reason is None:
+                yield from self._or_interrupted(agent, reply)
+            if reply.finish_reason is not None:
+                yield from lane.end()
+        if self._control.cancelled is not None and reply.interrupted and self._request.on_cancel is OnCancel.DISCARD:
+            self._control.stop_if_cancelled()
+        draft.finish_reason, draft.stop_sequence = reply.finish_reason, reply.stop_sequence
+        chat = isinstance(self._request.input, ChatInput)
+        draft.unclosed = chat
+        draft.messages.append(reply.message("assistant" if chat else "text", start))
+        draft.timings.decode_s = time.monotonic() - began
+
+    def _or_interrupted(self, agent: Agent, reply: Reply) -> Generator[Any, None, None]:
+        """Ends the reply if it was cancelled or there is no room for more; steps aside if asked to."""
+        if self._control.cancelled is not None:
+            reply.interrupt(self._control.cancelled)
+        elif not (yield from self._has_room(agent)):
+            reply.interrupt(FinishReason.LENGTH)
+        elif self._control.aside_asked:
+            yield from self._step_aside(agent)

@@ -1,0 +1,190 @@
+"""Setting a running agent aside: what its turn has computed leaves RAM, and comes back bit for bit.
+
+Full blocks go to the disk, where the turn would have written them anyway. What cannot go there yet stays in RAM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from agentmem.kv.full import FullLayers
+from agentmem.kv.layers import Tensors
+from agentmem.kv.pool import BlockPool
+from agentmem.kv.state import AgentState
+from agentmem.memory import blocks as block_cutter
+from agentmem.memory.agent import Agent, TurnDraft
+from agentmem.memory.ahead import WriteAhead
+from agentmem.memory.budget import RamBudget
+from agentmem.memory.mending import Mender
+from agentmem.memory.needs import Wait
+from agentmem.memory.writer import WriterThread
+from agentmem.model.forward import prefill
+from agentmem.model.loader import LoadedModel
+from agentmem.store.blockfile import BlockUnreadable
+from agentmem.store.store import Store
+from agentmem.types import BLOCK_TOKENS
+
+Steps = Generator[Wait | None, None, None]
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What RAM keeps of a state that was set aside.
+
+    At most the rows of one block of the full layers, those of as many blocks of the windowed layers as a window
+    reaches into, and one more, and one snapshot. offset: positions that the state held. rows: of the full layers'
+    segment that is not full. window: of the segments that its end sees, and the committed turns do not hold.
+    """
+
+    offset: int
+    rows: Tensors = field(default_factory=dict)
+    window: dict[int, Tensors] = field(default_factory=dict)
+    snapshot: Tensors = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(a.nbytes for part in (self.rows, self.snapshot, *self.window.values()) for a in part.values())
+
+
+class Asides:
+    def __init__(
+        self,
+        store: Store,
+        pool: BlockPool,
+        model: LoadedModel,
+        ahead: WriteAhead,
+        writer: WriterThread,
+        budget: RamBudget,
+    ) -> None:
+        self._store, self._pool, self._model = store, pool, model
+        self._ahead, self._writer, self._budget = ahead, writer, budget
+        self._mender = Mender(store)
+
+    @property
+    def quarantined(self) -> int:
+        """How many blocks were set aside since the start because they were unsound."""
+        return self._mender.quarantined
+
+    def keep(self, agent: Agent, draft: TurnDraft) -> Generator[Wait | None, None, Aside | None]:
+        """Has the draft's full blocks on disk; what must be kept besides. None if the disk does not take them."""
+        state = agent.state
+        if state is None or agent.rebuilt is not None:
+            return None
+        while not self._ahead.hand_over(agent, draft, lambda size: self._may_copy(agent, state, size)):
+            yield from self._moment(draft)
+        writes = [write for write in draft.ahead.values() if write is not None]
+        yield from until(writes)
+        if any(write.exception() for write in writes):
+            return None
+        return self._rest(state, agent.tokens)
+
+    def _may_copy(self, agent: Agent, state: AgentState, size: int) -> bool:
+        """Copies are made as far as RAM has room; where it has none, one at a time."""
+        spare = self._budget.spare(agent, state.offset)
+        return self._writer.has_room(size) and (not self._writer.nbytes or size <= spare)
+
+    def _moment(self, draft: TurnDraft) -> Steps:
+        """Until the writer thread has done something."""
+        writes = [write for write in draft.ahead.values() if write is not None and not write.done()]
+        yield Wait(tuple(writes) or (self._writer.hand(0, lambda: None),))
+
+    def _rest(self, state: AgentState, committed: int) -> Aside:
+        """What the disk does not have of a state, whose first `committed` positions are those of turns."""
+        end = state.offset
+        border = end // BLOCK_TOKENS * BLOCK_TOKENS
+        aside = Aside(end, state.read(border, end) if border < end else {})
+        if (window := state.window) is not None:
+            for segment in window.layers[0].segments:
+                start, stop = segment * BLOCK_TOKENS, min((segment + 1) * BLOCK_TOKENS, end)
+                if start >= window.layout.reach(end) and start + BLOCK_TOKENS > committed:
+                    aside.window[segment] = window.read(start, stop)
+        if state.recurrent is not None and end:
+            aside.snapshot.update(state.recurrent.read(border, end))
+        return aside
+
+    def give_back(self, agent: Agent, draft: TurnDraft, aside: Aside, read: TurnDraft) -> Steps:
+        """Has the agent's state, which holds its committed turns, hold the draft again. read: what that cost."""
+        state = agent.state
+        assert state is not None
+        if aside.offset == agent.tokens:
+            return
+        ids = np.concatenate([agent.ids, np.asarray(draft.ids, np.int32)])[: aside.offset]
+        base, keys = agent.tokens // BLOCK_TOKENS, list(draft.ahead)
+        held, blocks = FullLayers(self._model.layout.full), []
+        for span in self._pool.find(keys):  # what others have in RAM too
+            held.hold(span)
+        first = base + held.offset // BLOCK_TOKENS
+        try:
+            for place in range(first, base + len(keys)):
+                blocks.append(self._read(agent, ids, place, keys, read))
+                yield None
+        except BlockUnreadable as fault:
+            if self._model.layout.has_companions:  # they go on from the end of a turn only
+                held, blocks = FullLayers(self._model.layout.full), []
+            self._extend(state, base, held, blocks)
+            yield from self._compute(agent, state, ids, keys, fault, read)
+            return
+        self._extend(state, base, held, [*blocks, aside.rows] if aside.rows else blocks)
+        if state.window is not None:
+            state.window.go_on(aside.window, aside.offset)
+        if state.recurrent is not None:
+            state.recurrent.go_on(aside.snapshot, aside.offset)
+        state.evaluate()
+
+    @staticmethod
+    def _extend(state: AgentState, base: int, held: FullLayers, blocks: list[Tensors]) -> None:
+        """Gives the full layers what follows the block border at `base`, in place of the part of a block there."""
+        if held.spans or blocks:
+            state.full.trim(base * BLOCK_TOKENS)
+            state.full.freeze()
+            for span in held.spans:
+                state.hold(span)
+            state.extend(blocks)
+
+    def _read(self, agent: Agent, ids: np.ndarray, place: int, keys: list[bytes], read: TurnDraft) -> Tensors:
+        """The draft's block at a place of the timeline. Raises BlockUnreadable."""
+        base = agent.tokens // BLOCK_TOKENS
+        key, parent, start = keys[place - base], self._parent(agent, place, keys), place * BLOCK_TOKENS
+        block, size = self._store.blocks.read_ahead(agent.ref.namespace, key)
+        rows = block_cutter.checked(block, parent, start, ids[start : start + BLOCK_TOKENS], self._model)
+        read.usage.bytes_read += size
+        return rows
+
+    @staticmethod
+    def _parent(agent: Agent, place: int, keys: list[bytes]) -> bytes:
+        """The key of the block before the one at a place."""
+        base = agent.tokens // BLOCK_TOKENS
+        return keys[place - base - 1] if place > base else agent.parent_of(base)
+
+    def _compute(
+        self,
+        agent: Agent,
+        state: AgentState,
+        ids: np.ndarray,
+        keys: list[bytes],
+        fault: BlockUnreadable,
+        read: TurnDraft,
+    ) -> Steps:
+        """Computes again what follows the state's end, and puts back those of the draft's blocks that are lost."""
+        start = state.offset
+        for _ in prefill(self._model, state, ids[start:]):
+            yield None
+        self._mender.say(start, len(ids), fault, read)
+        for place, key in enumerate(keys, agent.tokens // BLOCK_TOKENS):
+            yield None
+            try:
+                self._read(agent, ids, place, keys, TurnDraft(read.kind, ""))
+            except BlockUnreadable as lost:
+                begin, parent = place * BLOCK_TOKENS, self._parent(agent, place, keys)
+                block = block_cutter.cut(state, ids, begin, key, parent, self._model)
+                self._mender.put_back(agent, block, lost, read)
+
+
+def until(futures: list[Future[int]]) -> Steps:
+    """Until all are done, whatever comes of them."""
+    while pending := tuple(one for one in futures if not one.done()):
+        yield Wait(pending)
