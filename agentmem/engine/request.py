@@ -125,7 +125,8 @@ class RequestView:
     """A request on its way. position: requests that run first, 0 when it runs. Holds nothing that was said.
 
     tokens_fed: positions of the timeline whose state is in RAM, reused ones included. prompt_tokens: of the timeline
-    with the prompt, 0 until known. waited_s: from arrival to its beginning; running_s: since then.
+    with the prompt, 0 until known. waited_s: from arrival to its beginning; running_s: since then. tokens_prefilled: of
+    the prompt, computed so far.
     """
 
     ref: AgentRef
@@ -138,6 +139,7 @@ class RequestView:
     prompt_tokens: int
     waited_s: float
     running_s: float
+    tokens_prefilled: int
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,18 @@ def standing(
     waited, running = time.monotonic() - submitted, 0.0
     if phase is not Phase.QUEUED:
         waited, running = draft.timings.queue_s, waited - draft.timings.queue_s
-    state = None if agent is None else agent.state
+    state, usage = None if agent is None else agent.state, draft.usage
+    fed = 0 if state is None else state.offset
     return RequestView(
         request.agent,
         request.request_id,
         phase,
         position,
         request.priority,
-        tokens_fed=0 if state is None else state.offset,
-        tokens_generated=draft.usage.generated_tokens,
-        prompt_tokens=draft.usage.prompt_tokens,
+        tokens_fed=fed,
+        tokens_generated=usage.generated_tokens,
+        prompt_tokens=usage.prompt_tokens,
         waited_s=waited,
         running_s=running,
+        tokens_prefilled=max(0, min(fed, usage.prompt_tokens) - (usage.prompt_tokens - usage.prefill_tokens)),
     )

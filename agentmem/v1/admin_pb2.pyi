@@ -193,7 +193,7 @@ class ListRequestsResponse(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[RunningRequest, _Mapping]]] = ...) -> None: ...
 
 class RunningRequest(_message.Message):
-    __slots__ = ("agent", "request_id", "phase", "queue_position", "priority", "tokens_fed", "tokens_generated", "prompt_tokens", "waited_s", "running_s")
+    __slots__ = ("agent", "request_id", "phase", "queue_position", "priority", "tokens_fed", "tokens_generated", "prompt_tokens", "waited_s", "running_s", "tokens_prefilled")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -204,6 +204,7 @@ class RunningRequest(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     WAITED_S_FIELD_NUMBER: _ClassVar[int]
     RUNNING_S_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PREFILLED_FIELD_NUMBER: _ClassVar[int]
     agent: _types_pb2.AgentRef
     request_id: str
     phase: RequestPhase
@@ -214,7 +215,8 @@ class RunningRequest(_message.Message):
     prompt_tokens: int
     waited_s: float
     running_s: float
-    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., request_id: _Optional[str] = ..., phase: _Optional[_Union[RequestPhase, str]] = ..., queue_position: _Optional[int] = ..., priority: _Optional[_Union[_types_pb2.Priority, str]] = ..., tokens_fed: _Optional[int] = ..., tokens_generated: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., waited_s: _Optional[float] = ..., running_s: _Optional[float] = ...) -> None: ...
+    tokens_prefilled: int
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., request_id: _Optional[str] = ..., phase: _Optional[_Union[RequestPhase, str]] = ..., queue_position: _Optional[int] = ..., priority: _Optional[_Union[_types_pb2.Priority, str]] = ..., tokens_fed: _Optional[int] = ..., tokens_generated: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., waited_s: _Optional[float] = ..., running_s: _Optional[float] = ..., tokens_prefilled: _Optional[int] = ...) -> None: ...
 
 class Namespace(_message.Message):
     __slots__ = ("name", "create_time", "agents")

@@ -176,6 +176,7 @@ def request(view: RequestView) -> admin_pb2.RunningRequest:
         prompt_tokens=view.prompt_tokens,
         waited_s=view.waited_s,
         running_s=view.running_s,
+        tokens_prefilled=view.tokens_prefilled,
     )
 
 

@@ -143,14 +143,16 @@ def sample(at: float, generated: int, *requests: tuple[str, int], prefill: int =
     """Tokens of turns that have ended, and of those that run."""
     stats: Stats = to_stats(admin_pb2.GetStatsResponse(generated_tokens_total=generated, prefill_tokens_total=prefill))
     status: Status = to_status(admin_pb2.GetStatusResponse(pid=pid))
-    running = tuple(RunningRequest(id, "", id, "DECODING", 0, "", 0, count, 0, 0.0, 0.0) for id, count in requests)
+    running = tuple(
+        RunningRequest(id, "", id, "DECODING", 0, "", 0, count, 0, 0.0, 0.0, 2 * count) for id, count in requests
+    )
     return Sample(at, status, stats, running)
 
 
 def test_rates_are_differences_over_turns_that_run_and_turns_that_ended() -> None:
     before = sample(10.0, 100, ("a", 50), ("b", 5), prefill=1000)
     now = sample(12.0, 160, ("b", 25), ("c", 8), prefill=1600)  # a ended with 60
-    assert Rates.between(before, now) == Rates(19.0, 300.0, {"b": 10.0})
+    assert Rates.between(before, now) == Rates(19.0, (600 + 2 * (33 - 55)) / 2, {"b": 10.0})
     assert Rates.between(None, now) == Rates(0.0, 0.0, {})
     assert Rates.between(before, sample(12.0, 100)).generated == 0, "dropped turns"
     assert Rates.between(before, sample(12.0, 900, pid=8)).generated == 0, "another daemon"

@@ -47,6 +47,7 @@ def test_those_that_run_and_wait(engine: Engine) -> None:
         assert (running.ref, running.request_id, running.phase) == (A, "first", Phase.DECODING)
         assert (running.position, running.priority) == (0, Priority.HIGH)
         assert (running.tokens_generated, running.prompt_tokens, running.tokens_fed) == (1, 5, 5)
+        assert running.tokens_prefilled == 2
         assert 0 <= running.waited_s < 5
         assert running.running_s >= 0.02
         assert [(one.ref, one.phase, one.position, one.priority) for one in waiting] == [

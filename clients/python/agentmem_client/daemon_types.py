@@ -115,7 +115,8 @@ class RunningRequest:
 
     phase: QUEUED, WAITING_FOR_ROOM, RESTORING, PREFILL, DECODING, COMMITTING or SET_ASIDE. queue_position: requests
     that run first. tokens_fed: positions whose state is in RAM, reused ones included. prompt_tokens: of the timeline
-    with the prompt, 0 until known. waited_s: from arrival to its beginning; running_s: since then.
+    with the prompt, 0 until known. waited_s: from arrival to its beginning; running_s: since then. tokens_prefilled: of
+    the prompt, computed so far.
     """
 
     agent: str
@@ -129,6 +130,7 @@ class RunningRequest:
     prompt_tokens: int
     waited_s: float
     running_s: float
+    tokens_prefilled: int
 
 
 @dataclass(frozen=True)

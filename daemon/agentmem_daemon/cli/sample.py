@@ -29,6 +29,11 @@ class Sample:
         """Tokens since the daemon's start. Its total has those of a turn once the turn has ended."""
         return self.stats.generated_tokens_total + sum(request.tokens_generated for request in self.requests)
 
+    @property
+    def prefilled(self) -> int:
+        """As `generated`, of prompts."""
+        return self.stats.prefill_tokens_total + sum(request.tokens_prefilled for request in self.requests)
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -51,7 +56,7 @@ class Rates:
 
         return cls(
             rate(now.generated - before.generated),
-            rate(now.stats.prefill_tokens_total - before.stats.prefill_tokens_total),
+            rate(now.prefilled - before.prefilled),
             {
                 one.request_id: rate(one.tokens_generated - known[one.request_id])
                 for one in now.requests

@@ -24,7 +24,7 @@ STATS = EngineStats(**(NUMBERS | {"steps": STEPS}))  # type: ignore[arg-type]
 
 
 def view(name: str, phase: Phase) -> RequestView:
-    return RequestView(AgentRef("a-namespace", name), "an-id", phase, 0, Priority.NORMAL, 1, 2, 3, 0.5, 0.5)
+    return RequestView(AgentRef("a-namespace", name), "an-id", phase, 0, Priority.NORMAL, 1, 2, 3, 0.5, 0.5, 3)
 
 
 class Engine:

@@ -17,7 +17,7 @@ from agentmem.types import AgentRef
 from agentmem.v1 import admin_pb2, admin_pb2_grpc, generation_pb2, generation_pb2_grpc, types_pb2
 
 LIMIT_S = 0.1
-VIEW = RequestView(AgentRef("default", "alice"), "r", Phase.DECODING, 0, Priority.NORMAL, 9, 1, 8, 0.0, 5.0)
+VIEW = RequestView(AgentRef("default", "alice"), "r", Phase.DECODING, 0, Priority.NORMAL, 9, 1, 8, 0.0, 5.0, 8)
 
 
 class Step:

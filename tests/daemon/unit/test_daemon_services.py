@@ -229,8 +229,8 @@ def test_phases(served) -> None:
 def test_requests_are_listed_even_while_all_threads_are_taken(served) -> None:
     """Whoever wonders why nothing goes on asks just then."""
     views = [
-        RequestView(AgentRef("team", "bob"), "r1", Phase.DECODING, 0, Priority.HIGH, 90, 7, 80, 0.5, 1.5),
-        RequestView(AgentRef("default", "eve"), "r2", Phase.WAITING_FOR_ROOM, 1, Priority.LOW, 0, 0, 0, 2.5, 0.0),
+        RequestView(AgentRef("team", "bob"), "r1", Phase.DECODING, 0, Priority.HIGH, 90, 7, 80, 0.5, 1.5, 30),
+        RequestView(AgentRef("default", "eve"), "r2", Phase.WAITING_FOR_ROOM, 1, Priority.LOW, 0, 0, 0, 2.5, 0.0, 0),
     ]
 
     async def scenario() -> None:
@@ -248,7 +248,7 @@ def test_requests_are_listed_even_while_all_threads_are_taken(served) -> None:
             assert (first.phase, first.queue_position) == (admin_pb2.REQUEST_PHASE_DECODING, 0)
             assert first.priority == types_pb2.PRIORITY_HIGH
             assert (first.tokens_fed, first.tokens_generated, first.prompt_tokens) == (90, 7, 80)
-            assert (first.waited_s, first.running_s) == (0.5, 1.5)
+            assert (first.waited_s, first.running_s, first.tokens_prefilled) == (0.5, 1.5, 30)
             assert (second.phase, second.queue_position) == (admin_pb2.REQUEST_PHASE_WAITING_FOR_ROOM, 1)
 
     asyncio.run(scenario())
