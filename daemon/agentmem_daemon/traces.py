@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agentmem import __version__
@@ -132,23 +132,27 @@ class OtelTrace:
             self._span.set_status(Status(StatusCode.ERROR, error.reason.value))
 
     def _phases(self, timings: Timings, end: int) -> None:
-        """One child for each phase that took time, one behind the other: only how long they took is known."""
+        """One child for each phase that took time. Known is how long they took: `queue` begins with the request, the
+        others come one behind the other at its end. What is between was spent on waiting for room.
+        """
+        spans = [("queue", self._began, min(end, self._began + _ns(timings.queue_s)))]
+        for name in ("commit", "decode", "prefill", "restore"):
+            start = max(self._began, end - _ns(getattr(timings, f"{name}_s")))
+            spans.insert(1, (name, start, end))
+            end = start
+        self._add(spans)
+
+    def _add(self, spans: Iterable[tuple[str, int, int]]) -> None:
         from opentelemetry.trace import set_span_in_context
 
-        context, start = set_span_in_context(self._span), self._began
-        for name, spent in _spent(timings):
-            stop = min(end, start + round(spent * 1e9))
-            if stop > start:
-                self._tracer.start_span(name, context=context, start_time=start).end(stop)
-            start = stop
+        context = set_span_in_context(self._span)
+        for name, start, end in spans:
+            if start < end:
+                self._tracer.start_span(name, context=context, start_time=start).end(end)
 
 
-def _spent(timings: Timings) -> Iterator[tuple[str, float]]:
-    yield "queue", timings.queue_s
-    yield "restore", timings.restore_s
-    yield "prefill", timings.prefill_s
-    yield "decode", timings.decode_s
-    yield "commit", timings.commit_s
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
 
 
 def _attributes(event: Finished) -> Mapping[str, str | int | float | bool]:
