@@ -50,7 +50,7 @@ def test_a_stuck_step(
     checkpoint: Callable[[Spec], Path], daemon_on: Callable[..., ForkedDaemon], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENTMEM_STUCK_S", "0.5")
-    daemon = daemon_on(checkpoint(Spec(layers=1)))
+    daemon = daemon_on(checkpoint(Spec(layers=1)), options=("--max-batch", "1"))
     daemon.tamper = hang
     with daemon.start() as client, ThreadPoolExecutor() as calls:
         assert health(client) == health_pb2.HealthCheckResponse.SERVING
@@ -63,7 +63,7 @@ def test_a_stuck_step(
         waiting = calls.submit(client.agent("bob").append, token_ids=[5, 6])
         while [request.agent for request in client.requests()] != ["alice", "bob"]:
             time.sleep(0.02)
-        assert client.stats().queued == 1
+        assert (client.stats().queued, client.stats().max_batch) == (1, 1)
         assert not running.done()
         daemon.armed.clear()
         assert running.result(20).usage.generated_tokens == 3
