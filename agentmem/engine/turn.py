@@ -149,8 +149,9 @@ class Turn:
         """Warm to hot, or cold under another model."""
         self.phase, began = Phase.RESTORING, time.monotonic()
         bring = self._memory.restore if self._memory.matches(agent) else self._memory.rebuild
-        yield from self._control.until_cancelled(bring(agent, self._draft))
-        self._draft.timings.restore_s = time.monotonic() - began
+        timings = self._draft.timings
+        timings.restore_busy_s = yield from self._control.until_cancelled(bring(agent, self._draft))
+        timings.restore_s = time.monotonic() - began
 
     def advance(self, agent: Agent, submitted: float) -> Generator[Any, None, None]:
         """Feeds the input and, if asked, a reply. submitted: when the request was, by the monotonic clock."""

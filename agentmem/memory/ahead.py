@@ -47,7 +47,7 @@ class WriteAhead:
             draft.ahead[key] = write
         return True
 
-    def finish(self, agent: Agent, draft: TurnDraft) -> Iterator[None]:
+    def finish(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         """Hands over all full blocks of a draft that has ended. Yields while it waits for room."""
         while not self.hand_over(agent, draft, self._writer.has_room):
             yield from self._writer.wait_for_room(self._block_bytes)

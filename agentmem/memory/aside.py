@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -20,15 +21,18 @@ from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.ahead import WriteAhead
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.mending import Mender
-from agentmem.memory.needs import Wait
+from agentmem.memory.needs import Chunk, Wait
 from agentmem.memory.writer import WriterThread
-from agentmem.model.forward import prefill
+from agentmem.model.forward import CHUNK, prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS
 
-Steps = Generator[Wait | None, None, None]
+Steps = Generator[Any, None, None]
+
+READ_COST = Chunk(BLOCK_TOKENS // 4)
+"""What reading and verifying a block is counted as: positions that take about as long to compute."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,14 @@ class Asides:
     ) -> None:
         self._store, self._pool, self._model = store, pool, model
         self._ahead, self._writer, self._budget = ahead, writer, budget
-        self._mender = Mender(store)
+        self._mender = Mender(store, model)
 
     @property
     def quarantined(self) -> int:
         """How many blocks were set aside since the start because they were unsound."""
         return self._mender.quarantined
 
-    def keep(self, agent: Agent, draft: TurnDraft) -> Generator[Wait | None, None, Aside | None]:
+    def keep(self, agent: Agent, draft: TurnDraft) -> Generator[Any, None, Aside | None]:
         """Has the draft's full blocks on disk; what must be kept besides. None if the disk does not take them."""
         state = agent.state
         if state is None or agent.rebuilt is not None:
@@ -121,7 +125,7 @@ class Asides:
         try:
             for place in range(first, base + len(keys)):
                 blocks.append(self._read(agent, ids, place, keys, read))
-                yield None
+                yield READ_COST
         except BlockUnreadable as fault:
             if self._model.layout.has_companions:  # they go on from the end of a turn only
                 held, blocks = FullLayers(self._model.layout.full), []
@@ -172,10 +176,10 @@ class Asides:
         """Computes again what follows the state's end, and puts back those of the draft's blocks that are lost."""
         start = state.offset
         for _ in prefill(self._model, state, ids[start:]):
-            yield None
+            yield Chunk(CHUNK)
         self._mender.say(start, len(ids), fault, read)
         for place, key in enumerate(keys, agent.tokens // BLOCK_TOKENS):
-            yield None
+            yield READ_COST
             try:
                 self._read(agent, ids, place, keys, TurnDraft(read.kind, ""))
             except BlockUnreadable as lost:
