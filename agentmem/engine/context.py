@@ -36,6 +36,7 @@ class Counters:
         if u.reused_warm_tokens:
             self.restores += 1
             self.restore_s += draft.timings.restore_s
+            self.restore_hidden_s += draft.timings.restore_s - draft.timings.restore_busy_s
 
 
 @dataclass(frozen=True)

@@ -235,8 +235,8 @@ class AgentView:
 class EngineStats:
     """Counters since start, and gauges. unsaved: what was answered and is in RAM only; seconds since the oldest.
 
-    set_aside_total: how often a request that ran left RAM to others. restore_hidden_s_total: of restore_s_total, what
-    nobody waited for. steps: where the executor's time went.
+    set_aside_total: how often a request that ran left RAM to others. restore_hidden_s_total: of restore_s_total, when
+    the executor was free for others. steps: where its time went.
     """
 
     running: int

@@ -50,7 +50,7 @@ _COUNTERS = {
 _SECONDS = {
     "oldest_unsaved": ("gauge", "oldest_unsaved_s", "Since the oldest of the unsaved turns ended."),
     "restore": ("counter", "restore_s_total", "Spent on restoring."),
-    "restore_hidden": ("counter", "restore_hidden_s_total", "Of restore_seconds_total, what nobody waited for."),
+    "restore_hidden": ("counter", "restore_hidden_s_total", "Of restore_seconds_total, when others could go on."),
 }
 _STEP_PARTS = ("schedule", "graph", "device", "sample", "stream", "prefill")
 

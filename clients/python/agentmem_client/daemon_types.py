@@ -76,7 +76,7 @@ class Stats:
 
     unsaved: turns that were answered and are in RAM only, bytes that wait for the disk, seconds since the oldest turn.
     set_aside_total: how often a request that ran left RAM to others for a while. restore_hidden_s_total: of
-    restore_s_total, what nobody waited for. queue_limit, max_batch: requests that may wait, and run at once.
+    restore_s_total, when others could go on. queue_limit, max_batch: requests that may wait, and run at once.
     """
 
     running: int
