@@ -13,7 +13,7 @@ from agentmem.engine.context import Context
 from agentmem.engine.executor import Executor
 from agentmem.engine.lane import DecodeBatch
 from agentmem.engine.maintenance import Maintenance
-from agentmem.engine.request import EngineStats, Request, ReusePlan, Sink, Started
+from agentmem.engine.request import EngineStats, Request, RequestView, ReusePlan, Sink, Started
 from agentmem.engine.run import Run
 from agentmem.engine.scheduler import Scheduler, shutting_down
 from agentmem.engine.validate import check
@@ -34,7 +34,6 @@ Progress = Callable[[float, str], None]
 @dataclass(frozen=True)
 class EngineSettings:
     """model: a folder or hub id, None for the embedded one. max_queue: requests that may wait.
-
     ram_budget: bytes of state in RAM; None is what the machine's working set leaves beside the model.
     encryption_key: of an encrypted state folder, 32 random bytes (see `store.masterkey`); a new one becomes so.
     disk_budget: bytes of blocks and records on disk; None is a tenth of what is free, the store's own included.
@@ -178,7 +177,23 @@ class Engine(Maintenance):
             unsaved_turns=unsaved.turns,
             unsaved_bytes=unsaved.bytes,
             oldest_unsaved_s=unsaved.oldest_s,
+            steps=replace(self._executor.times),
+            set_aside_total=c.set_aside,
+            restores_total=c.restores,
+            restore_s_total=c.restore_s,
+            restore_hidden_s_total=c.restore_hidden_s,
+            queue_limit=self._scheduler.max_queue,
+            max_batch=self._scheduler.max_active,
         )
+
+    def requests(self) -> list[RequestView]:
+        """The requests that run, then those that wait, in the order of their turns."""
+        placed = [*((0, job) for job in self._scheduler.active), *enumerate(self._scheduler.waiting, 1)]
+        return [job.view(position) for position, job in placed if isinstance(job, Run)]
+
+    def step_age_s(self) -> float:
+        """Seconds since the executor thread began its present step; 0 when it has nothing to do."""
+        return self._executor.step_age_s()
 
     def close(self, deadline_s: float = 10.0) -> None:
         """Refuses new work, lets what runs finish until the deadline, then ends and commits it."""

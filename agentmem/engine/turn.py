@@ -42,6 +42,8 @@ class Turn:
         self._reserved = 0
         self.phase = Phase.WAITING_FOR_ROOM
         self.plan = ReusePlan()
+        self.agent: Agent | None = None
+        """Once it is admitted."""
 
     # Room
 
@@ -53,7 +55,8 @@ class Turn:
         memory, ref = self._memory, self._request.agent
         agent = yield from with_room(memory, ref, self._prepare, self._control.stop_if_cancelled)
         self.plan = self._plan(agent)
-        return agent if agent.id else memory.create(ref)
+        self.agent = agent if agent.id else memory.create(ref)
+        return self.agent
 
     def _prepare(self) -> Agent:
         request, memory = self._request, self._memory

@@ -37,6 +37,13 @@ class Share(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SHARE_NAMESPACE: _ClassVar[Share]
     SHARE_PRIVATE: _ClassVar[Share]
 
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_LOW: _ClassVar[Priority]
+    PRIORITY_NORMAL: _ClassVar[Priority]
+    PRIORITY_HIGH: _ClassVar[Priority]
+
 class TurnKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TURN_KIND_UNSPECIFIED: _ClassVar[TurnKind]
@@ -74,6 +81,10 @@ RESIDENCY_COLD: Residency
 SHARE_UNSPECIFIED: Share
 SHARE_NAMESPACE: Share
 SHARE_PRIVATE: Share
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_LOW: Priority
+PRIORITY_NORMAL: Priority
+PRIORITY_HIGH: Priority
 TURN_KIND_UNSPECIFIED: TurnKind
 TURN_KIND_APPEND: TurnKind
 TURN_KIND_GENERATE: TurnKind
