@@ -21,6 +21,7 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.memory import LAG_BYTES, LAG_S, Memory
 from agentmem.model import loader, numerics
 from agentmem.model.digests import FileDigests
+from agentmem.model.prefill import PrefillPath
 from agentmem.store.files import Files
 from agentmem.store.quota import default_budget
 from agentmem.store.rows import EventKind
@@ -38,6 +39,7 @@ class EngineSettings:
     encryption_key: of an encrypted state folder, 32 random bytes (see `store.masterkey`); a new one becomes so.
     disk_budget: bytes of blocks and records on disk; None is a tenth of what is free, the store's own included.
     lag_s, lag_bytes: how old, and how large, what waits for the disk may be before the next turn waits too.
+    prefill_path: see `model.prefill`; what AUTO measures is kept in the state folder.
     """
 
     state_dir: Path
@@ -48,6 +50,7 @@ class EngineSettings:
     disk_budget: int | None = None
     lag_s: float = LAG_S
     lag_bytes: int = LAG_BYTES
+    prefill_path: PrefillPath = PrefillPath.AUTO
 
 
 class Ticket:
@@ -92,7 +95,8 @@ class Engine(Maintenance):
         on_progress(0.1, f"loading the model {settings.model or 'that ships with agentmem'}")
         try:
             digests = FileDigests(settings.state_dir / "weights.json")
-            model = executor.start(lambda: loader.load(settings.model, digests))
+            measured = settings.state_dir / "prefill.json"
+            model = executor.start(lambda: loader.load(settings.model, digests, settings.prefill_path, measured))
             ram, disk = settings.ram_budget, settings.disk_budget
             memory = Memory(
                 store,
@@ -111,7 +115,8 @@ class Engine(Maintenance):
             store.close()
             raise
         executor.on_stop = memory.close
-        on_progress(1.0, f"ready: {model.name} ({model.architecture}, {model.numerics} numerics)")
+        how = f"{model.numerics} numerics, {model.prefill.value} prefill"
+        on_progress(1.0, f"ready: {model.name} ({model.architecture}, {how})")
         return cls(Context(model, store, memory), scheduler, executor)
 
     def submit(self, request: Request, sink: Sink) -> Ticket:

@@ -10,6 +10,7 @@ import numpy as np
 from agentmem.kv.batch import Batch
 from agentmem.kv.state import AgentState
 from agentmem.model.loader import LoadedModel
+from agentmem.model.prefill import PrefillPath
 from agentmem.types import BLOCK_TOKENS
 
 CHUNK = 2 * BLOCK_TOKENS
@@ -49,4 +50,5 @@ def decode(model: LoadedModel, states: Sequence[AgentState], tokens: mx.array) -
 
 
 def _network(model: LoadedModel, ids: Sequence[int] | np.ndarray, state: AgentState) -> mx.array:
-    return model.network(mx.array(np.asarray(ids, np.int32))[None], cache=Batch([state]).layers)
+    cache = Batch([state], fused=model.prefill is PrefillPath.FUSED).layers
+    return model.network(mx.array(np.asarray(ids, np.int32))[None], cache=cache)

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61gentmem/v1/admin.proto\x12\x0b\x61gentmem.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\xc8\x01\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12\x10\n\x08progress\x18\x03 \x01(\x01\x12\x0f\n\x07message\x18\x04 \x01(\t\x12%\n\x05model\x18\x05 \x01(\x0b\x32\x16.agentmem.v1.ModelInfo\x12\x11\n\tstate_dir\x18\x06 \x01(\t\x12)\n\x06uptime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0b\n\x03pid\x18\x08 \x01(\r\"\xf7\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x10\n\x08state_id\x18\x03 \x01(\t\x12\x14\n\x0ctokenizer_id\x18\x04 \x01(\t\x12\x15\n\rcontext_limit\x18\x05 \x01(\r\x12\x10\n\x08numerics\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x15\n\rcompute_dtype\x18\x08 \x01(\t\x12&\n\x06layers\x18\t \x03(\x0b\x32\x16.agentmem.v1.LayerInfo\x12\r\n\x05\x62ytes\x18\n \x01(\x04\x12\x17\n\x0f\x62ytes_per_token\x18\x0b \x01(\x04\"\x8c\x01\n\tLayerInfo\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08kv_heads\x18\x04 \x01(\r\x12\x10\n\x08head_dim\x18\x05 \x01(\r\x12\x0c\n\x04\x62its\x18\x06 \x01(\r\x12\x12\n\ngroup_size\x18\x07 \x01(\r\x12\x0e\n\x06window\x18\x08 \x01(\r\"\x11\n\x0fGetStatsRequest\"\x9f\x04\n\x10GetStatsResponse\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0e\n\x06queued\x18\x02 \x01(\r\x12\x12\n\nhot_agents\x18\x03 \x01(\x04\x12\x0e\n\x06\x61gents\x18\x04 \x01(\x04\x12\x11\n\thot_bytes\x18\x05 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x06 \x01(\x04\x12\x16\n\x0erequests_total\x18\x07 \x01(\x04\x12\x14\n\x0c\x65rrors_total\x18\x08 \x01(\x04\x12\x1c\n\x14prefill_tokens_total\x18\t \x01(\x04\x12\x1e\n\x16generated_tokens_total\x18\n \x01(\x04\x12\x1f\n\x17reused_hot_tokens_total\x18\x0b \x01(\x04\x12 \n\x18reused_warm_tokens_total\x18\x0c \x01(\x04\x12\x1f\n\x17recomputed_tokens_total\x18\r \x01(\x04\x12 \n\x18quarantined_blocks_total\x18\x0e \x01(\x04\x12\x18\n\x10mlx_active_bytes\x18\x0f \x01(\x04\x12\x16\n\x0emlx_peak_bytes\x18\x10 \x01(\x04\x12\x15\n\runsaved_turns\x18\x11 \x01(\x04\x12\x15\n\runsaved_bytes\x18\x12 \x01(\x04\x12\x18\n\x10oldest_unsaved_s\x18\x13 \x01(\x01\x12\x18\n\x10ram_budget_bytes\x18\x14 \x01(\x04\x12\x19\n\x11\x64isk_budget_bytes\x18\x15 \x01(\x04\"Z\n\tNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61gents\x18\x03 \x01(\x04\":\n\x16\x43reateNamespaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x19\n\x17\x43reateNamespaceResponse\"\x17\n\x15ListNamespacesRequest\"D\n\x16ListNamespacesResponse\x12*\n\nnamespaces\x18\x01 \x03(\x0b\x32\x16.agentmem.v1.Namespace2\xdc\x02\n\x0c\x41\x64minService\x12J\n\tGetStatus\x12\x1d.agentmem.v1.GetStatusRequest\x1a\x1e.agentmem.v1.GetStatusResponse\x12G\n\x08GetStats\x12\x1c.agentmem.v1.GetStatsRequest\x1a\x1d.agentmem.v1.GetStatsResponse\x12\\\n\x0f\x43reateNamespace\x12#.agentmem.v1.CreateNamespaceRequest\x1a$.agentmem.v1.CreateNamespaceResponse\x12Y\n\x0eListNamespaces\x12\".agentmem.v1.ListNamespacesRequest\x1a#.agentmem.v1.ListNamespacesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61gentmem/v1/admin.proto\x12\x0b\x61gentmem.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\xc8\x01\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12\x10\n\x08progress\x18\x03 \x01(\x01\x12\x0f\n\x07message\x18\x04 \x01(\t\x12%\n\x05model\x18\x05 \x01(\x0b\x32\x16.agentmem.v1.ModelInfo\x12\x11\n\tstate_dir\x18\x06 \x01(\t\x12)\n\x06uptime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0b\n\x03pid\x18\x08 \x01(\r\"\xa6\x02\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x10\n\x08state_id\x18\x03 \x01(\t\x12\x14\n\x0ctokenizer_id\x18\x04 \x01(\t\x12\x15\n\rcontext_limit\x18\x05 \x01(\r\x12\x10\n\x08numerics\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x15\n\rcompute_dtype\x18\x08 \x01(\t\x12&\n\x06layers\x18\t \x03(\x0b\x32\x16.agentmem.v1.LayerInfo\x12\r\n\x05\x62ytes\x18\n \x01(\x04\x12\x17\n\x0f\x62ytes_per_token\x18\x0b \x01(\x04\x12\x14\n\x0cprefill_path\x18\x0c \x01(\t\x12\x17\n\x0flogit_tolerance\x18\r \x01(\x01\"\x8c\x01\n\tLayerInfo\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08kv_heads\x18\x04 \x01(\r\x12\x10\n\x08head_dim\x18\x05 \x01(\r\x12\x0c\n\x04\x62its\x18\x06 \x01(\r\x12\x12\n\ngroup_size\x18\x07 \x01(\r\x12\x0e\n\x06window\x18\x08 \x01(\r\"\x11\n\x0fGetStatsRequest\"\x9f\x04\n\x10GetStatsResponse\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0e\n\x06queued\x18\x02 \x01(\r\x12\x12\n\nhot_agents\x18\x03 \x01(\x04\x12\x0e\n\x06\x61gents\x18\x04 \x01(\x04\x12\x11\n\thot_bytes\x18\x05 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x06 \x01(\x04\x12\x16\n\x0erequests_total\x18\x07 \x01(\x04\x12\x14\n\x0c\x65rrors_total\x18\x08 \x01(\x04\x12\x1c\n\x14prefill_tokens_total\x18\t \x01(\x04\x12\x1e\n\x16generated_tokens_total\x18\n \x01(\x04\x12\x1f\n\x17reused_hot_tokens_total\x18\x0b \x01(\x04\x12 \n\x18reused_warm_tokens_total\x18\x0c \x01(\x04\x12\x1f\n\x17recomputed_tokens_total\x18\r \x01(\x04\x12 \n\x18quarantined_blocks_total\x18\x0e \x01(\x04\x12\x18\n\x10mlx_active_bytes\x18\x0f \x01(\x04\x12\x16\n\x0emlx_peak_bytes\x18\x10 \x01(\x04\x12\x15\n\runsaved_turns\x18\x11 \x01(\x04\x12\x15\n\runsaved_bytes\x18\x12 \x01(\x04\x12\x18\n\x10oldest_unsaved_s\x18\x13 \x01(\x01\x12\x18\n\x10ram_budget_bytes\x18\x14 \x01(\x04\x12\x19\n\x11\x64isk_budget_bytes\x18\x15 \x01(\x04\"Z\n\tNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61gents\x18\x03 \x01(\x04\":\n\x16\x43reateNamespaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x19\n\x17\x43reateNamespaceResponse\"\x17\n\x15ListNamespacesRequest\"D\n\x16ListNamespacesResponse\x12*\n\nnamespaces\x18\x01 \x03(\x0b\x32\x16.agentmem.v1.Namespace2\xdc\x02\n\x0c\x41\x64minService\x12J\n\tGetStatus\x12\x1d.agentmem.v1.GetStatusRequest\x1a\x1e.agentmem.v1.GetStatusResponse\x12G\n\x08GetStats\x12\x1c.agentmem.v1.GetStatsRequest\x1a\x1d.agentmem.v1.GetStatsResponse\x12\\\n\x0f\x43reateNamespace\x12#.agentmem.v1.CreateNamespaceRequest\x1a$.agentmem.v1.CreateNamespaceResponse\x12Y\n\x0eListNamespaces\x12\".agentmem.v1.ListNamespacesRequest\x1a#.agentmem.v1.ListNamespacesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,23 +38,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSRESPONSE']._serialized_start=126
   _globals['_GETSTATUSRESPONSE']._serialized_end=326
   _globals['_MODELINFO']._serialized_start=329
-  _globals['_MODELINFO']._serialized_end=576
-  _globals['_LAYERINFO']._serialized_start=579
-  _globals['_LAYERINFO']._serialized_end=719
-  _globals['_GETSTATSREQUEST']._serialized_start=721
-  _globals['_GETSTATSREQUEST']._serialized_end=738
-  _globals['_GETSTATSRESPONSE']._serialized_start=741
-  _globals['_GETSTATSRESPONSE']._serialized_end=1284
-  _globals['_NAMESPACE']._serialized_start=1286
-  _globals['_NAMESPACE']._serialized_end=1376
-  _globals['_CREATENAMESPACEREQUEST']._serialized_start=1378
-  _globals['_CREATENAMESPACEREQUEST']._serialized_end=1436
-  _globals['_CREATENAMESPACERESPONSE']._serialized_start=1438
-  _globals['_CREATENAMESPACERESPONSE']._serialized_end=1463
-  _globals['_LISTNAMESPACESREQUEST']._serialized_start=1465
-  _globals['_LISTNAMESPACESREQUEST']._serialized_end=1488
-  _globals['_LISTNAMESPACESRESPONSE']._serialized_start=1490
-  _globals['_LISTNAMESPACESRESPONSE']._serialized_end=1558
-  _globals['_ADMINSERVICE']._serialized_start=1561
-  _globals['_ADMINSERVICE']._serialized_end=1909
+  _globals['_MODELINFO']._serialized_end=623
+  _globals['_LAYERINFO']._serialized_start=626
+  _globals['_LAYERINFO']._serialized_end=766
+  _globals['_GETSTATSREQUEST']._serialized_start=768
+  _globals['_GETSTATSREQUEST']._serialized_end=785
+  _globals['_GETSTATSRESPONSE']._serialized_start=788
+  _globals['_GETSTATSRESPONSE']._serialized_end=1331
+  _globals['_NAMESPACE']._serialized_start=1333
+  _globals['_NAMESPACE']._serialized_end=1423
+  _globals['_CREATENAMESPACEREQUEST']._serialized_start=1425
+  _globals['_CREATENAMESPACEREQUEST']._serialized_end=1483
+  _globals['_CREATENAMESPACERESPONSE']._serialized_start=1485
+  _globals['_CREATENAMESPACERESPONSE']._serialized_end=1510
+  _globals['_LISTNAMESPACESREQUEST']._serialized_start=1512
+  _globals['_LISTNAMESPACESREQUEST']._serialized_end=1535
+  _globals['_LISTNAMESPACESRESPONSE']._serialized_start=1537
+  _globals['_LISTNAMESPACESRESPONSE']._serialized_end=1605
+  _globals['_ADMINSERVICE']._serialized_start=1608
+  _globals['_ADMINSERVICE']._serialized_end=1956
 # @@protoc_insertion_point(module_scope)

@@ -20,6 +20,12 @@ class LogLevel(str, Enum):
     ERROR = "ERROR"
 
 
+class PrefillPath(str, Enum):
+    AUTO = "auto"
+    REFERENCE = "reference"
+    FUSED = "fused"
+
+
 def serve(
     model: Annotated[
         str | None,
@@ -42,6 +48,10 @@ def serve(
             "--disk-budget", metavar="SIZE", help="Disk for memories, as in 20GB. [default: a tenth of the free disk]"
         ),
     ] = None,
+    prefill_path: Annotated[
+        PrefillPath | None,
+        typer.Option("--prefill-path", help="How prompts are attended to; fused is fast numerics. [default: auto]"),
+    ] = None,
     encrypt: Encrypt = None,
     log_level: Annotated[LogLevel | None, typer.Option("--log-level", case_sensitive=False)] = None,
 ) -> None:
@@ -54,6 +64,7 @@ def serve(
     level = None if log_level is None else log_level.value
     options = {"model": model, "socket": socket, "state": state, "tcp_port": tcp_port, "log_level": level}
     options |= {"ram_budget": ram_budget, "disk_budget": disk_budget, "encrypt": encrypt}
+    options |= {"prefill_path": None if prefill_path is None else prefill_path.value}
     try:  # what is not given here comes from the environment, else from the defaults
         settings = DaemonSettings.model_validate({name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
