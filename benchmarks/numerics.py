@@ -39,9 +39,17 @@ class Distance:
 
 def trace(model: LoadedModel, prompt: Sequence[int], forced: Sequence[int]) -> Trace:
     """Prefills the prompt by the model's own path, then feeds the forced tokens one by one."""
+    return goes_on(model, prefilled(model, prompt), forced)
+
+
+def prefilled(model: LoadedModel, prompt: Sequence[int]) -> AgentState:
     state = AgentState(model.layout)
     for _ in forward.prefill(model, state, prompt):
         pass
+    return state
+
+
+def goes_on(model: LoadedModel, state: AgentState, forced: Sequence[int]) -> Trace:
     logits = np.stack([np.array(forward.last_logits(model, state, [token])) for token in forced])
     return Trace(logits, _words(state))
 
