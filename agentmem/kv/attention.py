@@ -4,6 +4,10 @@ Scores, weights and value products are taken per 256-position segment counted fr
 segments (unused rows are masked), and summed in order of position. So a row's result depends on its own query and
 on the positions before it alone: neither chunking, nor who else is in the batch, nor where a span ends or who shares
 it, nor what was restored changes a bit.
+
+Behind a splice segments are those of the pieces, each piece's counted from its own begin, in the order in which they
+are held. Where a piece's keys were rotated for other positions, queries are turned instead (`kv.rotation`), once for
+each distinct shift of an agent. The result's independence is the same: it follows from the state alone.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ from agentmem.kv.batch import BatchQuantizedKVCache
 from agentmem.kv.plan import Plan, Stretch, joined
 from agentmem.kv.span import Quantised
 from agentmem.types import BLOCK_TOKENS
+
+Turned = dict[tuple[int, int], mx.array]
+"""Queries of a step by agent and shift."""
 
 _stock = base.quantized_scaled_dot_product_attention
 
@@ -53,7 +60,8 @@ def _attend(queries: mx.array, cache: BatchQuantizedKVCache, scale: float, plan:
     agents, heads, count, dim = queries.shape
     kv_heads = cache.layout.kv_heads
     q = (queries * scale).reshape(agents, kv_heads, heads // kv_heads * count, dim)
-    scores = joined([_scores(q, stretch, cache) for stretch in plan.stretches])
+    turned: Turned = {}
+    scores = joined([_scores(q, stretch, cache, turned) for stretch in plan.stretches])
     if plan.mask is not None:
         by_query = scores.reshape(-1, kv_heads, heads // kv_heads, count, BLOCK_TOKENS)
         scores = mx.where(plan.mask, by_query, -mx.inf).reshape(scores.shape)
@@ -66,16 +74,30 @@ def _attend(queries: mx.array, cache: BatchQuantizedKVCache, scale: float, plan:
     return out.reshape(agents, heads, count, dim).astype(queries.dtype)
 
 
-def _scores(q: mx.array, stretch: Stretch, cache: BatchQuantizedKVCache) -> mx.array:
+def _asking(q: mx.array, stretch: Stretch, cache: BatchQuantizedKVCache, turned: Turned) -> mx.array:
+    """Those of the queries that attend to a stretch, [members, kv_heads, rows, head_dim]."""
+    members, agents = stretch.members, q.shape[0]
+    if any(stretch.shifts):
+        own = []
+        for agent, number, shift in zip(members, stretch.numbers, stretch.shifts, strict=True):
+            if (agent, shift) not in turned:
+                queries = q[agent : agent + 1]
+                turned[agent, shift] = cache.turn(queries, (agent, number)) if shift else queries
+            own.append(turned[agent, shift])
+        return joined(own)
+    if len(members) == 1:
+        return q if agents == 1 else q[members[0] : members[0] + 1]
+    return q if len(members) == agents else mx.take(q, mx.array(members), axis=0)
+
+
+def _scores(q: mx.array, stretch: Stretch, cache: BatchQuantizedKVCache, turned: Turned) -> mx.array:
     """[agents, kv_heads, rows, head_dim] -> [units, kv_heads, rows, 256]."""
     members, segments = stretch.members, stretch.segments
-    agents, kv_heads, rows, dim = q.shape
-    if len(members) == 1:
-        own = q if agents == 1 else q[members[0] : members[0] + 1]
-    else:
-        own = q if len(members) == agents else mx.take(q, mx.array(members), axis=0)
+    _, kv_heads, rows, dim = q.shape
+    own = _asking(q, stretch, cache, turned)
+    if len(members) > 1:
         own = own.swapaxes(0, 1).reshape(1, kv_heads, len(members) * rows, dim)
-    scores = _product(own, cache.piece(stretch.home).keys, cache, transpose=True)
+    scores = _product(own, cache.side(stretch, "keys"), cache, transpose=True)
     if len(members) == 1:
         return scores
     by_agent = scores.reshape(segments, kv_heads, len(members), rows, BLOCK_TOKENS).swapaxes(1, 2)
@@ -85,7 +107,7 @@ def _scores(q: mx.array, stretch: Stretch, cache: BatchQuantizedKVCache) -> mx.a
 def _products(weights: mx.array, stretch: Stretch, cache: BatchQuantizedKVCache) -> mx.array:
     """[units, kv_heads, rows, 256] -> [units, kv_heads, rows, head_dim]."""
     members, segments = len(stretch.members), stretch.segments
-    values = cache.piece(stretch.home).values
+    values = cache.side(stretch, "values")
     units, kv_heads, rows, width = weights.shape
     if members == 1:
         return _product(weights, values, cache, transpose=False)

@@ -13,7 +13,8 @@ import mlx.core as mx
 
 from agentmem.kv.full import FullLayer
 from agentmem.kv.layout import LayerKind
-from agentmem.kv.plan import Held, Plan
+from agentmem.kv.placed import Placed
+from agentmem.kv.plan import Held, Plan, Stretch
 from agentmem.kv.recurrent import RecurrentLayer
 from agentmem.kv.span import Piece, Quantised
 from agentmem.kv.state import AgentState
@@ -26,7 +27,7 @@ MOST_SCORES = 1 << 24
 class Batch:
     """layers: in the model's order, what its code takes for its caches. Every agent appends as many positions.
 
-    fused: a chunk of one agent is attended to by `kv.fused`, which is fast numerics.
+    fused: a chunk of one agent is attended to by `kv.fused`, which is fast numerics, unless it has a splice.
     """
 
     def __init__(self, states: Sequence[AgentState], fused: bool = False) -> None:
@@ -35,6 +36,7 @@ class Batch:
         offsets = [state.offset for state in states]
         # An int where it will do: not all of mlx-lm's position encodings take an array.
         offset = offsets[0] if len(offsets) == 1 else mx.array(offsets)
+        fused = fused and len(states) == 1 and not states[0].full.is_spliced
         plans: dict[LayerKind, list[Plan]] = {kind: [] for kind in LayerKind}
         self.layers: list[Any] = []
         for number, kind in enumerate(states[0].layout.kinds):
@@ -42,7 +44,7 @@ class Batch:
             if kind is LayerKind.RECURRENT:
                 self.layers.append(BatchRecurrentCache(layers))
             else:
-                self.layers.append(BatchQuantizedKVCache(layers, offset, plans[kind], fused and len(states) == 1))
+                self.layers.append(BatchQuantizedKVCache(layers, offset, plans[kind], fused))
 
 
 class BatchQuantizedKVCache:
@@ -102,9 +104,24 @@ class BatchQuantizedKVCache:
         (held,), (layer,) = self._held, self._layers
         return held, layer.offset, layer.window
 
-    def piece(self, home: tuple[int, int]) -> Piece:
-        """A piece of this layer; see `Stretch.home`."""
-        agent, number = home
+    def side(self, stretch: Stretch, side: str) -> Quantised:
+        """This layer's "keys" or "values" of a stretch."""
+        piece = self._piece(stretch.home)
+        packed: Quantised = getattr(piece, side)
+        return piece.side(packed) if isinstance(piece, Placed) else packed
+
+    def turn(self, queries: mx.array, place: tuple[int, int]) -> mx.array:
+        """An agent's queries as a piece of its needs them, whose keys were rotated for other positions.
+
+        place: the agent, and the piece's number there.
+        """
+        piece = self._piece(place)
+        assert isinstance(piece, Placed)
+        assert piece.frequencies is not None
+        return piece.frequencies.turn(queries, -piece.shift)
+
+    def _piece(self, place: tuple[int, int]) -> Piece:
+        agent, number = place
         return self._held[agent][number][1]
 
 

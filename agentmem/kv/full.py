@@ -3,12 +3,16 @@
 Arrays are segment-major, [segments, kv_heads, 256, width], so that a leading run of segments is contiguous,
 a block file is one segment of every layer, and restore is a stack of block files. A row is quantised once,
 when its position is computed, and never again (invariant 4).
+
+Spans lie at their own positions, on a grid of segments counted from position 0, until one is put elsewhere (`place`);
+what comes behind that is `Placed`, the tail included, whose segments are counted from where it begins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -16,11 +20,25 @@ import numpy as np
 from agentmem.kv.layers import Tensors, to_mlx, to_numpy
 from agentmem.kv.layout import PARTS, AttentionLayout
 from agentmem.kv.openspan import OpenSpan
+from agentmem.kv.placed import UNUSED, Placed
+from agentmem.kv.rotation import Frequencies
 from agentmem.kv.span import Piece, Quantised, Span, write_rows
 from agentmem.types import BLOCK_TOKENS
 
 TAIL_SEGMENTS = 16
 """A full tail of this many segments freezes into a span, so that growing never copies more than this."""
+
+
+class Taken(NamedTuple):
+    """Rows of a span, to be placed elsewhere.
+
+    rows: int64 [segments * 256], the position of each in the state that they were taken from, or UNUSED. shift: how far
+    that is from the position that its key is rotated for.
+    """
+
+    span: Span
+    rows: np.ndarray
+    shift: int
 
 
 class FullLayer:
@@ -35,6 +53,7 @@ class FullLayer:
         self.tail: Piece | None = None
         self.tail_start = 0
         self.offset = 0
+        self.is_spliced = False
 
     def append(self, keys: Quantised, values: Quantised) -> None:
         """Appends quantised keys and values, each part [1, kv_heads, count, width]."""
@@ -50,15 +69,25 @@ class FullLayer:
     def pieces(self) -> list[tuple[int, Piece]]:
         """Spans and the used segments of the tail, each with the number of its first segment, in order of position."""
         used = -(-(self.offset - self.tail_start) // BLOCK_TOKENS)
-        held = self.spans + ([self.tail.head(used)] if self.tail is not None and used else [])
+        held = self.spans + ([self._lying(self.tail.head(used))] if self.tail is not None and used else [])
         firsts = accumulate((piece.segments for piece in held), initial=0)
         return list(zip(firsts, held, strict=False))
 
     def hold(self, piece: Piece) -> None:
         """Adds a span's piece. The layer must end on a segment border, and its tail is gone with it."""
-        self.spans.append(piece)
+        self.spans.append(self._lying(piece))
         self.tail = None
         self.offset = self.tail_start = self.tail_start + piece.segments * BLOCK_TOKENS
+
+    def place(self, piece: Placed, count: int) -> None:
+        """Adds a piece whose rows have positions of their own, `count` of them from the layer's end on."""
+        self.spans.append(piece)
+        self.tail, self.is_spliced = None, True
+        self.offset = self.tail_start = self.offset + count
+
+    def _lying(self, piece: Piece) -> Piece:
+        """A piece whose positions go on from the last span's."""
+        return Placed.growing(piece, self.tail_start) if self.is_spliced else piece
 
     def _reserve(self, count: int) -> None:
         need = -(-(self.offset - self.tail_start + count) // BLOCK_TOKENS)
@@ -100,6 +129,11 @@ class FullLayers:
         return self.layers[0].tail_start
 
     @property
+    def is_spliced(self) -> bool:
+        """Whether rows lie elsewhere than 256 to a segment from position 0."""
+        return self.layers[0].is_spliced
+
+    @property
     def own_bytes(self) -> int:
         return sum(tail.nbytes for tail in [layer.tail for layer in self.layers] if tail is not None)
 
@@ -124,6 +158,72 @@ class FullLayers:
         self.spans.append(span)
         span.holders.add(self)
 
+    def take(self, start: int, end: int) -> list[Taken]:
+        """The rows of the positions [start, end), in spans, in the order in which they are held.
+
+        Spans are shared as they are; full segments of the tail freeze for it, and a last one that is not full is
+        copied.
+        """
+        if not 0 <= start < end <= self.offset:
+            raise ValueError("only positions that are held can be taken")
+        if end > self.tail_start:
+            self.freeze()
+        shared = [(span, piece) for span, (_, piece) in zip(self.spans, self.layers[0].pieces(), strict=False)]
+        if end > self.tail_start:
+            copied = Span(layer.tail.copy(0, 1) for layer in self.layers if layer.tail is not None)
+            mx.eval([piece.arrays for piece in copied.layers])
+            shared.append((copied, self.layers[0].pieces()[-1][1]))
+        taken, first = [], 0
+        for span, piece in shared:
+            rows, shift = np.arange(first, first + span.segments * BLOCK_TOKENS), 0
+            if isinstance(piece, Placed):
+                rows, shift = piece.rows, piece.shift
+            inside = (rows >= start) & (rows < end)
+            if inside.any():
+                taken.append(Taken(span, np.where(inside, rows, UNUSED), shift))
+            first += span.segments * BLOCK_TOKENS
+        return taken
+
+    def place(self, taken: Taken, frequencies: Sequence[Frequencies] | None = None) -> None:
+        """Continues with rows that have their positions here, from the end on. The layers must end where a span ends.
+
+        frequencies: of each layer; needed where there is a shift.
+        """
+        if self.offset != self.tail_start:
+            raise ValueError("a span can only follow a span")
+        span, rows, shift = taken
+        used = rows[rows != UNUSED]
+        if not np.array_equal(np.sort(used), np.arange(self.offset, self.offset + len(used))):
+            raise ValueError("the rows that are placed must go on where the state ends")
+        of_layers = [None] * len(self.layers) if frequencies is None else frequencies
+        for layer, piece, own in zip(self.layers, span.layers, of_layers, strict=True):
+            layer.place(Placed(piece, rows, shift, own), len(used))
+        self.spans.append(span)
+        span.holders.add(self)
+
+    def close(self) -> None:
+        """Ends here: what comes next begins a segment of its own, be this one full or not."""
+        self.freeze()
+        if self.offset > self.tail_start:
+            taken = self.take(self.tail_start, self.offset)
+            self.trim(self.tail_start)
+            for one in taken:
+                self.place(one)
+
+    def fork(self) -> FullLayers:
+        """The same state for another agent: spans shared, the tail's last segment copied. Nothing here changes."""
+        self.freeze()
+        other = FullLayers(self.layout)
+        for mine, own in zip(self.layers, other.layers, strict=True):
+            own.spans, own.is_spliced = list(mine.spans), mine.is_spliced
+            own.tail = mine.tail.copy(0, 1) if mine.tail is not None else None
+            own.tail_start, own.offset = mine.tail_start, mine.offset
+        mx.eval(other.arrays())
+        other.spans = list(self.spans)
+        for span in self.spans:
+            span.holders.add(other)
+        return other
+
     def freeze(self, segments: int | None = None) -> Span | None:
         """Turns the tail's first segments, all full ones by default, into a span; the rest stays as the tail."""
         held = self.offset - self.tail_start
@@ -146,11 +246,12 @@ class FullLayers:
         return span
 
     def replace(self, span: Span, parts: Sequence[Span]) -> None:
-        """Holds the parts of a span that was cut in its place."""
-        at = self.spans.index(span)
-        self.spans[at : at + 1] = parts
-        for i, layer in enumerate(self.layers):
-            layer.spans[at : at + 1] = [part.layers[i] for part in parts]
+        """Holds the two parts of a span that was cut in its place, or places."""
+        for at in reversed([at for at, held in enumerate(self.spans) if held is span]):
+            self.spans[at : at + 1] = parts
+            for i, layer in enumerate(self.layers):
+                whole, halves = layer.spans[at], (parts[0].layers[i], parts[1].layers[i])
+                layer.spans[at : at + 1] = whole.parts(halves) if isinstance(whole, Placed) else halves
         span.holders.discard(self)
         for part in parts:
             part.holders.add(self)
@@ -159,7 +260,7 @@ class FullLayers:
         """Appends restored blocks at a segment border, all but the last full. Nothing is computed or requantised."""
         if not blocks:
             return
-        if self.offset % BLOCK_TOKENS:
+        if (self.offset - self.tail_start) % BLOCK_TOKENS:
             raise ValueError("blocks can only be appended at a segment border")
         self.freeze()
         names = self.layout.tensors
@@ -188,19 +289,19 @@ class FullLayers:
         return pieces
 
     def read(self, start: int, end: int) -> Tensors:
-        segment, row = divmod(start, BLOCK_TOKENS)
+        """Keys as they are held: those that were placed are rotated for where they came from."""
+        pieces = [layer.pieces() for layer in self.layers]
+        number, at = _home(pieces[0], start)
+        segment, row = divmod(at, BLOCK_TOKENS)
         if not 0 < end - start <= BLOCK_TOKENS - row or end > self.offset:
             raise ValueError("a read must lie inside one held segment")
-        homes = [self._home(layer, segment) for layer in self.layers]
+        homes = [of_layer[number][1] for of_layer in pieces]
+        if isinstance(homes[0], Placed) and homes[0].rows[at + end - start - 1] != end - 1:
+            raise ValueError("a read must lie inside one placed piece")
         return {
-            name: to_numpy(mx.stack([piece.arrays[n][at, :, row : row + end - start] for piece, at in homes]))
+            name: to_numpy(mx.stack([piece.arrays[n][segment, :, row : row + end - start] for piece in homes]))
             for n, name in enumerate(self.layout.tensors)
         }
-
-    @staticmethod
-    def _home(layer: FullLayer, segment: int) -> tuple[Piece, int]:
-        """The piece that holds a segment, and its number there."""
-        return next((p, segment - first) for first, p in layer.pieces() if first <= segment < first + p.segments)
 
     def can_trim(self, length: int) -> bool:
         """What has frozen into a span stays."""
@@ -209,3 +310,15 @@ class FullLayers:
     def trim(self, length: int) -> None:
         for layer in self.layers:
             layer.offset = length
+
+
+def _home(pieces: list[tuple[int, Piece]], position: int) -> tuple[int, int]:
+    """Which piece holds a position, and the number of its row there."""
+    for number, (first, piece) in enumerate(pieces):
+        at = position - first * BLOCK_TOKENS
+        if isinstance(piece, Placed):
+            if len(found := np.nonzero(piece.rows == position)[0]):
+                return number, int(found[0])
+        elif 0 <= at < piece.segments * BLOCK_TOKENS:
+            return number, at
+    raise ValueError("a read must lie inside one held segment")

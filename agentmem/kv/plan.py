@@ -3,6 +3,9 @@
 Segments that several agents hold (a shared prefix) are attended to once, with stacked queries. A unit is one segment
 as one agent sees it. Units are numbered stretch by stretch; what concerns one agent is gathered from its units in order
 of position, so that sums are taken as if it were alone.
+
+An agent with a splice has its segments in the order in which it holds their pieces (`kv.placed`). The stretches of a
+piece that several agents have put at different positions are one all the same: queries differ, keys do not.
 """
 
 from __future__ import annotations
@@ -14,23 +17,53 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
+from agentmem.kv.placed import Placed
 from agentmem.kv.span import Piece
 from agentmem.types import BLOCK_TOKENS
 
 Held = list[tuple[int, Piece]]
-"""Pieces of one layer of one agent, each with the number of its first segment, in order of position."""
+"""Pieces of one layer of one agent, each with the number of its first segment, in order.
+
+Numbers are counted from position 0, but behind a splice, where `Placed` pieces say what their positions are.
+"""
 
 
 class Stretch(NamedTuple):
-    """A piece, and the agents that attend to it. home: the agent that it can be had from, and its number there.
+    """A piece, or those segments of a placed one that are used, and the agents that attend to it.
 
-    first: the number of its first segment.
+    Of each member: its number among the agents (`members`), the number of the piece there (`numbers`), the number of
+    the first segment (`firsts`), how far the keys are from where they were (`shifts`), and positions where they are not
+    256 times the segment's number (`places`; those of one layer, which are those of all).
     """
 
-    members: list[int]
-    home: tuple[int, int]
-    first: int
     segments: int
+    members: list[int]
+    numbers: list[int]
+    firsts: list[int]
+    shifts: list[int]
+    places: list[Placed | None]
+
+    @property
+    def home(self) -> tuple[int, int]:
+        """The agent that the piece can be had from, and its number there."""
+        return self.members[0], self.numbers[0]
+
+    def join(self, agent: int, number: int, first: int, place: Placed | None) -> None:
+        self.members.append(agent)
+        self.numbers.append(number)
+        self.firsts.append(first)
+        self.shifts.append(place.shift if place is not None else 0)
+        self.places.append(place)
+
+    def positions(self) -> np.ndarray:
+        """Of each row of each unit, [units, 256]."""
+        of_each = [
+            np.arange(first * BLOCK_TOKENS, (first + self.segments) * BLOCK_TOKENS).reshape(-1, BLOCK_TOKENS)
+            if place is None
+            else place.rows.reshape(-1, BLOCK_TOKENS)[place.used]
+            for first, place in zip(self.firsts, self.places, strict=True)
+        ]
+        return np.stack(of_each, axis=1).reshape(-1, BLOCK_TOKENS)
 
 
 class Plan:
@@ -42,21 +75,31 @@ class Plan:
 
     def __init__(self, held: Sequence[Held], firsts: Sequence[int], count: int, window: int | None) -> None:
         self.agents = len(held)
-        stretches: dict[int, Stretch] = {}
+        stretches: dict[tuple[int, ...], Stretch] = {}
+        is_plain = True
         for agent, (own, query) in enumerate(zip(held, firsts, strict=True)):
             for number, (first, piece) in enumerate(own):
                 # What is left out here would count for nothing: its weights would be zeros.
+                if isinstance(piece, Placed):
+                    is_plain = False
+                    used = piece.used
+                    if used.start < used.stop and piece.first < query + count:
+                        _join(stretches, piece.source, used, agent, number, first + used.start, piece)
+                    continue
                 begin, end = first * BLOCK_TOKENS, (first + piece.segments) * BLOCK_TOKENS
                 if begin < query + count and (window is None or end > query - window + 1):
-                    stretches.setdefault(id(piece), Stretch([], (agent, number), first, piece.segments))
-                    stretches[id(piece)].members.append(agent)
+                    _join(stretches, piece, slice(0, piece.segments), agent, number, first, None)
         self.stretches = list(stretches.values())
         self.borders = [0, *accumulate(one.segments * len(one.members) for one in self.stretches)]
         segments = np.concatenate(
-            [np.arange(s.first, s.first + s.segments).repeat(len(s.members)) for s in self.stretches]
+            [(np.arange(s.segments)[:, None] + np.array(s.firsts)).ravel() for s in self.stretches]
         )
         owners = np.concatenate([np.tile(s.members, s.segments) for s in self.stretches])
-        self.mask = _mask(segments, np.array(firsts)[owners], count, window)
+        queries = np.array(firsts)[owners]
+        if is_plain:
+            self.mask = _mask(segments, queries, count, window)
+        else:
+            self.mask = _mask_of_rows(np.concatenate([s.positions() for s in self.stretches]), queries, count)
         if self.agents > 1:
             self._index(segments, owners)
 
@@ -88,6 +131,24 @@ class Plan:
         return mx.take(joined([*parts, nothing]), self._table, axis=0).sum(axis=0)
 
 
+def _join(
+    stretches: dict[tuple[int, ...], Stretch],
+    source: Piece,
+    used: slice,
+    agent: int,
+    number: int,
+    first: int,
+    place: Placed | None,
+) -> None:
+    """Notes that an agent attends to segments of a piece."""
+    key: tuple[int, ...] = (id(source), used.start, used.stop)
+    while key in stretches and agent in stretches[key].members:  # the same piece put at two places
+        key += (0,)
+    if key not in stretches:
+        stretches[key] = Stretch(used.stop - used.start, [], [], [], [], [])
+    stretches[key].join(agent, number, first, place)
+
+
 def _mask(segments: np.ndarray, queries: np.ndarray, count: int, window: int | None) -> mx.array | None:
     """True where a query sees a key, [units, 1, 1, count, 256]; None if all see all.
 
@@ -100,6 +161,14 @@ def _mask(segments: np.ndarray, queries: np.ndarray, count: int, window: int | N
     asking = (queries[:, None] + np.arange(count))[:, :, None]
     seen = keys <= asking if window is None else (keys <= asking) & (keys > asking - window)
     return mx.array(seen[:, None, None])
+
+
+def _mask_of_rows(rows: np.ndarray, queries: np.ndarray, count: int) -> mx.array | None:
+    """The same, where units do not follow from their numbers. rows: positions, or UNUSED, [units, 256]."""
+    if np.all(rows.max(axis=1) <= queries):
+        return None
+    asking = (queries[:, None] + np.arange(count))[:, :, None]
+    return mx.array((rows[:, None] <= asking)[:, None, None])
 
 
 def joined(parts: list[mx.array]) -> mx.array:

@@ -87,6 +87,19 @@ class AgentState:
             group.trim(length)
         return True
 
+    def fork(self) -> AgentState:
+        """The same state for another agent, which shares what it can; this one stays as it is, bit for bit.
+
+        Only full attention layers: what others need to go on from a position is restored by whoever kept it.
+        """
+        if self.layout.has_companions:
+            raise ValueError("windowed and recurrent layers are restored, not forked")
+        other = AgentState(self.layout)
+        other.full = self.full.fork()
+        other._groups[LayerKind.FULL] = other.full
+        other.layers = list(other.full.layers)
+        return other
+
     def hold(self, span: Span) -> None:
         """Continues with a span, of the full layers; the others are restored by themselves."""
         self.full.hold(span)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -49,6 +50,33 @@ def last_logits(model: LoadedModel, state: AgentState, ids: Sequence[int] | np.n
     return logits
 
 
+def feed_embeddings(model: LoadedModel, states: Sequence[AgentState], embeddings: mx.array) -> mx.array:
+    """Appends embeddings [agents, count, width] to the states, as if they were those of tokens, chunk by chunk.
+
+    Returns the last hidden states behind them, after the final norm: [agents, width], evaluated. In reference numerics
+    chunks change no bit.
+    """
+    hidden, done, count = embeddings[:, -1], 0, embeddings.shape[1]
+    if not count:
+        raise ValueError("there is nothing to feed")
+    while done < count:
+        end = min(count, done + CHUNK - states[0].offset % BLOCK_TOKENS)
+        hidden = model.network.model(None, cache=_caches(model, states), input_embeddings=embeddings[:, done:end])[
+            :, -1
+        ]
+        mx.eval(hidden)
+        for state in states:
+            state.evaluate()
+        done = end
+    return hidden
+
+
+def embed(model: LoadedModel, ids: Sequence[int] | np.ndarray) -> mx.array:
+    """The tokens' input embeddings, [count, width]."""
+    embedded: mx.array = model.network.model.embed_tokens(_batch_of_one(ids))[0]
+    return embedded
+
+
 def decode(model: LoadedModel, states: Sequence[AgentState], tokens: mx.array) -> mx.array:
     """Appends a token to each state, in one pass. tokens: int [agents].
 
@@ -63,5 +91,9 @@ def _batch_of_one(ids: Sequence[int] | np.ndarray) -> mx.array:
 
 def _network(model: LoadedModel, tokens: mx.array, states: Sequence[AgentState]) -> mx.array:
     """tokens: int [agents, count]. Returns logits, [agents, count, vocab]."""
-    fused = model.prefill is PrefillPath.FUSED
-    return model.network(tokens, cache=Batch(states, fused).layers)
+    return model.network(tokens, cache=_caches(model, states))
+
+
+def _caches(model: LoadedModel, states: Sequence[AgentState]) -> list[Any]:
+    """What mlx-lm's model code takes for its caches."""
+    return Batch(states, model.prefill is PrefillPath.FUSED).layers

@@ -1,0 +1,101 @@
+"""A model's embedding space: what its last hidden states are turned into before they are fed as inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from functools import cached_property
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from agentmem.model.loader import LoadedModel
+
+ROWS = 8192
+"""Rows of an embedding table that are in fp32 at once."""
+
+DAMPING = 1e-5
+"""What ridge adds to the normal equation's diagonal."""
+
+
+class Projection(str, Enum):
+    """How a hidden state becomes an input embedding.
+
+    IDENTITY: as it is. RIDGE: by the linear map from output to input embeddings that errs least in squares. SOFTMAX:
+    the mean of the input embeddings, weighted with the probabilities of the tokens.
+    """
+
+    IDENTITY = "identity"
+    RIDGE = "ridge"
+    SOFTMAX = "softmax"
+
+
+class EmbeddingSpace:
+    """Of one model; make it once, for the ridge takes V * D * D operations. Used on the executor thread."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        network = model.network
+        self._inputs: nn.Module = network.model.embed_tokens
+        self._outputs: nn.Module = getattr(network, "lm_head", self._inputs)
+        self._dtype = model.layout.full.dtype
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the output embeddings are the input embeddings."""
+        return self._outputs is self._inputs
+
+    @cached_property
+    def mean_norm(self) -> float:
+        """Of the input embeddings."""
+        norms = [np.array(mx.linalg.norm(rows, axis=1)) for rows in _rows(self._inputs)]
+        return float(np.concatenate(norms).mean(dtype=np.float64))
+
+    @cached_property
+    def ridge(self) -> mx.array | None:
+        """W of `z = h W`, fp32 [width, width]; None, the identity, where the embeddings are tied."""
+        return None if self.is_tied else ridge(self._inputs, self._outputs)
+
+    def project(self, hidden: mx.array, projection: Projection) -> mx.array:
+        """Last hidden states [agents, width] as input embeddings of the mean norm, in the model's dtype."""
+        h = hidden.astype(mx.float32)
+        if projection is Projection.RIDGE and self.ridge is not None:
+            h = h @ self.ridge
+        elif projection is Projection.SOFTMAX:
+            h = self._expected(hidden)
+        norm = mx.maximum(mx.linalg.norm(h, axis=-1, keepdims=True), 1e-12)
+        return (h * (self.mean_norm / norm)).astype(self._dtype)
+
+    def _expected(self, hidden: mx.array) -> mx.array:
+        logits = self._inputs.as_linear(hidden) if self.is_tied else self._outputs(hidden)
+        weights = mx.softmax(logits.astype(mx.float32), axis=-1)
+        parts, at = [], 0
+        for rows in _rows(self._inputs):
+            parts.append(weights[:, at : at + rows.shape[0]] @ rows)
+            at += rows.shape[0]
+        return mx.stack(parts).sum(axis=0)
+
+
+def ridge(inputs: nn.Module, outputs: nn.Module) -> mx.array:
+    """solve(Wo'Wo + DAMPING I, Wo'Wi) in fp32; Wi, Wo: the modules' tables [V, D], quantised or not."""
+    width = _width(inputs)
+    gram, target = mx.zeros((width, width)), mx.zeros((width, width))
+    for wi, wo in zip(_rows(inputs), _rows(outputs), strict=True):
+        gram, target = gram + wo.T @ wo, target + wo.T @ wi
+        mx.eval(gram, target)
+    return mx.linalg.solve(gram + DAMPING * mx.eye(width), target, stream=mx.cpu)
+
+
+def _width(module: nn.Module) -> int:
+    return int(next(_rows(module)).shape[1])
+
+
+def _rows(module: nn.Module) -> Iterator[mx.array]:
+    """The table's rows in fp32, some at a time: [rows, width]."""
+    names = [name for name in ("weight", "scales", "biases") if module.get(name) is not None]
+    for at in range(0, module.weight.shape[0], ROWS):
+        parts = [module[name][at : at + ROWS] for name in names]
+        if len(parts) > 1:
+            how = {"group_size": module.group_size, "bits": module.bits, "mode": getattr(module, "mode", "affine")}
+            parts = [mx.dequantize(*parts, **how)]
+        yield parts[0].astype(mx.float32)
