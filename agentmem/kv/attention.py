@@ -23,8 +23,8 @@ from agentmem.kv.plan import Plan, Stretch, joined
 from agentmem.kv.span import Quantised
 from agentmem.types import BLOCK_TOKENS
 
-Turned = dict[tuple[int, int], mx.array]
-"""Queries of a step by agent and shift."""
+Turned = dict[tuple[int, ...], mx.array]
+"""Queries of a step by shift and agents."""
 
 _stock = base.quantized_scaled_dot_product_attention
 
@@ -76,18 +76,28 @@ def _attend(queries: mx.array, cache: BatchQuantizedKVCache, scale: float, plan:
 
 def _asking(q: mx.array, stretch: Stretch, cache: BatchQuantizedKVCache, turned: Turned) -> mx.array:
     """Those of the queries that attend to a stretch, [members, kv_heads, rows, head_dim]."""
-    members, agents = stretch.members, q.shape[0]
     if any(stretch.shifts):
-        own = []
-        for agent, number, shift in zip(members, stretch.numbers, stretch.shifts, strict=True):
-            if (agent, shift) not in turned:
-                queries = q[agent : agent + 1]
-                turned[agent, shift] = cache.turn(queries, (agent, number)) if shift else queries
-            own.append(turned[agent, shift])
-        return joined(own)
+        return joined([_turned(q, members, stretch, shift, cache, turned) for members, shift in stretch.by_shift()])
+    return _of(q, stretch.members)
+
+
+def _turned(
+    q: mx.array, members: list[int], stretch: Stretch, shift: int, cache: BatchQuantizedKVCache, turned: Turned
+) -> mx.array:
+    """The queries of those members of a stretch that have it at one shift."""
+    if not shift:
+        return _of(q, members)
+    key = shift, *members
+    if key not in turned:
+        number = stretch.numbers[stretch.members.index(members[0])]
+        turned[key] = cache.turn(_of(q, members), (members[0], number))
+    return turned[key]
+
+
+def _of(q: mx.array, members: list[int]) -> mx.array:
     if len(members) == 1:
-        return q if agents == 1 else q[members[0] : members[0] + 1]
-    return q if len(members) == agents else mx.take(q, mx.array(members), axis=0)
+        return q if q.shape[0] == 1 else q[members[0] : members[0] + 1]
+    return q if len(members) == q.shape[0] else mx.take(q, mx.array(members), axis=0)
 
 
 def _scores(q: mx.array, stretch: Stretch, cache: BatchQuantizedKVCache, turned: Turned) -> mx.array:

@@ -11,6 +11,7 @@ what comes behind that is `Placed`, the tail included, whose segments are counte
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -184,22 +185,24 @@ class FullLayers:
             first += span.segments * BLOCK_TOKENS
         return taken
 
-    def place(self, taken: Taken, frequencies: Sequence[Frequencies] | None = None) -> None:
-        """Continues with rows that have their positions here, from the end on. The layers must end where a span ends.
+    def place(self, taken: Sequence[Taken], frequencies: Sequence[Frequencies] | None = None) -> None:
+        """Continues with rows that have their positions here; together they go on from the end without a gap.
+
+        The layers must end where a span ends.
 
         frequencies: of each layer; needed where there is a shift.
         """
         if self.offset != self.tail_start:
             raise ValueError("a span can only follow a span")
-        span, rows, shift = taken
-        used = rows[rows != UNUSED]
+        used = np.concatenate([rows[rows != UNUSED] for _, rows, _ in taken])
         if not np.array_equal(np.sort(used), np.arange(self.offset, self.offset + len(used))):
             raise ValueError("the rows that are placed must go on where the state ends")
         of_layers = [None] * len(self.layers) if frequencies is None else frequencies
-        for layer, piece, own in zip(self.layers, span.layers, of_layers, strict=True):
-            layer.place(Placed(piece, rows, shift, own), len(used))
-        self.spans.append(span)
-        span.holders.add(self)
+        for span, rows, shift in taken:
+            for layer, piece, own in zip(self.layers, span.layers, of_layers, strict=True):
+                layer.place(Placed(piece, rows, shift, own), int((rows != UNUSED).sum()))
+            self.spans.append(span)
+            span.holders.add(self)
 
     def close(self) -> None:
         """Ends here: what comes next begins a segment of its own, be this one full or not."""
@@ -207,20 +210,22 @@ class FullLayers:
         if self.offset > self.tail_start:
             taken = self.take(self.tail_start, self.offset)
             self.trim(self.tail_start)
-            for one in taken:
-                self.place(one)
+            self.place(taken)
 
-    def fork(self) -> FullLayers:
-        """The same state for another agent: spans shared, the tail's last segment copied. Nothing here changes."""
+    def fork(self, layers: int | None = None) -> FullLayers:
+        """The same state for another agent: spans shared, the tail's last segment copied. Nothing here changes.
+
+        layers: how many of the layers, from the first on; None for all.
+        """
         self.freeze()
-        other = FullLayers(self.layout)
-        for mine, own in zip(self.layers, other.layers, strict=True):
+        other = FullLayers(self.layout if layers is None else replace(self.layout, layers=layers))
+        for mine, own in zip(self.layers, other.layers, strict=layers is None):
             own.spans, own.is_spliced = list(mine.spans), mine.is_spliced
             own.tail = mine.tail.copy(0, 1) if mine.tail is not None else None
             own.tail_start, own.offset = mine.tail_start, mine.offset
         mx.eval(other.arrays())
-        other.spans = list(self.spans)
-        for span in self.spans:
+        other.spans = [span if layers is None else Span(span.layers[:layers]) for span in self.spans]
+        for span in other.spans:
             span.holders.add(other)
         return other
 

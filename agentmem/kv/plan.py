@@ -11,7 +11,7 @@ piece that several agents have put at different positions are one all the same: 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -54,6 +54,11 @@ class Stretch(NamedTuple):
         self.firsts.append(first)
         self.shifts.append(place.shift if place is not None else 0)
         self.places.append(place)
+
+    def by_shift(self) -> list[tuple[list[int], int]]:
+        """Runs of members that have it at the same shift, in their order."""
+        runs = groupby(zip(self.members, self.shifts, strict=True), key=lambda member: member[1])
+        return [([agent for agent, _ in run], shift) for shift, run in runs]
 
     def positions(self) -> np.ndarray:
         """Of each row of each unit, [units, 256]."""

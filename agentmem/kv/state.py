@@ -87,15 +87,17 @@ class AgentState:
             group.trim(length)
         return True
 
-    def fork(self) -> AgentState:
+    def fork(self, layers: int | None = None) -> AgentState:
         """The same state for another agent, which shares what it can; this one stays as it is, bit for bit.
 
+        layers: how many of the layers, from the first on; None for all.
         Only full attention layers: what others need to go on from a position is restored by whoever kept it.
         """
         if self.layout.has_companions:
             raise ValueError("windowed and recurrent layers are restored, not forked")
-        other = AgentState(self.layout)
-        other.full = self.full.fork()
+        full = self.full.fork(layers)
+        other = AgentState(self.layout if layers is None else StateLayout.of_full(full.layout))
+        other.full = full
         other._groups[LayerKind.FULL] = other.full
         other.layers = list(other.full.layers)
         return other

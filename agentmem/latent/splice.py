@@ -104,9 +104,11 @@ def put(state: AgentState, part: Part, frequencies: Sequence[Frequencies], repos
     """Appends a part to a state."""
     moved = state.offset - part.start
     state.full.close()
+    placed = []
     for span, rows, shift in part.state.full.take(part.start, part.end):
         there = np.where(rows == UNUSED, UNUSED, rows + np.where(rows == UNUSED, 0, moved))
-        state.full.place(Taken(span, there, shift + moved if reposition else shift), frequencies)
+        placed.append(Taken(span, there, shift + moved if reposition else shift))
+    state.full.place(placed, frequencies)
 
 
 def _continues(prefix: AgentState, part: Part) -> bool:

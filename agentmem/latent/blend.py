@@ -1,0 +1,152 @@
+"""Blend (CacheBlend): a splice of which the positions that miss their context most are computed anew, in context.
+
+Which these are is judged by the keys of an early layer: that far, all positions are computed in context.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import mlx.core as mx
+import numpy as np
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.kv.batch import MOST_SCORES, Batch
+from agentmem.kv.full import FullLayer, Taken
+from agentmem.kv.placed import UNUSED, Placed
+from agentmem.kv.plan import Plan
+from agentmem.kv.recompute import RowsCache, blank
+from agentmem.kv.rotation import Frequencies
+from agentmem.kv.state import AgentState
+from agentmem.latent.splice import Order, Part, splice
+from agentmem.model.forward import CHUNK
+from agentmem.model.loader import LoadedModel
+from agentmem.types import BLOCK_TOKENS, Exactness
+
+RATIO, CHECK_LAYER = 0.15, 1
+"""CacheBlend's. In layer 0 keys do not depend on the context."""
+
+
+class Blended(NamedTuple):
+    """As `Spliced`. recomputed: the positions that were computed in context, in ascending order."""
+
+    state: AgentState
+    order: tuple[int, ...]
+    starts: tuple[int, ...]
+    exactness: Exactness
+    recomputed: np.ndarray
+
+
+def blend(
+    model: LoadedModel,
+    frequencies: Sequence[Frequencies],
+    prefix: AgentState | None,
+    parts: Sequence[Part],
+    contents: Sequence[mx.array],
+    ratio: float = RATIO,
+    check_layer: int = CHECK_LAYER,
+    order: Order = Order.GIVEN,
+) -> Blended:
+    """A splice, of whose positions behind the prefix the share `ratio`, rounded up, is computed anew.
+
+    contents: of each part the input embeddings of its positions, [positions, width]. Nothing that is given changes.
+
+    With ratio 0 it is the splice, and labelled as that; with 1 it is what a prefill behind the prefix would be, but for
+    the order of sums.
+
+    Raises AgentmemError: INPUT_INVALID, MODEL_MISMATCH.
+    """
+    if not 0 <= ratio <= 1:
+        raise AgentmemError(Reason.INPUT_INVALID, "The ratio of positions to compute anew lies between 0 and 1.")
+    if not 0 <= check_layer < model.layout.full.layers:
+        last = model.layout.full.layers - 1
+        raise AgentmemError(Reason.INPUT_INVALID, f"The check layer is one of this model's, 0 to {last}.")
+    if [len(part) for part in parts] != [content.shape[0] for content in contents]:
+        raise AgentmemError(Reason.INPUT_INVALID, "Every position of a part needs its input embedding.")
+    spliced = splice(model, frequencies, prefix, parts, order)
+    state, begin = spliced.state, 0 if prefix is None else prefix.offset
+    count = math.ceil(ratio * (state.offset - begin))
+    if not count:
+        return Blended(*spliced, np.zeros(0, np.int64))
+    embeddings = mx.concatenate([contents[number] for number in spliced.order])
+    if count < state.offset - begin:
+        away = _deviations(model, frequencies, prefix, state, embeddings, check_layer)
+        chosen = np.sort(np.argsort(-away, kind="stable")[:count])
+    else:
+        chosen = np.arange(count)
+    blended = _recomputed(model, frequencies, prefix, state, chosen + begin, embeddings[mx.array(chosen)])
+    return Blended(blended, spliced.order, spliced.starts, Exactness.BLENDED, chosen + begin)
+
+
+def _deviations(
+    model: LoadedModel,
+    frequencies: Sequence[Frequencies],
+    prefix: AgentState | None,
+    spliced: AgentState,
+    embeddings: mx.array,
+    check_layer: int,
+) -> np.ndarray:
+    """How far each position's key in the check layer is from what it is in context: its length over all heads."""
+    whole = AgentState(model.layout) if prefix is None else prefix
+    joint, begin = whole.fork(check_layer + 1), whole.offset
+    for at in range(0, embeddings.shape[0], CHUNK):
+        hidden = embeddings[None, at : at + CHUNK]
+        for layer, cache in zip(model.network.layers, Batch([joint]).layers, strict=False):
+            hidden = layer(hidden, None, cache)
+        joint.evaluate()
+    turns = frequencies[check_layer]
+    there, here = (_keys(s.full.layers[check_layer], begin, turns) for s in (joint, spliced))
+    return np.linalg.norm((there - here).reshape(len(here), -1), axis=1)
+
+
+def _keys(layer: FullLayer, begin: int, turns: Frequencies) -> np.ndarray:
+    """Those of the positions from `begin` on, rotated for where they stand: [positions, kv_heads, head_dim]."""
+    layout = layer.layout
+    keys = np.zeros((layer.offset - begin, layout.kv_heads, layout.head_dim), np.float32)
+    for first, piece in layer.pieces():
+        size = piece.segments * BLOCK_TOKENS
+        rows, shift = np.arange(first * BLOCK_TOKENS, first * BLOCK_TOKENS + size), 0
+        if isinstance(piece, Placed):
+            rows, shift = piece.rows, piece.shift
+        wanted = np.nonzero((rows >= begin) & (rows < layer.offset))[0]
+        if len(wanted):
+            plain = mx.dequantize(*piece.keys, group_size=layout.group_size, bits=layout.bits)
+            by_row = turns.turn(plain, shift).astype(mx.float32).swapaxes(1, 2).flatten(0, 1)
+            keys[rows[wanted] - begin] = np.array(by_row)[wanted]
+    return keys
+
+
+def _recomputed(
+    model: LoadedModel,
+    frequencies: Sequence[Frequencies],
+    prefix: AgentState | None,
+    spliced: AgentState,
+    positions: np.ndarray,
+    embeddings: mx.array,
+) -> AgentState:
+    """The splice with rows of its own at `positions`, ascending. embeddings: theirs, [positions, width]."""
+    state = AgentState(model.layout) if prefix is None else prefix.fork()
+    state.full.close()
+    span = blank(model.layout.full, len(positions))
+    rows = np.full(span.segments * BLOCK_TOKENS, UNUSED)
+    rows[: len(positions)] = positions
+    kept = [
+        Taken(span, np.where(np.isin(rows, positions), UNUSED, rows), shift)
+        for span, rows, shift in spliced.full.take(state.offset, spliced.offset)
+    ]
+    state.full.place([*kept, Taken(span, rows, 0)], frequencies)
+    segments = sum(piece.segments for _, piece in state.full.layers[0].pieces())
+    heads = model.network.layers[0].self_attn.n_heads
+    size = max(1, min(CHUNK, MOST_SCORES // (segments * heads * BLOCK_TOKENS)))
+    for at in range(0, len(positions), size):
+        own = positions[at : at + size]
+        plans: list[Plan] = []
+        caches = [
+            RowsCache(layer, target, own, at, plans)
+            for layer, target in zip(state.full.layers, span.layers, strict=True)
+        ]
+        model.network.model(None, cache=caches, input_embeddings=embeddings[at : at + size, None])
+        mx.eval([piece.arrays for piece in span.layers])
+    return state
