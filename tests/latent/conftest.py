@@ -9,8 +9,9 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from agentmem.kv import attention, batch
+from agentmem.kv import attention, batch, recompute
 from agentmem.kv.layout import AttentionLayout, StateLayout
+from agentmem.latent import blend
 from agentmem.model import loader
 from agentmem.model.loader import LoadedModel
 from tests.helpers.checkpoints import Spec, write
@@ -70,6 +71,10 @@ class _Unquantised:
         nothing = mx.zeros((*rows.shape[:-1], 1), rows.dtype)
         return rows, nothing, nothing
 
+    @staticmethod
+    def dequantize(rows: mx.array, *_: mx.array, **__: int) -> mx.array:
+        return rows
+
 
 def _product(x: mx.array, packed: tuple[mx.array, ...], cache: object, transpose: bool) -> mx.array:
     return (x @ (packed[0].swapaxes(-1, -2) if transpose else packed[0])).astype(mx.float32)
@@ -78,6 +83,7 @@ def _product(x: mx.array, packed: tuple[mx.array, ...], cache: object, transpose
 @pytest.fixture
 def unquantised(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoadedModel]:
     """The model with fp states; all else is the code that serves."""
-    monkeypatch.setattr(batch, "mx", _Unquantised())
+    for module in (batch, recompute, blend):
+        monkeypatch.setattr(module, "mx", _Unquantised())
     monkeypatch.setattr(attention, "_product", _product)
     return replace(model, layout=StateLayout.of_full(FullPrecision(**vars(model.layout.full))))

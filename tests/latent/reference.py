@@ -16,11 +16,17 @@ Rows = list[tuple[mx.array, mx.array]]
 
 
 def forward(
-    model: LoadedModel, ids: Sequence[int], mask: np.ndarray, start: int = 0, rows: Rows | None = None
+    model: LoadedModel,
+    ids: Sequence[int],
+    mask: np.ndarray,
+    start: int = 0,
+    rows: Rows | None = None,
+    kept: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Rows]:
     """Logits [count, vocab] of tokens at the positions from `start` on, and their keys and values.
 
-    mask: [count, positions], True where one is seen. rows: what is attended to; None: the tokens' own.
+    mask: [count, positions], True where one is seen. rows: what is attended to; None: the tokens' own. kept: where the
+    rows are; at the others, the tokens' own.
     """
     network = model.network
     h, own = network.model.embed_tokens(mx.array(np.asarray(ids, np.int32))[None]), []
@@ -40,6 +46,9 @@ def forward(
         q, k = (attention.rope(side, offset=start) for side in (q, k))
         own.append((k, v))
         keys, values = (k, v) if rows is None else rows[number]
+        if kept is not None:
+            stays = mx.array(kept)[:, None]
+            keys, values = mx.where(stays, keys, k), mx.where(stays, values, v)
         keys, values = (mx.repeat(side, attention.n_heads // attention.n_kv_heads, axis=1) for side in (keys, values))
         scores = mx.where(mx.array(mask), q @ keys.swapaxes(2, 3) * attention.scale, -mx.inf)
         out = (mx.softmax(scores, axis=-1) @ values).swapaxes(1, 2).reshape(1, len(ids), -1)
