@@ -20,7 +20,7 @@ from agentmem.types import Exactness
 from tests.latent.reference import block_diagonal, causal, error, forward
 from tests.latent.states import fingerprint, ids, logits, part, prefilled
 
-LENGTHS = (37, 130, 190, 70)
+LENGTHS = (37, 60, 230, 70)
 TEXT = ids(9, 8)
 
 
@@ -55,7 +55,7 @@ def test_none_computed_anew_is_the_splice(model: LoadedModel) -> None:
     assert np.array_equal(logits(model, got.state, TEXT), logits(model, spliced.state, TEXT))
 
 
-@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("layer", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_fp_some_computed_anew_are_those_that_miss_most_and_see_the_others(
     unquantised: LoadedModel, layer: int
 ) -> None:
@@ -63,10 +63,10 @@ def test_fp_some_computed_anew_are_those_that_miss_most_and_see_the_others(
     _, apart = forward(model, tokens, block_diagonal(LENGTHS, len(TEXT)))
     _, joint = forward(model, tokens, causal(len(tokens)))
     got = _blended(model, 0.3, layer)
-    assert len(got.recomputed) == 117  # of 390
+    assert len(got.recomputed) == 108  # of 360, rounded up
     if layer:
         away = np.array(mx.linalg.norm((joint[1][0] - apart[1][0])[0].swapaxes(0, 1).flatten(1), axis=1))[37:end]
-        least = np.sort(away)[-117]
+        least = np.sort(away)[-108]
         assert away[got.recomputed - 37].min() > least * 0.999
         assert set(np.nonzero(away > least * 1.001)[0] + 37) <= set(got.recomputed)
     kept = np.ones(len(tokens), bool)
