@@ -4,16 +4,14 @@ Arrays are segment-major, [segments, kv_heads, 256, width], so that a leading ru
 a block file is one segment of every layer, and restore is a stack of block files. A row is quantised once,
 when its position is computed, and never again (invariant 4).
 
-Spans lie at their own positions, on a grid of segments counted from position 0, until one is put elsewhere (`place`);
-what comes behind that is `Placed`, the tail included, whose segments are counted from where it begins.
+Spans lie at their own positions, on a grid of segments counted from position 0, until one is put elsewhere
+(`kv.splicing`); what comes behind that is `Placed`, the tail included, whose segments are counted from where it begins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate
-from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -21,25 +19,12 @@ import numpy as np
 from agentmem.kv.layers import Tensors, to_mlx, to_numpy
 from agentmem.kv.layout import PARTS, AttentionLayout
 from agentmem.kv.openspan import OpenSpan
-from agentmem.kv.placed import UNUSED, Placed
-from agentmem.kv.rotation import Frequencies
+from agentmem.kv.placed import Placed
 from agentmem.kv.span import Piece, Quantised, Span, write_rows
 from agentmem.types import BLOCK_TOKENS
 
 TAIL_SEGMENTS = 16
 """A full tail of this many segments freezes into a span, so that growing never copies more than this."""
-
-
-class Taken(NamedTuple):
-    """Rows of a span, to be placed elsewhere.
-
-    rows: int64 [segments * 256], the position of each in the state that they were taken from, or UNUSED. shift: how far
-    that is from the position that its key is rotated for.
-    """
-
-    span: Span
-    rows: np.ndarray
-    shift: int
 
 
 class FullLayer:
@@ -158,76 +143,6 @@ class FullLayers:
             layer.hold(piece)
         self.spans.append(span)
         span.holders.add(self)
-
-    def take(self, start: int, end: int) -> list[Taken]:
-        """The rows of the positions [start, end), in spans, in the order in which they are held.
-
-        Spans are shared as they are; full segments of the tail freeze for it, and a last one that is not full is
-        copied.
-        """
-        if not 0 <= start < end <= self.offset:
-            raise ValueError("only positions that are held can be taken")
-        if end > self.tail_start:
-            self.freeze()
-        shared = [(span, piece) for span, (_, piece) in zip(self.spans, self.layers[0].pieces(), strict=False)]
-        if end > self.tail_start:
-            copied = Span(layer.tail.copy(0, 1) for layer in self.layers if layer.tail is not None)
-            mx.eval([piece.arrays for piece in copied.layers])
-            shared.append((copied, self.layers[0].pieces()[-1][1]))
-        taken, first = [], 0
-        for span, piece in shared:
-            rows, shift = np.arange(first, first + span.segments * BLOCK_TOKENS), 0
-            if isinstance(piece, Placed):
-                rows, shift = piece.rows, piece.shift
-            inside = (rows >= start) & (rows < end)
-            if inside.any():
-                taken.append(Taken(span, np.where(inside, rows, UNUSED), shift))
-            first += span.segments * BLOCK_TOKENS
-        return taken
-
-    def place(self, taken: Sequence[Taken], frequencies: Sequence[Frequencies] | None = None) -> None:
-        """Continues with rows that have their positions here; together they go on from the end without a gap.
-
-        The layers must end where a span ends.
-
-        frequencies: of each layer; needed where there is a shift.
-        """
-        if self.offset != self.tail_start:
-            raise ValueError("a span can only follow a span")
-        used = np.concatenate([rows[rows != UNUSED] for _, rows, _ in taken])
-        if not np.array_equal(np.sort(used), np.arange(self.offset, self.offset + len(used))):
-            raise ValueError("the rows that are placed must go on where the state ends")
-        of_layers = [None] * len(self.layers) if frequencies is None else frequencies
-        for span, rows, shift in taken:
-            for layer, piece, own in zip(self.layers, span.layers, of_layers, strict=True):
-                layer.place(Placed(piece, rows, shift, own), int((rows != UNUSED).sum()))
-            self.spans.append(span)
-            span.holders.add(self)
-
-    def close(self) -> None:
-        """Ends here: what comes next begins a segment of its own, be this one full or not."""
-        self.freeze()
-        if self.offset > self.tail_start:
-            taken = self.take(self.tail_start, self.offset)
-            self.trim(self.tail_start)
-            self.place(taken)
-
-    def fork(self, layers: int | None = None) -> FullLayers:
-        """The same state for another agent: spans shared, the tail's last segment copied. Nothing here changes.
-
-        layers: how many of the layers, from the first on; None for all.
-        """
-        self.freeze()
-        other = FullLayers(self.layout if layers is None else replace(self.layout, layers=layers))
-        for mine, own in zip(self.layers, other.layers, strict=layers is None):
-            own.spans, own.is_spliced = list(mine.spans), mine.is_spliced
-            own.tail = mine.tail.copy(0, 1) if mine.tail is not None else None
-            own.tail_start, own.offset = mine.tail_start, mine.offset
-        mx.eval(other.arrays())
-        other.spans = [span if layers is None else Span(span.layers[:layers]) for span in self.spans]
-        for span in other.spans:
-            span.holders.add(other)
-        return other
 
     def freeze(self, segments: int | None = None) -> Span | None:
         """Turns the tail's first segments, all full ones by default, into a span; the rest stays as the tail."""

@@ -147,7 +147,7 @@ def _join(
 ) -> None:
     """Notes that an agent attends to segments of a piece."""
     key: tuple[int, ...] = (id(source), used.start, used.stop)
-    while key in stretches and agent in stretches[key].members:  # the same piece put at two places
+    while key in stretches and agent == stretches[key].members[-1]:  # the same piece put at two places
         key += (0,)
     if key not in stretches:
         stretches[key] = Stretch(used.stop - used.start, [], [], [], [], [])

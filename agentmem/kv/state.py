@@ -12,6 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from agentmem.kv import splicing
 from agentmem.kv.full import FullLayers
 from agentmem.kv.layers import LayerGroup, Tensors
 from agentmem.kv.layout import LayerKind, StateLayout
@@ -95,7 +96,7 @@ class AgentState:
         """
         if self.layout.has_companions:
             raise ValueError("windowed and recurrent layers are restored, not forked")
-        full = self.full.fork(layers)
+        full = splicing.fork(self.full, layers)
         other = AgentState(self.layout if layers is None else StateLayout.of_full(full.layout))
         other.full = full
         other._groups[LayerKind.FULL] = other.full

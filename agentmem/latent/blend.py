@@ -13,12 +13,14 @@ import mlx.core as mx
 import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
+from agentmem.kv import splicing
 from agentmem.kv.batch import MOST_SCORES, Batch
-from agentmem.kv.full import FullLayer, Taken
+from agentmem.kv.full import FullLayer
 from agentmem.kv.placed import UNUSED, Placed
 from agentmem.kv.plan import Plan
 from agentmem.kv.recompute import RowsCache, blank
 from agentmem.kv.rotation import Frequencies
+from agentmem.kv.splicing import Taken
 from agentmem.kv.state import AgentState
 from agentmem.latent.splice import Order, Part, splice
 from agentmem.model.forward import CHUNK
@@ -128,15 +130,15 @@ def _recomputed(
 ) -> AgentState:
     """The splice with rows of its own at `positions`, ascending. embeddings: theirs, [positions, width]."""
     state = AgentState(model.layout) if prefix is None else prefix.fork()
-    state.full.close()
+    splicing.close(state.full)
     span = blank(model.layout.full, len(positions))
     rows = np.full(span.segments * BLOCK_TOKENS, UNUSED)
     rows[: len(positions)] = positions
     kept = [
         Taken(span, np.where(np.isin(rows, positions), UNUSED, rows), shift)
-        for span, rows, shift in spliced.full.take(state.offset, spliced.offset)
+        for span, rows, shift in splicing.take(spliced.full, state.offset, spliced.offset)
     ]
-    state.full.place([*kept, Taken(span, rows, 0)], frequencies)
+    splicing.place(state.full, [*kept, Taken(span, rows, 0)], frequencies)
     segments = sum(piece.segments for _, piece in state.full.layers[0].pieces())
     heads = model.network.layers[0].self_attn.n_heads
     size = max(1, min(CHUNK, MOST_SCORES // (segments * heads * BLOCK_TOKENS)))

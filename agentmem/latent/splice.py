@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.kv.full import Taken
+from agentmem.kv import splicing
 from agentmem.kv.layers import to_numpy
 from agentmem.kv.placed import UNUSED
 from agentmem.kv.rotation import Frequencies
+from agentmem.kv.splicing import Taken
 from agentmem.kv.state import AgentState
 from agentmem.model.loader import LoadedModel
 from agentmem.types import BLOCK_TOKENS, Exactness
@@ -103,12 +104,12 @@ def splice(
 def put(state: AgentState, part: Part, frequencies: Sequence[Frequencies], reposition: bool = True) -> None:
     """Appends a part to a state."""
     moved = state.offset - part.start
-    state.full.close()
+    splicing.close(state.full)
     placed = []
-    for span, rows, shift in part.state.full.take(part.start, part.end):
+    for span, rows, shift in splicing.take(part.state.full, part.start, part.end):
         there = np.where(rows == UNUSED, UNUSED, rows + np.where(rows == UNUSED, 0, moved))
         placed.append(Taken(span, there, shift + moved if reposition else shift))
-    state.full.place(placed, frequencies)
+    splicing.place(state.full, placed, frequencies)
 
 
 def _continues(prefix: AgentState, part: Part) -> bool:
@@ -133,7 +134,7 @@ def _key(part: Part) -> bytes:
     if part.key is not None:
         return part.key
     digest = hashlib.blake2b(part.start.to_bytes(8, "little"), digest_size=32)
-    for span, rows, shift in part.state.full.take(part.start, part.end):
+    for span, rows, shift in splicing.take(part.state.full, part.start, part.end):
         used = (rows != UNUSED).reshape(-1, BLOCK_TOKENS)
         digest.update(shift.to_bytes(8, "little", signed=True))
         for piece in span.layers:

@@ -19,9 +19,9 @@ from agentmem.model.loader import LoadedModel
 from agentmem.model.prefill import PrefillPath
 from agentmem.types import Exactness
 from tests.latent.reference import Rows, block_diagonal, causal, error, forward, held
-from tests.latent.states import fingerprint, ids, logits, part, prefilled, same
+from tests.latent.states import ids, logits, part, prefilled, same
 
-LENGTHS = (37, 130, 300, 70)
+LENGTHS = (37, 60, 270, 70)
 """Of a prefix and three parts: none ends where a segment does."""
 
 
@@ -39,7 +39,7 @@ def _behind(lengths: tuple[int, ...], count: int) -> np.ndarray:
 
 
 def test_fp_spliced_parts_are_a_prefill_under_a_block_diagonal_mask(unquantised: LoadedModel) -> None:
-    model, runs, text = unquantised, _runs(), ids(9, 12)
+    model, runs, text = unquantised, _runs(), ids(9, 6)
     want, _ = forward(model, [*chain(*runs), *text], block_diagonal(LENGTHS, len(text)))
     state = _spliced(model, runs)
     assert state.offset == sum(LENGTHS)
@@ -84,7 +84,7 @@ def _joined(*parts: Rows) -> Rows:
 
 @pytest.mark.reference
 def test_q4_a_splice_is_attention_over_the_dequantised_base(model: LoadedModel) -> None:
-    runs, text = _runs(), ids(9, 12)
+    runs, text = _runs(), ids(9, 6)
     states = [prefilled(model, run) for run in runs]
     bases = [held(model, state, 0, len(run)) for state, run in zip(states, runs, strict=True)]
     spliced = splice(model, frequencies(model), states[0], [part(model, s) for s in states[1:]])
@@ -149,24 +149,23 @@ def test_a_handoff_is_one_prefill_of_both(model: LoadedModel) -> None:
 
 @pytest.mark.reference
 def test_forks_and_splices_never_change_what_they_are_made_of(one: LoadedModel) -> None:
-    """However their steps and the parent's interleave."""
-    parent, untouched = prefilled(one, ids(1, 300)), prefilled(one, ids(1, 300))
-    doc = prefilled(one, ids(2, 290))
-    before = fingerprint(doc)
-    child = parent.fork()
-    spliced = splice(one, frequencies(one), parent, [part(one, doc)]).state
-    for step in range(6):
-        for seed, state in ((1, child), (2, parent), (3, spliced), (2, untouched)):
-            feed(one, state, ids(100 * step + seed, 17))
-        grandchild = child.fork()
-        feed(one, grandchild, ids(step, 30))
-        assert parent.offset == untouched.offset
-        feed(one, doc, ids(50 + step, 20))
-    assert same(parent, untouched)
-    assert fingerprint(doc)[: len(before) // 2] == before[: len(before) // 2]
-    assert same(doc, prefilled(one, ids(2, 290), *(ids(50 + step, 20) for step in range(6))))
+    """Nor one another, however their steps interleave."""
+    made = prefilled(one, ids(1, 300))
+    child, grandchild, doc = made.fork(), made.fork().fork(), prefilled(one, ids(2, 290))
+    spliced = splice(one, frequencies(one), made, [part(one, doc)]).state
+    doc.mark()
+    family = {"made": made, "child": child, "grandchild": grandchild, "spliced": spliced}
+    runs = {name: [ids(10 * seed + step, 17) for step in range(4)] for seed, name in enumerate(family, 1)}
+    for step in range(4):
+        for name in list(family)[:: -1 if step % 2 else 1]:
+            feed(one, family[name], runs[name][step])
+        assert doc.trim(280)  # its last rows are written anew
+        feed(one, doc, ids(step, 10))
+    for name in ("made", "child", "grandchild"):
+        assert same(family[name], prefilled(one, ids(1, 300), *runs[name])), name
+    assert same(doc, prefilled(one, ids(2, 280), ids(3, 10)))
     again = splice(one, frequencies(one), prefilled(one, ids(1, 300)), [part(one, prefilled(one, ids(2, 290)))]).state
-    feed(one, again, list(chain(*(ids(100 * step + 3, 17) for step in range(6)))))
+    feed(one, again, [*chain(*runs["spliced"])])
     assert np.array_equal(logits(one, spliced, ids(7, 2)), logits(one, again, ids(7, 2)))
 
 
@@ -191,12 +190,12 @@ def test_canonical_order_does_not_depend_on_the_order_given(one: LoadedModel) ->
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("cuts", [(1, 2, 3), (255, 256, 257)])
+@pytest.mark.parametrize("cuts", [pytest.param((1, 2, 3), marks=pytest.mark.slow), (186, 187, 257)])
 def test_chunks_behind_a_splice_change_no_bit(one: LoadedModel, cuts: tuple[int, ...]) -> None:
-    text, runs = ids(9, 400), _runs()
+    text, runs = ids(9, 260), _runs()
     whole, parts = _spliced(one, runs), _spliced(one, runs)
     feed(one, whole, text)
-    for begin, end in zip((0, *cuts), (*cuts, 400), strict=True):
+    for begin, end in zip((0, *cuts), (*cuts, 260), strict=True):
         feed(one, parts, text[begin:end])
         if begin == cuts[0]:
             parts = parts.fork()
@@ -235,8 +234,8 @@ def test_a_splice_of_a_splice_and_a_cut_span(one: LoadedModel) -> None:
     turns, runs, text = frequencies(one), [ids(1, 37), ids(2, 600), ids(3, 20)], ids(9, 4)
     a, b, c = (prefilled(one, run) for run in runs)
     inner = splice(one, turns, None, [part(one, b), part(one, c)]).state
-    outer = splice(one, turns, a, [part(one, inner)]).state
-    flat = splice(one, turns, a, [part(one, b), part(one, c)]).state
+    outer = splice(one, turns, a, [part(one, inner, 100)]).state
+    flat = splice(one, turns, a, [part(one, b, 100), part(one, c)]).state
     uncut = outer.fork()
     assert np.array_equal(logits(one, outer.fork(), text), logits(one, flat, text))
     span = b.full.spans[0]

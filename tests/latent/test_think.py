@@ -22,7 +22,7 @@ def _begun(model: LoadedModel, seed: int, count: int) -> tuple[AgentState, mx.ar
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("cuts", [(), (1, 255, 256, 400)])
+@pytest.mark.parametrize("cuts", [pytest.param((), marks=pytest.mark.slow), (1, 255, 256, 400)])
 def test_embeddings_of_tokens_are_the_tokens(model: LoadedModel, cuts: tuple[int, ...]) -> None:
     tokens = ids(1, 600)
     by_ids, by_rows = AgentState(model.layout), AgentState(model.layout)
@@ -50,7 +50,7 @@ def test_latent_steps_are_a_prefill_of_what_they_fed(model: LoadedModel, project
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("projection", list(Projection))
+@pytest.mark.parametrize("projection", [Projection.RIDGE, Projection.SOFTMAX])
 def test_a_batch_thinks_as_each_alone(one: LoadedModel, projection: Projection) -> None:
     space = EmbeddingSpace(one)
     lengths = (5, 300, 255)

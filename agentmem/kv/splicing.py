@@ -1,0 +1,102 @@
+"""Taking rows out of a state, and putting them into another; spans are shared, and no row changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import mlx.core as mx
+import numpy as np
+
+from agentmem.kv.full import FullLayers
+from agentmem.kv.placed import UNUSED, Placed
+from agentmem.kv.rotation import Frequencies
+from agentmem.kv.span import Span
+from agentmem.types import BLOCK_TOKENS
+
+
+class Taken(NamedTuple):
+    """Rows of a span, to be placed elsewhere.
+
+    rows: int64 [segments * 256], the position of each in the state that they were taken from, or UNUSED. shift: how far
+    that is from the position that its key is rotated for.
+    """
+
+    span: Span
+    rows: np.ndarray
+    shift: int
+
+
+def take(full: FullLayers, start: int, end: int) -> list[Taken]:
+    """The rows of the positions [start, end), in spans, in the order in which they are held.
+
+    Spans are shared as they are; full segments of the tail freeze for it, and a last one that is not full is
+    copied.
+    """
+    if not 0 <= start < end <= full.offset:
+        raise ValueError("only positions that are held can be taken")
+    if end > full.tail_start:
+        full.freeze()
+    shared = [(span, piece) for span, (_, piece) in zip(full.spans, full.layers[0].pieces(), strict=False)]
+    if end > full.tail_start:
+        copied = Span(layer.tail.copy(0, 1) for layer in full.layers if layer.tail is not None)
+        mx.eval([piece.arrays for piece in copied.layers])
+        shared.append((copied, full.layers[0].pieces()[-1][1]))
+    taken, first = [], 0
+    for span, piece in shared:
+        rows, shift = np.arange(first, first + span.segments * BLOCK_TOKENS), 0
+        if isinstance(piece, Placed):
+            rows, shift = piece.rows, piece.shift
+        inside = (rows >= start) & (rows < end)
+        if inside.any():
+            taken.append(Taken(span, np.where(inside, rows, UNUSED), shift))
+        first += span.segments * BLOCK_TOKENS
+    return taken
+
+
+def place(full: FullLayers, taken: Sequence[Taken], frequencies: Sequence[Frequencies] | None = None) -> None:
+    """Continues with rows that have their positions here; together they go on from the end without a gap.
+
+    The layers must end where a span ends.
+
+    frequencies: of each layer; needed where there is a shift.
+    """
+    if full.offset != full.tail_start:
+        raise ValueError("a span can only follow a span")
+    used = np.concatenate([rows[rows != UNUSED] for _, rows, _ in taken])
+    if not np.array_equal(np.sort(used), np.arange(full.offset, full.offset + len(used))):
+        raise ValueError("the rows that are placed must go on where the state ends")
+    of_layers = [None] * len(full.layers) if frequencies is None else frequencies
+    for span, rows, shift in taken:
+        for layer, piece, own in zip(full.layers, span.layers, of_layers, strict=True):
+            layer.place(Placed(piece, rows, shift, own), int((rows != UNUSED).sum()))
+        full.spans.append(span)
+        span.holders.add(full)
+
+
+def close(full: FullLayers) -> None:
+    """Ends here: what comes next begins a segment of its own, be this one full or not."""
+    full.freeze()
+    if full.offset > full.tail_start:
+        taken = take(full, full.tail_start, full.offset)
+        full.trim(full.tail_start)
+        place(full, taken)
+
+
+def fork(full: FullLayers, layers: int | None = None) -> FullLayers:
+    """The same layers for another agent: spans shared, the tail's last segment copied. Nothing here changes.
+
+    layers: how many of the layers, from the first on; None for all.
+    """
+    full.freeze()
+    other = FullLayers(full.layout if layers is None else replace(full.layout, layers=layers))
+    for mine, own in zip(full.layers, other.layers, strict=layers is None):
+        own.spans, own.is_spliced = list(mine.spans), mine.is_spliced
+        own.tail = mine.tail.copy(0, 1) if mine.tail is not None else None
+        own.tail_start, own.offset = mine.tail_start, mine.offset
+    mx.eval(other.arrays())
+    other.spans = [span if layers is None else Span(span.layers[:layers]) for span in full.spans]
+    for span in other.spans:
+        span.holders.add(other)
+    return other
