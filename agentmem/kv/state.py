@@ -55,7 +55,7 @@ class AgentState:
 
     def shared(self) -> list[Span | WindowPart]:
         """What other agents may hold too: spans and window parts, each with its `nbytes`."""
-        return [*self.full.spans, *(self.window.parts.values() if self.window is not None else ())]
+        return [*dict.fromkeys(self.full.spans), *(self.window.parts.values() if self.window is not None else ())]
 
     def group(self, kind: LayerKind) -> LayerGroup:
         """The layers of a kind that the model has."""

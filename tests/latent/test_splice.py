@@ -236,14 +236,14 @@ def test_a_splice_of_a_splice_and_a_cut_span(one: LoadedModel) -> None:
     inner = splice(one, turns, None, [part(one, b), part(one, c)]).state
     outer = splice(one, turns, a, [part(one, inner, 100)]).state
     flat = splice(one, turns, a, [part(one, b, 100), part(one, c)]).state
-    uncut = outer.fork()
-    assert np.array_equal(logits(one, outer.fork(), text), logits(one, flat, text))
+    whole = logits(one, outer.fork(), text)
+    assert np.array_equal(whole, logits(one, flat, text))
     span = b.full.spans[0]
     halves = span.cut(1)
     for holder in list(span.holders):
         holder.replace(span, halves)
-    assert uncut.full.layers[0].spans[1].segments == 1
-    assert np.array_equal(logits(one, uncut, text), logits(one, outer, text))
+    assert outer.full.layers[0].spans[1].segments == 1
+    assert np.array_equal(logits(one, outer, text), whole)
 
 
 def test_bytes_of_a_span_are_held_once(one: LoadedModel) -> None:
@@ -251,6 +251,9 @@ def test_bytes_of_a_span_are_held_once(one: LoadedModel) -> None:
     doc.full.freeze()
     made = [splice(one, frequencies(one), prefilled(one, ids(n, n)), [part(one, doc)]).state for n in (3, 4)]
     assert all(state.full.spans[-1] is doc.full.spans[0] for state in made)
+    twice = splice(one, frequencies(one), None, [part(one, doc), part(one, doc)]).state
+    assert twice.offset == 2048
+    assert twice.nbytes == doc.nbytes
 
 
 def test_parts_of_another_model_are_refused(one: LoadedModel) -> None:

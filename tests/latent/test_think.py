@@ -63,6 +63,18 @@ def test_a_batch_thinks_as_each_alone(one: LoadedModel, projection: Projection) 
         assert same(state, there)
 
 
+@pytest.mark.reference
+def test_restored_latent_positions_go_on_bit_for_bit(one: LoadedModel) -> None:
+    state, hidden = _begun(one, 4, 250)
+    thought = think(one, EmbeddingSpace(one), [state], hidden, 12)
+    restored = AgentState(one.layout)
+    restored.extend([state.read(0, 256), state.read(256, 262)])
+    space = EmbeddingSpace(one)
+    further = [think(one, space, [s], thought.hidden, 3).embeddings for s in (state, restored)]
+    assert mx.array_equal(*further)
+    assert same(state, restored)
+
+
 def test_thinking_may_go_on(one: LoadedModel) -> None:
     space = EmbeddingSpace(one)
     (whole, hidden), (parts, _) = _begun(one, 3, 20), _begun(one, 3, 20)
