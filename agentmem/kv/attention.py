@@ -84,7 +84,7 @@ def _asking(q: mx.array, stretch: Stretch, cache: BatchQuantizedKVCache, turned:
 def _turned(
     q: mx.array, members: list[int], stretch: Stretch, shift: int, cache: BatchQuantizedKVCache, turned: Turned
 ) -> mx.array:
-    """The queries of those members of a stretch that have it at one shift."""
+    """The queries of those members of a stretch that have it at one shift. turned: what was turned in this step."""
     if not shift:
         return _of(q, members)
     key = shift, *members

@@ -61,9 +61,8 @@ def feed_embeddings(model: LoadedModel, states: Sequence[AgentState], embeddings
         raise ValueError("there is nothing to feed")
     while done < count:
         end = min(count, done + CHUNK - states[0].offset % BLOCK_TOKENS)
-        hidden = model.network.model(None, cache=_caches(model, states), input_embeddings=embeddings[:, done:end])[
-            :, -1
-        ]
+        caches, chunk = _caches(model, states), embeddings[:, done:end]
+        hidden = model.network.model(None, cache=caches, input_embeddings=chunk)[:, -1]
         mx.eval(hidden)
         for state in states:
             state.evaluate()

@@ -50,7 +50,7 @@ def test_latent_steps_are_a_prefill_of_what_they_fed(model: LoadedModel, project
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("projection", [Projection.RIDGE, Projection.SOFTMAX])
+@pytest.mark.parametrize("projection", [pytest.param(Projection.RIDGE, marks=pytest.mark.slow), Projection.SOFTMAX])
 def test_a_batch_thinks_as_each_alone(one: LoadedModel, projection: Projection) -> None:
     space = EmbeddingSpace(one)
     lengths = (5, 300, 255)
