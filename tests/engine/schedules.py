@@ -42,6 +42,7 @@ PATIENCE_S = 120
 SHARED: Ids = tuple(5 + (i * 7 + i // 3) % 400 for i in range(600))
 OTHER: Ids = SHARED[:300] + tuple(5 + (i * 11 + i // 5) % 400 for i in range(300))
 """Parts from the shared prompt inside its second block."""
+PROMPTS = {"shared": SHARED, "other": OTHER}
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,19 @@ class Ask:
 
     at: At
     agent: int
-    given: Input
+    given: tuple[str, int] | Input
+    """Or a prompt's name and how much of it."""
     sampling: Sampling | None = None
     cancelled: int | None = None
     on_cancel: OnCancel = OnCancel.COMMIT
     priority: Priority = Priority.NORMAL
     durability: Durability = Durability.DURABLE
+
+    @property
+    def input(self) -> Input:
+        if isinstance(self.given, tuple):
+            return TokenInput(PROMPTS[self.given[0]][: self.given[1]])
+        return self.given
 
 
 @dataclass(frozen=True)
@@ -99,13 +107,11 @@ class Schedule:
 
 def schedules() -> st.SearchStrategy[Schedule]:
     ats = st.builds(At, st.integers(1, 3), st.integers(1, 12))
-    ids = st.one_of(
-        st.lists(st.integers(5, 500), min_size=1, max_size=4).map(tuple),
-        st.sampled_from((1, 17, 255, 256, 257, 300, 512, 540)).map(lambda n: SHARED[:n]),
-        st.sampled_from((257, 300, 512, 540)).map(lambda n: OTHER[:n]),
+    ids = st.lists(st.integers(5, 500), min_size=1, max_size=4).map(lambda ids: TokenInput(tuple(ids)))
+    prompts = st.tuples(st.sampled_from(sorted(PROMPTS)), st.sampled_from((1, 17, 255, 256, 257, 300, 512, 540)))
+    chats = st.sampled_from(("who are you", "the quick brown fox " * 20)).map(
+        lambda text: ChatInput((Message("user", (text,)),))
     )
-    chats = st.sampled_from(("who are you", "the quick brown fox " * 20)).map(lambda t: ChatInput((Message("user", (t,)),)))
-    given = st.one_of(ids.map(TokenInput), chats)
     greedy = st.builds(
         Sampling,
         max_tokens=st.one_of(st.none(), st.integers(1, 24)),
@@ -124,13 +130,13 @@ def schedules() -> st.SearchStrategy[Schedule]:
         Ask,
         ats,
         st.integers(0, 5),
-        given,
+        st.one_of(ids, prompts, chats),
         samplings,
         st.one_of(st.none(), st.integers(1, 30)),
         st.sampled_from(OnCancel),
         st.sampled_from(Priority),
         st.sampled_from(Durability),
-    ).map(lambda ask: replace(ask, cancelled=ask.cancelled or 30) if ask.sampling and not ask.sampling.max_tokens else ask)
+    ).map(_ends)
     whats = st.sampled_from(("fork", "fork", "evict", "rewind", "delete", "cancel", "aside", "aside"))
     acts = st.builds(Act, ats, whats, st.integers(0, 5), st.integers(0, 3))
     return st.builds(
@@ -141,6 +147,12 @@ def schedules() -> st.SearchStrategy[Schedule]:
         st.sampled_from((1.0, 1.3, 2.0, 1e6)),
         st.sampled_from((8, 64)),
     )
+
+
+def _ends(ask: Ask) -> Ask:
+    """An open reply is cancelled, or else it would go on for long."""
+    is_open = ask.sampling is not None and ask.sampling.max_tokens is None
+    return replace(ask, cancelled=ask.cancelled or 30) if is_open else ask
 
 
 class Driver:
@@ -279,7 +291,7 @@ class Driver:
 
 def request_of(ask: Ask, ref: AgentRef) -> Request:
     return Request(
-        ref, ask.given, ask.sampling, ask.on_cancel, create=True, priority=ask.priority, durability=ask.durability
+        ref, ask.input, ask.sampling, ask.on_cancel, create=True, priority=ask.priority, durability=ask.durability
     )
 
 
@@ -357,7 +369,8 @@ class Judge:
                 self._check_act(number, item, name)
         for name, mind in self.minds.items():
             self._check_goes_on(AgentRef("default", name), mind)
-        assert self._engine.verify().problems == ()
+        problems = self._engine.verify().problems
+        assert problems == (), problems
 
     def _check_ask(self, number: int, ask: Ask, mind: Mind) -> None:
         events = self._driver.events[number]
@@ -375,7 +388,7 @@ class Judge:
             self._check_said((*mind.ids, *given), ask.sampling, said, end)
         if isinstance(end, Finished):
             assert end.finish_reason is not FinishReason.CANCELLED or asked_to_end
-            mind.add((*mind.ids, *given, *said.ids), ask.sampling is not None and isinstance(ask.given, ChatInput))
+            mind.add((*mind.ids, *given, *said.ids), ask.sampling is not None and isinstance(ask.input, ChatInput))
             assert end.turn == mind.last
 
     def _check_said(self, ids: Ids, sampling: Sampling, said: Said, end: Event) -> None:
@@ -388,12 +401,12 @@ class Judge:
             assert said == self._solo(ids, sampling)
 
     def _encoded(self, ask: Ask, mind: Mind) -> Ids:
-        if isinstance(ask.given, TokenInput):
-            return ask.given.ids
-        assert isinstance(ask.given, ChatInput)
+        if isinstance(ask.input, TokenInput):
+            return ask.input.ids
+        assert isinstance(ask.input, ChatInput)
         last = mind.ids[-1] if mind.ids else None
         text = self._engine._context.model.text
-        return tuple(text.encode_chat(ask.given.messages, last, mind.unclosed, ask.sampling is not None).ids)
+        return tuple(text.encode_chat(ask.input.messages, last, mind.unclosed, ask.sampling is not None).ids)
 
     def _check_act(self, number: int, act: Act, name: str) -> None:
         error, mind = self._driver.errors.get(number), self.minds.get(name, Mind())

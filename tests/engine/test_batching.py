@@ -14,8 +14,8 @@ from tests.engine.schedules import Schedule, Solo, play, schedules
 from tests.helpers.checkpoints import ALL, RECURRENT, WINDOWED, Spec, write
 
 CONTEXT = 1280
-SMALL = {"heads": 2, "kv_heads": 2, "width": 64, "context": CONTEXT}
-CHECKPOINTS = [replace(spec, **SMALL) for spec in (ALL[0], ALL[4], ALL[5], WINDOWED, replace(RECURRENT))]  # type: ignore[arg-type]
+SMALL = {"heads": 2, "kv_heads": 2, "width": 128, "context": CONTEXT}
+CHECKPOINTS = [replace(spec, **SMALL) for spec in (ALL[0], ALL[4], ALL[5], WINDOWED, RECURRENT)]  # type: ignore[arg-type]
 NAMES = ("llama", "qwen3-untied", "qwen3-tied", "windowed", "recurrent")
 
 
