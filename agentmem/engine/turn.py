@@ -115,30 +115,49 @@ class Turn:
         draft, memory = self._draft, self._memory
         if agent.tokens + len(draft.ids) < self._reserved:
             return True
-        self._reserved = min(self._reserved + RESERVE, self._model.context_limit)
+        wanted = min(self._reserved + RESERVE, self._model.context_limit)
         try:
-            memory.make_room(agent, self._reserved)
-            memory.disk.make_room(agent, draft.ids, self._reserved - agent.tokens - len(draft.ids))
+            memory.make_room(agent, wanted)
         except AgentmemError as error:
-            return has_to_wait(memory, agent.ref, error) and (yield from self._step_aside(agent))
+            if not (has_to_wait(memory, agent.ref, error) and (yield from self._step_aside(agent, wanted))):
+                return False
+        self._reserved = wanted
+        try:
+            memory.disk.make_room(agent, draft.ids, self._reserved - agent.tokens - len(draft.ids))
+        except AgentmemError:
+            return False
         return True
 
-    def _step_aside(self, agent: Agent) -> Generator[Any, None, bool]:
-        """Leaves the agent's room in RAM to others, and goes on once there is room again. False if it could not."""
+    def _step_aside(self, agent: Agent, wanted: int) -> Generator[Any, None, bool]:
+        """Leaves the agent's room in RAM to others, and goes on once there is room again.
+
+        False if it could not, or if there is not as much as is wanted even then: not for so many positions.
+        """
         self._control.aside_asked = False
         aside = yield from self._memory.set_aside(agent, self._draft)
         if aside is None:
             return False
         self._context.counters.set_aside += 1
         phase, self.phase = self.phase, Phase.SET_ASIDE
-        said = self._draft.usage.generated_tokens  # what was said is to be committed, whatever comes
-        check = (lambda: None) if said else self._control.stop_if_cancelled
         yield Room()
-        yield from with_room(self._memory, agent.ref, lambda: self._memory.make_room(agent, self._reserved), check)
+        try:
+            yield from self._room_again(agent, wanted)
+            enough = True
+        except AgentmemError as error:
+            if error.reason is not Reason.RAM_BUDGET_EXCEEDED or wanted == self._reserved:
+                raise
+            yield from self._room_again(agent, self._reserved)
+            enough = False
         yield from self._memory.bring_back(agent, self._draft, aside)
         self.phase = phase
         self._control.aside_asked = False
-        return True
+        return enough
+
+    def _room_again(self, agent: Agent, positions: int) -> Generator[Any, None, None]:
+        """Waits for room. What was said is to be committed, whatever comes, unless it is to be discarded."""
+        kept = self._draft.usage.generated_tokens and self._request.on_cancel is OnCancel.COMMIT
+        check = (lambda: None) if kept else self._control.stop_if_cancelled
+        yield from with_room(self._memory, agent.ref, lambda: self._memory.make_room(agent, positions), check)
 
     # Work
 
@@ -188,7 +207,7 @@ class Turn:
             chunk = next_chunk(agent.state, self._draft.ids[begin:end])
             yield Chunk(len(chunk))
             self._control.stop_if_cancelled()
-            if self._control.aside_asked and (yield from self._step_aside(agent)):
+            if self._control.aside_asked and (yield from self._step_aside(agent, self._reserved)):
                 continue
             feed(self._model, agent.state, chunk)
             self._memory.write_ahead(agent, self._draft, self._reserved)
@@ -233,4 +252,4 @@ class Turn:
         elif not (yield from self._has_room(agent)):
             reply.interrupt(FinishReason.LENGTH)
         elif self._control.aside_asked:
-            yield from self._step_aside(agent)
+            yield from self._step_aside(agent, self._reserved)

@@ -1,4 +1,4 @@
-"""Random schedules: requests of several agents that come, go and are disturbed at chosen moments; and what must come of them.
+"""Random schedules: requests of several agents that come, go and are disturbed at chosen moments; what must come of it.
 
 All is submitted on the executor thread, from the sinks of other requests: so a schedule is the same each time, but for
 how fast the disk is.
@@ -100,7 +100,9 @@ class Schedule:
     def name(self, number: int) -> str:
         """Of the agent that an item is about: those that forks make can be talked to like any."""
         item = self.items[number]
-        forks = [f"fork-{n}" for n, one in enumerate(self.items[:number]) if isinstance(one, Act) and one.what == "fork"]
+        forks = [
+            f"fork-{n}" for n, one in enumerate(self.items[:number]) if isinstance(one, Act) and one.what == "fork"
+        ]
         names = [*NAMES, *forks]
         return names[item.agent % len(names)]
 
@@ -183,7 +185,9 @@ class Driver:
         if self._wrong:
             raise self._wrong[0]
         if not ended:
-            active = [(one.job.ref.name, one.need, getattr(one.job, "phase", "")) for one in self.engine._executor._active]
+            active = [
+                (one.job.ref.name, one.need, getattr(one.job, "phase", "")) for one in self.engine._executor._active
+            ]
             raise TimeoutError(f"items {sorted(self._left)} have not ended; active: {active}")
 
     def _happened(self, number: int, count: int, last: bool = False) -> None:
@@ -191,9 +195,9 @@ class Driver:
         try:
             for n, item in enumerate(self.schedule.items):
                 parent = max(-1, n - item.at.back)
-                if parent == number and n not in self.order and n not in self._after_fork:
-                    if count >= item.at.event or last or number < 0:
-                        self._submit(n)
+                due = parent == number and (count >= item.at.event or last or number < 0)
+                if due and n not in self.order and n not in self._after_fork:
+                    self._submit(n)
         except BaseException as error:
             self._wrong.append(error)
             self._done.set()
@@ -349,7 +353,11 @@ def said_of(events: list[Event]) -> Said:
     deltas = [e for e in events if isinstance(e, Delta)]
     ids, text = tuple(t for d in deltas for t in d.token_ids), "".join(d.text for d in deltas)
     end = events[-1]
-    return Said(ids, text, end.finish_reason, end.stop_sequence) if isinstance(end, Finished) else Said(ids, text, None, "")
+    return (
+        Said(ids, text, end.finish_reason, end.stop_sequence)
+        if isinstance(end, Finished)
+        else Said(ids, text, None, "")
+    )
 
 
 class Judge:
