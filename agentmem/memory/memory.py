@@ -17,11 +17,11 @@ from agentmem.memory.ahead import WriteAhead
 from agentmem.memory.aside import Aside, Asides, until
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.companions import Companions
+from agentmem.memory.computing import computed
 from agentmem.memory.disk import DiskBudget
 from agentmem.memory.hot import HotBytes
 from agentmem.memory.lookup import Lookup
 from agentmem.memory.matching import matches, require_match
-from agentmem.memory.needs import Chunk
 from agentmem.memory.news import News
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.readable import readable
@@ -31,7 +31,6 @@ from agentmem.memory.saving import TurnSaver
 from agentmem.memory.still import still_held
 from agentmem.memory.unsaved import UnsavedTurns
 from agentmem.memory.writer import WriterThread, until_done
-from agentmem.model.forward import CHUNK, prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow
@@ -160,8 +159,7 @@ class Memory:
     def rebuild(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         """Recomputes the whole timeline under the served model; `commit` makes that a turn of its own."""
         state = AgentState(self._model.layout)
-        for _ in prefill(self._model, state, agent.ids):
-            yield Chunk(CHUNK)
+        yield from computed(self._model, state, agent.ids)
         state.mark()
         self._drop(agent)
         agent.state, tokens = state, agent.tokens
