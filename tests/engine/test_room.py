@@ -24,6 +24,7 @@ CONTEXT = 264
 FIRST = tuple(5 + (i * 7 + i // 3) % 400 for i in range(230))
 SECOND = tuple(5 + (i * 11 + i // 5) % 400 for i in range(230))
 OPEN = Sampling()
+FIRST_KIND_FAST = [KINDS[0], *(pytest.param(spec, marks=pytest.mark.slow) for spec in KINDS[1:])]
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def give(engine: Engine, positions: int) -> None:
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("spec", FIRST_KIND_FAST, ids=[spec.kind for spec in KINDS])
 def test_two_open_replies_that_both_need_all_room_both_end(engine: Engine, solo: Callable[..., list[int]]) -> None:
     budget(engine).limit = max(budget(engine)._most_bytes(CONTEXT), 2 * budget(engine)._most_bytes(250))
     asked = [Asked(engine, request(*ids, agent=ref, sampling=OPEN)) for ref, ids in ((A, FIRST), (B, SECOND))]
@@ -153,7 +154,7 @@ def test_who_fits_alone_waits_and_who_does_not_is_refused(engine: Engine) -> Non
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("spec", FIRST_KIND_FAST, ids=[spec.kind for spec in KINDS])
 def test_the_more_urgent_gets_the_room_of_one_that_runs(engine: Engine, solo: Callable[..., list[int]]) -> None:
     give(engine, 250)
     first, second = Sampling(max_tokens=20), Sampling(max_tokens=20, temperature=1.0, seed=3)

@@ -17,17 +17,17 @@ from agentmem.model import forward
 from agentmem.model.forward import CHUNK
 from agentmem.types import AgentRef, FinishReason
 from tests.engine.runs import A, B, C, finished, request, run, said
-from tests.engine.test_room import Asked
+from tests.engine.test_room import FIRST_KIND_FAST, Asked
 from tests.helpers.checkpoints import KINDS, Spec, write
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda spec: spec.kind)
+@pytest.fixture(scope="module", params=FIRST_KIND_FAST, ids=[spec.kind for spec in KINDS])
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec: Spec = replace(request.param, heads=2, kv_heads=2, width=128, context=40_000)
     return write(tmp_path_factory.mktemp("ck"), spec)
 
 
-@pytest.fixture(params=[False, True], ids=["", "ahead"])
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "ahead"])
 def engine(checkpoint: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
     engine = Engine.open(EngineSettings(tmp_path / "state", str(checkpoint), ahead=request.param, max_batch=8))
     yield engine
