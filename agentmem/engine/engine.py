@@ -22,6 +22,7 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.memory import LAG_BYTES, LAG_S, Memory
 from agentmem.model import loader, numerics
 from agentmem.model.digests import FileDigests
+from agentmem.model.prefill import PrefillPath
 from agentmem.store.files import Files
 from agentmem.store.quota import default_budget
 from agentmem.store.rows import EventKind
@@ -34,12 +35,14 @@ Progress = Callable[[float, str], None]
 @dataclass(frozen=True)
 class EngineSettings:
     """model: a folder or hub id, None for the embedded one. max_queue: requests that may wait.
+
     ram_budget: bytes of state in RAM; None is what the machine's working set leaves beside the model.
     encryption_key: of an encrypted state folder, 32 random bytes (see `store.masterkey`); a new one becomes so.
     disk_budget: bytes of blocks and records on disk; None is a tenth of what is free, the store's own included.
     max_batch: requests that may be active at once; others wait.
     ahead: whether a decode step begins before the tokens of the one before are read; None: where that helps.
     lag_s, lag_bytes: how old, and how large, what waits for the disk may be before the next turn waits too.
+    prefill_path: see `model.prefill`; what AUTO measures is kept in the state folder.
     """
 
     state_dir: Path
@@ -52,6 +55,7 @@ class EngineSettings:
     lag_bytes: int = LAG_BYTES
     max_batch: int = 32
     ahead: bool | None = None
+    prefill_path: PrefillPath = PrefillPath.AUTO
 
 
 class Ticket:
@@ -98,7 +102,8 @@ class Engine(Maintenance):
         on_progress(0.1, f"loading the model {settings.model or 'that ships with agentmem'}")
         try:
             digests = FileDigests(settings.state_dir / "weights.json")
-            model = executor.start(lambda: loader.load(settings.model, digests))
+            measured = settings.state_dir / "prefill.json"
+            model = executor.start(lambda: loader.load(settings.model, digests, settings.prefill_path, measured))
             ahead = numerics.computes_alongside() if settings.ahead is None else settings.ahead
             executor.batch = DecodeBatch(model, ahead, executor.times)
             ram, disk = settings.ram_budget, settings.disk_budget
@@ -119,7 +124,8 @@ class Engine(Maintenance):
             store.close()
             raise
         executor.on_stop = memory.close
-        on_progress(1.0, f"ready: {model.name} ({model.architecture}, {model.numerics} numerics)")
+        how = f"{model.numerics} numerics, {model.prefill.value} prefill"
+        on_progress(1.0, f"ready: {model.name} ({model.architecture}, {how})")
         return cls(Context(model, store, memory), scheduler, executor)
 
     def submit(self, request: Request, sink: Sink) -> Ticket:

@@ -32,7 +32,8 @@ class WriteAhead:
         if agent.state is None or agent.rebuilt is not None:
             return True
         base = agent.tokens // BLOCK_TOKENS
-        while (end := (base + len(draft.ahead) + 1) * BLOCK_TOKENS) <= agent.state.offset:
+        known = min(agent.state.offset, agent.tokens + len(draft.ids))  # a token may be fed before it is known
+        while (end := (base + len(draft.ahead) + 1) * BLOCK_TOKENS) <= known:
             if not has_room(self._block_bytes):
                 return False
             start, new = end - BLOCK_TOKENS, draft.ids[: max(0, end - agent.tokens)]

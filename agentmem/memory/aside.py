@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from agentmem.errors import AgentmemError, Reason
 from agentmem.kv.full import FullLayers
 from agentmem.kv.layers import Tensors
 from agentmem.kv.pool import BlockPool
@@ -40,8 +41,8 @@ class Aside:
     """What RAM keeps of a state that was set aside.
 
     At most the rows of one block of the full layers, those of as many blocks of the windowed layers as a window
-    reaches into, and one more, and one snapshot. offset: positions that the state held. rows: of the full layers'
-    segment that is not full. window: of the segments that its end sees, and the committed turns do not hold.
+    reaches into, and one more, and one snapshot. offset: positions that the state held. rows: of the full layers,
+    behind the blocks on disk. window: of the segments that its end sees, and the committed turns do not hold.
     """
 
     offset: int
@@ -84,7 +85,7 @@ class Asides:
         yield from until(writes)
         if any(write.exception() for write in writes):
             return None
-        return self._rest(state, agent.tokens)
+        return self._rest(state, agent.tokens, agent.tokens // BLOCK_TOKENS + len(draft.ahead))
 
     def _may_copy(self, agent: Agent, state: AgentState, size: int) -> bool:
         """Copies are made as far as RAM has room; where it has none, one at a time."""
@@ -96,10 +97,9 @@ class Asides:
         writes = [write for write in draft.ahead.values() if write is not None and not write.done()]
         yield Wait(tuple(writes) or (self._writer.hand(0, lambda: None),))
 
-    def _rest(self, state: AgentState, committed: int) -> Aside:
-        """What the disk does not have of a state, whose first `committed` positions are those of turns."""
-        end = state.offset
-        border = end // BLOCK_TOKENS * BLOCK_TOKENS
+    def _rest(self, state: AgentState, committed: int, blocks: int) -> Aside:
+        """What the disk does not have of a state: it has the `committed` positions of turns, and so many blocks."""
+        end, border = state.offset, blocks * BLOCK_TOKENS
         aside = Aside(end, state.read(border, end) if border < end else {})
         if (window := state.window) is not None:
             for segment in window.layers[0].segments:
@@ -107,7 +107,7 @@ class Asides:
                 if start >= window.layout.reach(end) and start + BLOCK_TOKENS > committed:
                     aside.window[segment] = window.read(start, stop)
         if state.recurrent is not None and end:
-            aside.snapshot.update(state.recurrent.read(border, end))
+            aside.snapshot.update(state.recurrent.read(0, end))
         return aside
 
     def give_back(self, agent: Agent, draft: TurnDraft, aside: Aside, read: TurnDraft) -> Steps:
@@ -130,7 +130,7 @@ class Asides:
             if self._model.layout.has_companions:  # they go on from the end of a turn only
                 held, blocks = FullLayers(self._model.layout.full), []
             self._extend(state, base, held, blocks)
-            yield from self._compute(agent, state, ids, keys, fault, read)
+            yield from self._compute(agent, state, ids, aside.offset, keys, fault, read)
             return
         self._extend(state, base, held, [*blocks, aside.rows] if aside.rows else blocks)
         if state.window is not None:
@@ -169,12 +169,16 @@ class Asides:
         agent: Agent,
         state: AgentState,
         ids: np.ndarray,
+        end: int,
         keys: list[bytes],
         fault: BlockUnreadable,
         read: TurnDraft,
     ) -> Steps:
         """Computes again what follows the state's end, and puts back those of the draft's blocks that are lost."""
         start = state.offset
+        if len(ids) < end:
+            message = "a block of the running turn cannot be read; the timeline is as it was: repeat the request"
+            raise AgentmemError(Reason.BLOCK_UNRECOVERABLE, message)
         for _ in prefill(self._model, state, ids[start:]):
             yield Chunk(CHUNK)
         self._mender.say(start, len(ids), fault, read)

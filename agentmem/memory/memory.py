@@ -132,7 +132,7 @@ class Memory:
         try:
             self._budget.make_room(agent, positions, self.evict)
         except AgentmemError:
-            if self._writer.idle:
+            if self._writer.idle or self.others_active(agent.ref):  # these go on meanwhile
                 raise
             self.unsaved.flush()  # what waits for the disk takes RAM, and keeps agents in it
             self._budget.make_room(agent, positions, self.evict)

@@ -53,7 +53,7 @@ class GetStatusResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., phase: _Optional[str] = ..., progress: _Optional[float] = ..., message: _Optional[str] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., state_dir: _Optional[str] = ..., uptime: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "architecture", "state_id", "tokenizer_id", "context_limit", "numerics", "device", "compute_dtype", "layers", "bytes", "bytes_per_token")
+    __slots__ = ("name", "architecture", "state_id", "tokenizer_id", "context_limit", "numerics", "device", "compute_dtype", "layers", "bytes", "bytes_per_token", "prefill_path", "logit_tolerance")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     STATE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +65,8 @@ class ModelInfo(_message.Message):
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     BYTES_PER_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_PATH_FIELD_NUMBER: _ClassVar[int]
+    LOGIT_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     name: str
     architecture: str
     state_id: str
@@ -76,7 +78,9 @@ class ModelInfo(_message.Message):
     layers: _containers.RepeatedCompositeFieldContainer[LayerInfo]
     bytes: int
     bytes_per_token: int
-    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., state_id: _Optional[str] = ..., tokenizer_id: _Optional[str] = ..., context_limit: _Optional[int] = ..., numerics: _Optional[str] = ..., device: _Optional[str] = ..., compute_dtype: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerInfo, _Mapping]]] = ..., bytes: _Optional[int] = ..., bytes_per_token: _Optional[int] = ...) -> None: ...
+    prefill_path: str
+    logit_tolerance: float
+    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., state_id: _Optional[str] = ..., tokenizer_id: _Optional[str] = ..., context_limit: _Optional[int] = ..., numerics: _Optional[str] = ..., device: _Optional[str] = ..., compute_dtype: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerInfo, _Mapping]]] = ..., bytes: _Optional[int] = ..., bytes_per_token: _Optional[int] = ..., prefill_path: _Optional[str] = ..., logit_tolerance: _Optional[float] = ...) -> None: ...
 
 class LayerInfo(_message.Message):
     __slots__ = ("first", "last", "kind", "kv_heads", "head_dim", "bits", "group_size", "window")

@@ -22,6 +22,11 @@ class LayerInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
+    """numerics: "reference" or "fast". prefill_path: "reference" or "fused".
+
+    logit_tolerance: how far logits may be from the reference's, in standard deviations; 0 in reference numerics.
+    """
+
     name: str
     architecture: str
     state_id: str
@@ -33,6 +38,8 @@ class ModelInfo:
     layers: tuple[LayerInfo, ...]
     bytes: int
     bytes_per_token: int
+    prefill_path: str
+    logit_tolerance: float
 
 
 @dataclass(frozen=True)
