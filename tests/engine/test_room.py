@@ -139,7 +139,8 @@ def test_a_reply_for_which_there_is_no_more_room_at_all_ends_where_it_would_alon
 
 
 def test_who_fits_alone_waits_and_who_does_not_is_refused(engine: Engine) -> None:
-    give(engine, 250)
+    """Also where there would be room beside what the first has taken so far."""
+    budget(engine).limit = 3 * budget(engine)._most_bytes(1) // 2
     waited: list[bool] = []
     running = Asked(
         engine, request(*FIRST, tokens=20), {20: lambda: waited.append(fits.phase is Phase.WAITING_FOR_ROOM)}
