@@ -78,8 +78,8 @@ class Asked:
     def phase(self) -> Phase:
         return self.ticket._run.phase
 
-    def end(self) -> list[Event]:
-        assert self._end.wait(60), f"it has not ended: {self.phase}"
+    def end(self, patience_s: float = 60) -> list[Event]:
+        assert self._end.wait(patience_s), f"it has not ended: {self.phase}"
         return self.events
 
 

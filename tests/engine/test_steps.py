@@ -71,8 +71,8 @@ def long_prompt_while_others_decode(engine: Engine, passes: list[tuple[int, int]
         late.append(Asked(engine, request(*prompt(length, 1), agent=B, tokens=2)))
 
     running = Asked(engine, request(*prompt(20, 0), tokens=tokens), {5: come})
-    assert len(said(running.end())) == tokens, "the reply ended early"
-    assert len(said(late[0].end())) == 2
+    assert len(said(running.end(1000))) == tokens, "the reply ended early"
+    assert len(said(late[0].end(1000))) == 2
     while_both = between(passes)
     assert max(while_both) <= CHUNK
     assert sum(while_both) >= length - CHUNK, "it was not computed while the other decoded"
