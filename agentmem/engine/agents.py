@@ -224,7 +224,7 @@ class AgentOperations:
                 raise agent_not_found(ref.namespace, ref.name)
             memory.require_match(agent, rebuild=False)
             try:
-                yield from with_room(memory, ref, lambda: memory.make_room(agent, agent.tokens))
+                yield from with_room(lambda: memory.make_room(agent, agent.tokens))
                 memory.disk.make_room_to_restore(agent)
                 yield from memory.restore(agent, draft)
             finally:

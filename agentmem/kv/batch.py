@@ -26,7 +26,8 @@ MOST_SCORES = 1 << 24
 class Batch:
     """layers: in the model's order, what its code takes for its caches. Every agent appends as many positions.
 
-    fused: a chunk of one agent is attended to by `kv.fused`, which is fast numerics.
+    fused: fast numerics: chunks of one agent are attended to by `kv.fused`, and on a CPU what has many query rows, shared
+    segments above all, goes over dequantised keys and values.
     """
 
     def __init__(self, states: Sequence[AgentState], fused: bool = False) -> None:
@@ -42,14 +43,14 @@ class Batch:
             if kind is LayerKind.RECURRENT:
                 self.layers.append(BatchRecurrentCache(layers))
             else:
-                self.layers.append(BatchQuantizedKVCache(layers, offset, plans[kind], fused and len(states) == 1))
+                self.layers.append(BatchQuantizedKVCache(layers, offset, plans[kind], fused))
 
 
 class BatchQuantizedKVCache:
     """One attention layer of all agents in the batch. Serves mlx-lm's model code as its cache object.
 
     offset: of the agents before the pass, [agents] or one number. plans: those of the step, shared by equal layers and
-    made by the first of them. fused: whether `kv.fused` may serve; only of one agent.
+    made by the first of them. fused: whether `kv.fused` may serve; only for one agent.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class BatchQuantizedKVCache:
         plans: list[Plan],
         fused: bool = False,
     ) -> None:
-        self.offset, self.fused = offset, fused
+        self.offset, self.fused = offset, fused and len(layers) == 1
+        self.dequantises = fused and mx.default_device() == mx.Device(mx.cpu)
         self.layout = layers[0].layout
         self.bits, self.group_size = self.layout.bits, self.layout.group_size  # what mlx-lm knows a quantised cache by
         self._layers, self._plans = layers, plans

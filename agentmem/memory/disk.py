@@ -13,6 +13,7 @@ import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.agent import Agent
+from agentmem.memory.taken import RoomTaken
 from agentmem.model.loader import LoadedModel
 from agentmem.store.rows import EventKind
 from agentmem.store.store import Store
@@ -35,7 +36,10 @@ class _Promise(NamedTuple):
 
 
 class DiskBudget:
-    """limit: bytes. Owned by the executor thread, but for `reading`. Methods raise DISK_BUDGET_EXCEEDED."""
+    """limit: bytes. Owned by the executor thread, but for `reading`. Methods raise DISK_BUDGET_EXCEEDED.
+
+    It is raised as `RoomTaken` if others make turns that may come to take the room.
+    """
 
     def __init__(
         self,
@@ -73,10 +77,6 @@ class DiskBudget:
         """The agent's turn is committed, if only in RAM, or will never be."""
         self._making.discard(ref)
 
-    def others_active(self, ref: AgentRef) -> bool:
-        """Whether what was refused may be had later: others are making turns, which take what they may at the most."""
-        return bool(self._making - {ref})
-
     def make_room_to_restore(self, agent: Agent) -> None:
         """For blocks that were given up: they are put back once they have been computed again. Until it is `done`."""
         if lacking := self._lacking(agent, agent.tokens):
@@ -105,7 +105,9 @@ class DiskBudget:
                 self.limit, needed, promised=promised, staying=self._staying, relied_on=relied_on
             )
         except AgentmemError as error:
-            if error.reason is Reason.DISK_BUDGET_EXCEEDED and not self.others_active(ref):
+            if error.reason is Reason.DISK_BUDGET_EXCEEDED:
+                if self._making - {ref} and needed <= self.limit:  # they take what they may at the most
+                    raise RoomTaken(error.reason, error.message, 0, **error.metadata) from None
                 self._store.events.note(EventKind.DISK_REFUSED, agent_id, nbytes=needed, soon=True)
             if error.reason is not Reason.STORE_UNWRITABLE:
                 raise

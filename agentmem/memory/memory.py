@@ -29,6 +29,7 @@ from agentmem.memory.reader import ReaderThreads
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
 from agentmem.memory.still import still_held
+from agentmem.memory.taken import RoomTaken
 from agentmem.memory.unsaved import UnsavedTurns
 from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.loader import LoadedModel
@@ -125,20 +126,29 @@ class Memory:
         self._note_hot(agent)
 
     def make_room(self, agent: Agent, positions: int) -> None:
-        """Promises the agent RAM for `positions` in all, until its request is `done`. Raises RAM_BUDGET_EXCEEDED."""
+        """Promises the agent RAM for `positions` in all, until its request is `done`.
+
+        Raises RAM_BUDGET_EXCEEDED, as `RoomTaken` if others that run hold what it needs.
+        """
         self._readers.collect()
         self.unsaved.collect()
         try:
             self._budget.make_room(agent, positions, self.evict)
+        except RoomTaken:
+            raise
         except AgentmemError:
-            if self._writer.idle or self.others_active(agent.ref):  # these go on meanwhile
+            if self._writer.idle:
                 raise
             self.unsaved.flush()  # what waits for the disk takes RAM, and keeps agents in it
             self._budget.make_room(agent, positions, self.evict)
 
     def others_active(self, ref: AgentRef) -> bool:
-        """Whether what `make_room` refused may be had later: RAM is promised to other agents' requests."""
+        """Whether RAM is promised to other agents' requests."""
         return self._budget.others_active(ref)
+
+    def promised(self, ref: AgentRef) -> int:
+        """Bytes of RAM that the agent's request may come to hold, or does."""
+        return self._budget.promised(ref)
 
     def active(self) -> set[str]:
         """Ids of the agents that are in the middle of a request."""
