@@ -26,8 +26,8 @@ MOST_SCORES = 1 << 24
 class Batch:
     """layers: in the model's order, what its code takes for its caches. Every agent appends as many positions.
 
-    fused: fast numerics: chunks of one agent are attended to by `kv.fused`, and on a CPU what has many query rows, shared
-    segments above all, goes over dequantised keys and values.
+    fused: fast numerics: chunks of one agent are attended to by `kv.fused`, and on a CPU what has many query rows,
+    shared segments above all, goes over dequantised keys and values.
     """
 
     def __init__(self, states: Sequence[AgentState], fused: bool = False) -> None:
