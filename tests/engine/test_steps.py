@@ -85,7 +85,7 @@ def test_a_long_prompt_does_not_stop_who_decodes(engine: Engine, passes: list[tu
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_32k(engine: Engine, passes: list[tuple[int, int]]) -> None:
-    long_prompt_while_others_decode(engine, passes, 32_768, 120)
+    long_prompt_while_others_decode(engine, passes, 32_768, 78)  # 64 chunks
 
 
 def test_many_prompts_and_restores_at_once_do_not_stop_who_decodes(
