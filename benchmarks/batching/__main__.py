@@ -17,13 +17,15 @@ themselves. Contexts of agents that decode are random state, where their values 
 - hidden_restore_ms: of restoring an agent of 4K, what costs a running one nothing.
 - reference_over_fast: see `numerics`.
 
-`mb_per_step` is what a step reads of weights and state, counted: the CPU backend is bound by arithmetic, not by that.
+BLAS has one thread unless OPENBLAS_NUM_THREADS says otherwise: with two on a machine that others use, a short product
+takes up to ten times as long. `mb_per_step` is what a step reads of weights and state, counted: the CPU backend is bound by arithmetic, not by that.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -101,6 +103,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="rounds; what is short is repeated more often")
     parser.add_argument("--only", nargs="+", choices=("decoding", "serving", "streaming", "numerics", "cold"))
     args = parser.parse_args()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two wait for each other, and one may have lost its core
     machine.prefer_openblas()
     cases = sizes.QUICK if args.quick else sizes.Cases(repeats=args.repeats or sizes.Cases.repeats)
     results: dict[str, Any] = {}

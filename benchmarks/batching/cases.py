@@ -30,7 +30,7 @@ class Cases:
     short: int = 256
     equal: int = 1024
     agents: int = 8
-    steps: int = 24
+    steps: int = 16
     reply: int = 256
     forced: int = 64
     repeats: int = 5

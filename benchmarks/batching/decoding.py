@@ -71,7 +71,7 @@ def ragged_over_padded(model: LoadedModel, lengths: Sequence[int], cases: Cases)
     tokens = mx.array(random_ids(len(lengths), 0))
     batch = PaddedBatch(model, states, cases.steps)
     decoders = {"padded": batch, "ragged": Ragged(model, states)}
-    seen = compared(decoders, tokens, cases.steps, 2 * cases.repeats)
+    seen = compared(decoders, tokens, cases.steps, cases.repeats)
     held = sum(lengths) * model.layout.full.bytes_per_token
     return {
         "ragged_over_padded": ratio(seen, "padded", "ragged"),
