@@ -106,10 +106,10 @@ class Scheduler:
             return job
 
     def done(self, job: Job) -> None:
-        """An active job has ended."""
+        """An active job has ended: another may begin."""
         with self._changed:
             del self._active[job.ref]
-            self._changed.notify_all()
+            self.wake()
 
     def wait(self, timeout: float | None) -> bool:
         """Waits for something new, or `wake`. False once it is closed and empty: there will be nothing more."""

@@ -30,18 +30,18 @@ class Lookup:
             if row.turn:
                 self._load(known)
             self._agents[ref] = known
-            self._forget_warm()
+            self._forget_warm(ref)
         if known is not None:
             self._agents.move_to_end(ref)
         return known
 
-    def _forget_warm(self) -> None:
+    def _forget_warm(self, wanted: AgentRef) -> None:
         """Keeps the timelines of the last WARM_KEPT agents that rest and are not hot; the disk has the others'."""
         surplus = sum(agent.state is None for agent in self._agents.values()) - WARM_KEPT
         warm = (
             ref
             for ref, agent in self._agents.items()
-            if agent.state is None and not agent.unsaved and not self._active(ref)
+            if agent.state is None and not agent.unsaved and ref != wanted and not self._active(ref)
         )
         for ref in list(islice(warm, max(0, surplus))):
             del self._agents[ref]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from typing import Any
 
@@ -139,3 +140,17 @@ def test_close_returns_what_waits_and_refuses_more() -> None:
     with pytest.raises(AgentmemError) as caught:
         scheduler.add(_Job("b"))
     assert caught.value.reason is Reason.SHUTTING_DOWN
+
+
+def test_the_end_of_a_job_wakes_who_waits_for_the_next() -> None:
+    scheduler = Scheduler(10, 1)
+    first, second = _Job("a"), _Job("a")
+    scheduler.add(first)
+    scheduler.add(second)
+    scheduler.wait(None)
+    assert scheduler.take() is first
+    began = time.monotonic()
+    scheduler.done(first)
+    scheduler.wait(30)
+    assert time.monotonic() - began < 20
+    assert scheduler.take() is second

@@ -9,9 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from agentmem.kv.layout import AttentionLayout, StateLayout
+from agentmem.kv.layout import AttentionLayout, LayerKind, StateLayout, WindowLayout
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
+from agentmem.kv.window import WindowPart
 from agentmem.types import BLOCK_TOKENS
 
 LAYOUT = StateLayout.of_full(AttentionLayout(layers=2, kv_heads=1, head_dim=32, group_size=32, dtype=mx.float32))
@@ -204,3 +205,26 @@ def append(state: AgentState, block: dict[str, np.ndarray]) -> None:
 
 def test_random_agents_share_what_is_equal() -> None:
     run_state_machine_as_test(Agents, settings=settings(max_examples=25, stateful_step_count=15, deadline=None))
+
+
+def test_what_a_running_turn_holds_is_known_by_its_owners_keys(pool: BlockPool) -> None:
+    """A state holds more than its timeline; when the pool looks at it anew, that is still found."""
+    owner, other = AgentState(LAYOUT), AgentState(LAYOUT)
+    for state, known in ((owner, keys("x", "y")), (other, keys("x"))):
+        state.extend([block_of(i) for i in range(len(known))])
+        pool.note(state, known)
+    (taken,) = pool.find(keys("y"))
+    other.hold(taken)
+    pool.release(owner)
+    assert [span.segments for span in pool.find(keys("x", "y"))] == [1, 1]
+    pool.release(other)
+    assert pool.count(keys("x")) == pool.count(keys("y")) == 0
+
+
+def test_window_parts_beyond_the_timeline_have_no_name_yet(pool: BlockPool) -> None:
+    window = WindowLayout(layers=1, kv_heads=1, head_dim=32, group_size=32, dtype=mx.float32, window=300)
+    state = AgentState(StateLayout((LayerKind.WINDOW, LayerKind.FULL), LAYOUT.full, window))
+    blank = {name: np.zeros(window.shape(name), "f4" if "weight" not in name else "u4") for name in window.tensors}
+    state.window.restore({n: WindowPart.of(window, blank) for n in range(2)}, None, 512)
+    pool.note(state, keys("x"))
+    assert list(pool.find_parts(dict(enumerate(keys("x", "y"))))) == [0]
