@@ -18,7 +18,8 @@ themselves. Contexts of agents that decode are random state, where their values 
 - reference_over_fast: see `numerics`.
 
 BLAS has one thread unless OPENBLAS_NUM_THREADS says otherwise: with two on a machine that others use, a short product
-takes up to ten times as long. `mb_per_step` is what a step reads of weights and state, counted: the CPU backend is bound by arithmetic, not by that.
+takes up to ten times as long. `mb_per_step` is what a step reads of weights and state, counted: the CPU backend is
+bound by arithmetic, not by that.
 """
 
 from __future__ import annotations

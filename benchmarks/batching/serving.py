@@ -88,32 +88,29 @@ def scaling(engine: Engine, cases: Cases) -> dict[str, dict[str, float]]:
         engine.prefetch_agent(ref)
     out = {}
     for agents in [n for n in (1, 2, 4, 8) if n <= cases.agents]:
-        rates, shares = [], []
-        for _ in range(max(1, cases.repeats // 2)):
-            before = replace(engine._executor.times)
-            heard = [Heard(engine, ref.name, random_ids(1, next(_seeds)), 2 * cases.steps) for ref in refs[:agents]]
-            for one in heard:
-                one.end()
-            rates.append(_together(heard))
-            spent = {name: after - getattr(before, name) for name, after in vars(engine._executor.times).items()}
-            python = sum(spent[f"{part}_s"] for part in ("schedule", "graph", "sample", "stream"))
-            shares.append(python / (python + spent["device_s"]))
+        runs = [_together(engine, refs[:agents], 2 * cases.steps) for _ in range(cases.repeats)]
         held = agents * cases.equal * model.layout.full.bytes_per_token
         out[str(agents)] = {
-            "tokens_per_s": statistics.median(rates),
-            "python_share": statistics.median(shares),
+            "tokens_per_s": statistics.median(rate for rate, _ in runs),
+            "python_share": statistics.median(share for _, share in runs),
             "mb_per_token": (model.bytes + held) / agents / 1e6,
         }
     return out
 
 
-def _together(heard: list[Heard]) -> float:
-    """Tokens per second while all of them decoded."""
-    begin, end = max(one.times[1] for one in heard), min(one.times[-1] for one in heard)
-    tokens = sum(begin < moment <= end for one in heard for moment in one.times)
-    if tokens < len(heard):
-        raise RuntimeError("these requests did not decode together")
-    return tokens / (end - begin)
+def _together(engine: Engine, refs: list[AgentRef], steps: int) -> tuple[float, float]:
+    """Tokens per second while all of these decode, for so many steps, and the share of the steps that is Python."""
+    heard = [Heard(engine, ref.name, random_ids(1, next(_seeds)), ENDLESS) for ref in refs]
+    for one in heard:
+        one.wait(3)
+    began, before, had = time.perf_counter(), replace(engine._executor.times), sum(len(one.times) for one in heard)
+    heard[0].wait(len(heard[0].times) + steps)
+    seconds, tokens = time.perf_counter() - began, sum(len(one.times) for one in heard) - had
+    spent = {name: after - getattr(before, name) for name, after in vars(engine._executor.times).items()}
+    for one in heard:
+        one.cancel()
+    python = sum(spent[f"{part}_s"] for part in ("schedule", "graph", "sample", "stream"))
+    return tokens / seconds, python / (python + spent["device_s"])
 
 
 def shared_ram(engine: Engine, cases: Cases) -> dict[str, float]:
