@@ -144,7 +144,10 @@ class Usage:
 
 @dataclass
 class Timings:
-    """Seconds by a monotonic clock."""
+    """Seconds by a monotonic clock.
+
+    restore_busy_s: those of restore_s in which the executor thread was at work; others had the rest.
+    """
 
     queue_s: float = 0.0
     restore_s: float = 0.0
@@ -152,6 +155,7 @@ class Timings:
     ttft_s: float = 0.0
     decode_s: float = 0.0
     commit_s: float = 0.0
+    restore_busy_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import wait
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import cast
 
 import mlx.core as mx
 import numpy as np
 
 from agentmem.kv.layout import AttentionLayout, StateLayout
 from agentmem.kv.state import AgentState
+from agentmem.memory.incoming import IncomingBlocks, Wanted
+from agentmem.memory.reader import ReaderThreads
+from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block, RawTensor
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.store import Store
@@ -18,6 +24,7 @@ from agentmem.types import BLOCK_TOKENS, BlockKind, Exactness, Timings, TurnKind
 
 LAYOUT = AttentionLayout(layers=8, kv_heads=4, head_dim=64, group_size=64, dtype=mx.float32)
 VOCAB = 500
+READERS = ReaderThreads()
 
 
 @dataclass(frozen=True)
@@ -98,13 +105,19 @@ class RandomAgent:
 
     def restore(self) -> AgentState:
         """As `Restorer.restore` does."""
-        arrays = []
         uses = self.store.history(self.row.id).timeline()
-        known = self.store.blocks.known([use.key for use in uses])
-        for use in uses:
-            block, _ = self.store.blocks.read("default", use.key, known)
-            arrays.append({name: block.tensors[name].data for name in self._layout.tensors})
-        state = AgentState(StateLayout.of_full(self._layout))
-        state.extend(arrays)
-        mx.eval([piece.arrays for layer in state.layers for _, piece in layer.pieces()])
+        wanted, parent = [], b""
+        for start, use in zip(range(0, len(self._ids), BLOCK_TOKENS), uses, strict=True):
+            wanted.append(Wanted(use.key, parent, start, self._ids[start : start + use.used]))
+            parent = use.key
+        layout = StateLayout.of_full(self._layout)
+        model = cast(LoadedModel, SimpleNamespace(layout=layout, state_id=self._identity.state_id))
+        incoming, state = IncomingBlocks(self.store, model, READERS, "default", wanted), AgentState(model.layout)
+        for _ in incoming.allocate():
+            pass
+        with incoming:
+            for _ in wanted:
+                for need in incoming.next():
+                    wait(need.futures)
+        incoming.give(state)
         return state

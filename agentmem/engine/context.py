@@ -21,6 +21,9 @@ class Counters:
     reused_hot_tokens: int = 0
     reused_warm_tokens: int = 0
     recomputed_tokens: int = 0
+    restores: int = 0
+    restore_s: float = 0.0
+    restore_hidden_s: float = 0.0
     set_aside: int = 0
 
     def count(self, draft: TurnDraft) -> None:
@@ -30,6 +33,10 @@ class Counters:
         self.reused_hot_tokens += u.reused_hot_tokens
         self.reused_warm_tokens += u.reused_warm_tokens
         self.recomputed_tokens += u.recomputed_tokens
+        if u.reused_warm_tokens:
+            self.restores += 1
+            self.restore_s += draft.timings.restore_s
+            self.restore_hidden_s += draft.timings.restore_s - draft.timings.restore_busy_s
 
 
 @dataclass(frozen=True)

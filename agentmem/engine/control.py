@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -28,12 +29,20 @@ class Control:
         if self.cancelled is not None:
             raise self._error or _ended_early(self.cancelled)
 
-    def until_cancelled(self, steps: Iterator[Any]) -> Generator[Any, None, None]:
-        """Goes through steps, passing on what they need."""
-        for need in steps:
-            self.stop_if_cancelled()
-            yield need
-            self.stop_if_cancelled()
+    def until_cancelled(self, steps: Iterator[Any]) -> Generator[Any, None, float]:
+        """Goes through steps, passing on what they need. Returns the seconds that they took by themselves."""
+        busy, began = 0.0, time.monotonic()
+        try:
+            for need in steps:
+                self.stop_if_cancelled()
+                busy += time.monotonic() - began
+                yield need
+                began = time.monotonic()
+                self.stop_if_cancelled()
+        finally:
+            if isinstance(steps, Generator):
+                steps.close()  # now: an error's traceback would keep what they hold
+        return busy + time.monotonic() - began
 
 
 def _ended_early(reason: FinishReason) -> AgentmemError:

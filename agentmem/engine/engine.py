@@ -13,7 +13,7 @@ from agentmem.engine.context import Context
 from agentmem.engine.executor import Executor
 from agentmem.engine.lane import DecodeBatch
 from agentmem.engine.maintenance import Maintenance
-from agentmem.engine.request import EngineStats, Request, ReusePlan, Sink, Started
+from agentmem.engine.request import EngineStats, Request, RequestView, ReusePlan, Sink, Started
 from agentmem.engine.run import Run
 from agentmem.engine.scheduler import Scheduler, shutting_down
 from agentmem.engine.validate import check
@@ -22,6 +22,7 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.memory import LAG_BYTES, LAG_S, Memory
 from agentmem.model import loader, numerics
 from agentmem.model.digests import FileDigests
+from agentmem.model.prefill import PrefillPath
 from agentmem.store.files import Files
 from agentmem.store.quota import default_budget
 from agentmem.store.rows import EventKind
@@ -41,6 +42,7 @@ class EngineSettings:
     max_batch: requests that may be active at once; others wait.
     ahead: whether a decode step begins before the tokens of the one before are read; None: where that helps.
     lag_s, lag_bytes: how old, and how large, what waits for the disk may be before the next turn waits too.
+    prefill_path: see `model.prefill`; what AUTO measures is kept in the state folder.
     """
 
     state_dir: Path
@@ -53,6 +55,7 @@ class EngineSettings:
     lag_bytes: int = LAG_BYTES
     max_batch: int = 32
     ahead: bool | None = None
+    prefill_path: PrefillPath = PrefillPath.AUTO
 
 
 class Ticket:
@@ -99,7 +102,8 @@ class Engine(Maintenance):
         on_progress(0.1, f"loading the model {settings.model or 'that ships with agentmem'}")
         try:
             digests = FileDigests(settings.state_dir / "weights.json")
-            model = executor.start(lambda: loader.load(settings.model, digests))
+            measured = settings.state_dir / "prefill.json"
+            model = executor.start(lambda: loader.load(settings.model, digests, settings.prefill_path, measured))
             ahead = numerics.computes_alongside() if settings.ahead is None else settings.ahead
             executor.batch = DecodeBatch(model, ahead, executor.times)
             ram, disk = settings.ram_budget, settings.disk_budget
@@ -120,7 +124,8 @@ class Engine(Maintenance):
             store.close()
             raise
         executor.on_stop = memory.close
-        on_progress(1.0, f"ready: {model.name} ({model.architecture}, {model.numerics} numerics)")
+        how = f"{model.numerics} numerics, {model.prefill.value} prefill"
+        on_progress(1.0, f"ready: {model.name} ({model.architecture}, {how})")
         return cls(Context(model, store, memory), scheduler, executor)
 
     def submit(self, request: Request, sink: Sink) -> Ticket:
@@ -178,7 +183,23 @@ class Engine(Maintenance):
             unsaved_turns=unsaved.turns,
             unsaved_bytes=unsaved.bytes,
             oldest_unsaved_s=unsaved.oldest_s,
+            steps=replace(self._executor.times),
+            set_aside_total=c.set_aside,
+            restores_total=c.restores,
+            restore_s_total=c.restore_s,
+            restore_hidden_s_total=c.restore_hidden_s,
+            queue_limit=self._scheduler.max_queue,
+            max_batch=self._scheduler.max_active,
         )
+
+    def requests(self) -> list[RequestView]:
+        """The requests that run, then those that wait, in the order of their turns."""
+        placed = [*((0, job) for job in self._scheduler.active), *enumerate(self._scheduler.waiting, 1)]
+        return [job.view(position) for position, job in placed if isinstance(job, Run)]
+
+    def step_age_s(self) -> float:
+        """Seconds since the executor thread began its present step; 0 when it has nothing to do."""
+        return self._executor.step_age_s()
 
     def close(self, deadline_s: float = 10.0) -> None:
         """Refuses new work, lets what runs finish until the deadline, then ends and commits it."""

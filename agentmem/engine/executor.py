@@ -86,6 +86,11 @@ class Executor:
         self._thread.start()
         return self._ready.result()
 
+    def step_age_s(self) -> float:
+        """Seconds since the present step began; 0 while there is nothing to do. Any thread."""
+        began = self.began
+        return 0.0 if began is None else time.monotonic() - began
+
     def join(self, timeout: float) -> None:
         if self._thread.is_alive():
             self._thread.join(timeout)

@@ -11,7 +11,7 @@ from agentmem.engine.views import NamespaceView
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.readable import readable
 from agentmem.store.records import TurnRecord
-from agentmem.store.rows import DiskUsage, Event, Pruned
+from agentmem.store.rows import DiskUsage, Event, EventKind, Pruned
 from agentmem.store.verify import Verified, verify
 from agentmem.types import AgentRef
 
@@ -144,6 +144,13 @@ class Maintenance(AgentOperations):
     ) -> list[Event]:
         """Up to `limit` of what the daemon did on its own behind number `after`, oldest first; see `Events.page`."""
         return self._context.store.events.page(namespace, agent, since, after, limit)
+
+    def note_stuck(self) -> None:
+        """Notes that one step lasts very long; `note_unstuck`, that it has ended. They wait for nothing."""
+        self._context.store.events.note(EventKind.STUCK, soon=True)
+
+    def note_unstuck(self) -> None:
+        self._context.store.events.note(EventKind.UNSTUCK, soon=True)
 
     def create_namespace(self, name: str, request_id: str = "") -> None:
         """Makes a namespace with a secret of its own, if it is not there: a repeat changes nothing."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from agentmem.engine.steptimes import StepTimes
 from agentmem.errors import AgentmemError, Reason
 from agentmem.types import (
     AgentRef,
@@ -120,6 +121,28 @@ class Request:
 
 
 @dataclass(frozen=True)
+class RequestView:
+    """A request on its way. position: requests that run first, 0 when it runs. Holds nothing that was said.
+
+    tokens_fed: positions of the timeline whose state is in RAM, reused ones included. prompt_tokens: of the timeline
+    with the prompt, 0 until known. waited_s: from arrival to its beginning; running_s: since then. tokens_prefilled: of
+    the prompt, computed so far.
+    """
+
+    ref: AgentRef
+    request_id: str
+    phase: Phase
+    position: int
+    priority: Priority
+    tokens_fed: int
+    tokens_generated: int
+    prompt_tokens: int
+    waited_s: float
+    running_s: float
+    tokens_prefilled: int
+
+
+@dataclass(frozen=True)
 class ReusePlan:
     """Positions of the timeline: remembered = hot + warm + cold."""
 
@@ -210,7 +233,11 @@ class AgentView:
 
 @dataclass(frozen=True)
 class EngineStats:
-    """Counters since start, and gauges. unsaved: what was answered and is in RAM only; seconds since the oldest."""
+    """Counters since start, and gauges. unsaved: what was answered and is in RAM only; seconds since the oldest.
+
+    set_aside_total: how often a request that ran left RAM to others. restore_hidden_s_total: of restore_s_total, when
+    the executor was free for others. steps: where its time went.
+    """
 
     running: int
     queued: int
@@ -233,3 +260,10 @@ class EngineStats:
     unsaved_turns: int
     unsaved_bytes: int
     oldest_unsaved_s: float
+    steps: StepTimes
+    set_aside_total: int
+    restores_total: int
+    restore_s_total: float
+    restore_hidden_s_total: float
+    queue_limit: int
+    max_batch: int

@@ -19,9 +19,11 @@ from agentmem.engine.request import (
     Finished,
     Phase,
     Request,
+    RequestView,
     Sink,
     Started,
 )
+from agentmem.engine.standing import standing
 from agentmem.engine.turn import Turn
 from agentmem.errors import AgentmemError, agent_not_found, request_id_reused
 from agentmem.memory.agent import TurnDraft
@@ -49,6 +51,10 @@ class Run:
     @property
     def phase(self) -> Phase:
         return self._turn.phase if self._begun else Phase.QUEUED
+
+    def view(self, position: int) -> RequestView:
+        """How it stands, with so many jobs before it. Thread-safe."""
+        return standing(self._request, self._draft, self._turn.agent, self.phase, self._submitted, position)
 
     def cancel(self, reason: FinishReason, error: AgentmemError | None = None) -> None:
         """Asks the run to end at its next step; with `error`, if nothing has been sent by then. Thread-safe."""

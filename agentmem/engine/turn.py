@@ -42,6 +42,8 @@ class Turn:
         self._reserved = 0
         self.phase = Phase.WAITING_FOR_ROOM
         self.plan = ReusePlan()
+        self.agent: Agent | None = None
+        """Once it is admitted."""
 
     # Room
 
@@ -53,7 +55,8 @@ class Turn:
         memory, ref = self._memory, self._request.agent
         agent = yield from with_room(memory, ref, self._prepare, self._control.stop_if_cancelled)
         self.plan = self._plan(agent)
-        return agent if agent.id else memory.create(ref)
+        self.agent = agent if agent.id else memory.create(ref)
+        return self.agent
 
     def _prepare(self) -> Agent:
         request, memory = self._request, self._memory
@@ -115,16 +118,20 @@ class Turn:
         draft, memory = self._draft, self._memory
         if agent.tokens + len(draft.ids) < self._reserved:
             return True
-        self._reserved = min(self._reserved + RESERVE, self._model.context_limit)
+        more = min(self._reserved + RESERVE, self._model.context_limit)
         try:
-            memory.make_room(agent, self._reserved)
-            memory.disk.make_room(agent, draft.ids, self._reserved - agent.tokens - len(draft.ids))
+            memory.disk.make_room(agent, draft.ids, more - agent.tokens - len(draft.ids))
+            memory.make_room(agent, more)
         except AgentmemError as error:
-            return has_to_wait(memory, agent.ref, error) and (yield from self._step_aside(agent))
+            return has_to_wait(memory, agent.ref, error) and (yield from self._step_aside(agent, more))
+        self._reserved = more
         return True
 
-    def _step_aside(self, agent: Agent) -> Generator[Any, None, bool]:
-        """Leaves the agent's room in RAM to others, and goes on once there is room again. False if it could not."""
+    def _step_aside(self, agent: Agent, wanted: int) -> Generator[Any, None, bool]:
+        """Leaves the agent's room in RAM to others, and goes on once there is room for so many positions.
+
+        False if it could not leave, or goes on with what it had because there never will be so much.
+        """
         self._control.aside_asked = False
         aside = yield from self._memory.set_aside(agent, self._draft)
         if aside is None:
@@ -134,11 +141,19 @@ class Turn:
         said = self._draft.usage.generated_tokens  # what was said is to be committed, whatever comes
         check = (lambda: None) if said else self._control.stop_if_cancelled
         yield Room()
-        yield from with_room(self._memory, agent.ref, lambda: self._memory.make_room(agent, self._reserved), check)
+        positions = wanted
+        try:
+            yield from with_room(self._memory, agent.ref, lambda: self._memory.make_room(agent, positions), check)
+        except AgentmemError as error:
+            if error.reason is not Reason.RAM_BUDGET_EXCEEDED or positions == self._reserved:
+                raise
+            positions = self._reserved
+            yield from with_room(self._memory, agent.ref, lambda: self._memory.make_room(agent, positions), check)
         yield from self._memory.bring_back(agent, self._draft, aside)
         self.phase = phase
         self._control.aside_asked = False
-        return True
+        self._reserved = positions
+        return positions == wanted
 
     # Work
 
@@ -146,8 +161,9 @@ class Turn:
         """Warm to hot, or cold under another model."""
         self.phase, began = Phase.RESTORING, time.monotonic()
         bring = self._memory.restore if self._memory.matches(agent) else self._memory.rebuild
-        yield from self._control.until_cancelled(bring(agent, self._draft))
-        self._draft.timings.restore_s = time.monotonic() - began
+        timings = self._draft.timings
+        timings.restore_busy_s = yield from self._control.until_cancelled(bring(agent, self._draft))
+        timings.restore_s = time.monotonic() - began
 
     def advance(self, agent: Agent, submitted: float) -> Generator[Any, None, None]:
         """Feeds the input and, if asked, a reply. submitted: when the request was, by the monotonic clock."""
@@ -188,8 +204,9 @@ class Turn:
             chunk = next_chunk(agent.state, self._draft.ids[begin:end])
             yield Chunk(len(chunk))
             self._control.stop_if_cancelled()
-            if self._control.aside_asked and (yield from self._step_aside(agent)):
-                continue
+            if self._control.aside_asked:
+                yield from self._step_aside(agent, self._reserved)
+            assert agent.state is not None
             feed(self._model, agent.state, chunk)
             self._memory.write_ahead(agent, self._draft, self._reserved)
 
@@ -233,4 +250,4 @@ class Turn:
         elif not (yield from self._has_room(agent)):
             reply.interrupt(FinishReason.LENGTH)
         elif self._control.aside_asked:
-            yield from self._step_aside(agent)
+            yield from self._step_aside(agent, self._reserved)

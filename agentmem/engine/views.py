@@ -9,6 +9,7 @@ from itertools import groupby
 from agentmem.kv.layout import LayerKind, StateLayout, WindowLayout
 from agentmem.model import numerics
 from agentmem.model.loader import LoadedModel
+from agentmem.model.prefill import LOGIT_TOLERANCE
 from agentmem.types import Exactness, FinishReason, TurnKind, TurnMessage
 
 
@@ -55,6 +56,8 @@ class ModelInfo:
     tokenizer_id: str
     context_limit: int
     numerics: str
+    prefill_path: str
+    logit_tolerance: float
     device: str
     compute_dtype: str
     layers: tuple[LayerInfo, ...]
@@ -71,6 +74,8 @@ class ModelInfo:
             tokenizer_id=model.tokenizer_id,
             context_limit=model.context_limit,
             numerics=model.numerics,
+            prefill_path=model.prefill.value,
+            logit_tolerance=0.0 if model.numerics == numerics.REFERENCE else LOGIT_TOLERANCE,
             device=numerics.device(),
             compute_dtype=str(layout.full.dtype).rsplit(".", 1)[-1],
             layers=tuple(_layers(layout)),

@@ -13,6 +13,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models import base
 
+from agentmem.kv import fused
 from agentmem.kv.batch import BatchQuantizedKVCache
 from agentmem.kv.plan import Plan, Stretch, joined
 from agentmem.kv.span import Quantised
@@ -28,7 +29,8 @@ def install() -> None:
 
 def _dispatch(queries: mx.array, keys: Any, values: Any, *args: Any, **kwargs: Any) -> mx.array:
     if isinstance(keys, BatchQuantizedKVCache):
-        return attend(queries, keys, kwargs["scale"])
+        is_chunk = keys.fused and queries.shape[2] >= fused.LEAST_QUERIES
+        return (fused.attend if is_chunk else attend)(queries, keys, kwargs["scale"])
     return _stock(queries, keys, values, *args, **kwargs)
 
 
@@ -39,7 +41,11 @@ def attend(queries: mx.array, cache: BatchQuantizedKVCache, scale: float) -> mx.
     Returns the same shape in the queries' dtype. Scores and sums are kept in fp32.
     """
     _, heads, count, _ = queries.shape
-    parts = [_attend(queries[:, :, rows], cache, scale, plan) for rows, plan in cache.plans(count, heads)]
+    parts, plans = [], cache.plans(count, heads)
+    for rows, plan in plans:
+        parts.append(_attend(queries[:, :, rows], cache, scale, plan))
+        if len(plans) > 1:
+            mx.eval(parts[-1])  # or else MLX might hold the scores of all parts at once
     return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
 
 

@@ -24,9 +24,12 @@ MOST_SCORES = 1 << 24
 
 
 class Batch:
-    """layers: in the model's order, what its code takes for its caches. Every agent appends as many positions."""
+    """layers: in the model's order, what its code takes for its caches. Every agent appends as many positions.
 
-    def __init__(self, states: Sequence[AgentState]) -> None:
+    fused: a chunk of one agent is attended to by `kv.fused`, which is fast numerics.
+    """
+
+    def __init__(self, states: Sequence[AgentState], fused: bool = False) -> None:
         for state in states:
             state.make_room()
         offsets = [state.offset for state in states]
@@ -39,18 +42,24 @@ class Batch:
             if kind is LayerKind.RECURRENT:
                 self.layers.append(BatchRecurrentCache(layers))
             else:
-                self.layers.append(BatchQuantizedKVCache(layers, offset, plans[kind]))
+                self.layers.append(BatchQuantizedKVCache(layers, offset, plans[kind], fused and len(states) == 1))
 
 
 class BatchQuantizedKVCache:
     """One attention layer of all agents in the batch. Serves mlx-lm's model code as its cache object.
 
     offset: of the agents before the pass, [agents] or one number. plans: those of the step, shared by equal layers and
-    made by the first of them.
+    made by the first of them. fused: whether `kv.fused` may serve; only of one agent.
     """
 
-    def __init__(self, layers: Sequence[FullLayer | WindowLayer], offset: int | mx.array, plans: list[Plan]) -> None:
-        self.offset = offset
+    def __init__(
+        self,
+        layers: Sequence[FullLayer | WindowLayer],
+        offset: int | mx.array,
+        plans: list[Plan],
+        fused: bool = False,
+    ) -> None:
+        self.offset, self.fused = offset, fused
         self.layout = layers[0].layout
         self.bits, self.group_size = self.layout.bits, self.layout.group_size  # what mlx-lm knows a quantised cache by
         self._layers, self._plans = layers, plans
@@ -87,6 +96,11 @@ class BatchQuantizedKVCache:
                 for part in rows
             ]
         return list(zip(rows, self._plans, strict=True))
+
+    def of_one_agent(self) -> tuple[Held, int, int | None]:
+        """What its only agent holds in this layer, the positions of it, and how many of them a query sees."""
+        (held,), (layer,) = self._held, self._layers
+        return held, layer.offset, layer.window
 
     def piece(self, home: tuple[int, int]) -> Piece:
         """A piece of this layer; see `Stretch.home`."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from agentmem.kv.layers import Tensors, to_mlx, to_numpy
 from agentmem.kv.layout import PARTS, AttentionLayout
+from agentmem.kv.openspan import OpenSpan
 from agentmem.kv.span import Piece, Quantised, Span, write_rows
 from agentmem.types import BLOCK_TOKENS
 
@@ -164,7 +165,11 @@ class FullLayers:
         names = self.layout.tensors
         full = [b for b in blocks if b[names[0]].shape[2] == BLOCK_TOKENS]
         if full:
-            self.hold(Span(self._pieces({name: np.stack([b[name] for b in full], axis=1) for name in names})))
+            span = OpenSpan(self.layout, len(full))
+            list(span.allocate())
+            for segment, block in enumerate(full):
+                span.put(segment, block)
+            self.hold(span.close(len(full)))
         if len(full) < len(blocks):
             last = blocks[-1]
             tokens = last[names[0]].shape[2]

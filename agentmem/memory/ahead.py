@@ -32,7 +32,8 @@ class WriteAhead:
         if agent.state is None or agent.rebuilt is not None:
             return True
         base = agent.tokens // BLOCK_TOKENS
-        while (end := (base + len(draft.ahead) + 1) * BLOCK_TOKENS) <= agent.state.offset:
+        known = min(agent.state.offset, agent.tokens + len(draft.ids))  # a token may be fed before it is known
+        while (end := (base + len(draft.ahead) + 1) * BLOCK_TOKENS) <= known:
             if not has_room(self._block_bytes):
                 return False
             start, new = end - BLOCK_TOKENS, draft.ids[: max(0, end - agent.tokens)]
@@ -47,7 +48,7 @@ class WriteAhead:
             draft.ahead[key] = write
         return True
 
-    def finish(self, agent: Agent, draft: TurnDraft) -> Iterator[None]:
+    def finish(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         """Hands over all full blocks of a draft that has ended. Yields while it waits for room."""
         while not self.hand_over(agent, draft, self._writer.has_room):
             yield from self._writer.wait_for_room(self._block_bytes)

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from agentmem.errors import AgentmemError, Reason
 from agentmem.kv.full import FullLayers
 from agentmem.kv.layers import Tensors
 from agentmem.kv.pool import BlockPool
@@ -20,15 +22,18 @@ from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.ahead import WriteAhead
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.mending import Mender
-from agentmem.memory.needs import Wait
+from agentmem.memory.needs import Chunk, Wait
 from agentmem.memory.writer import WriterThread
-from agentmem.model.forward import prefill
+from agentmem.model.forward import CHUNK, prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS
 
-Steps = Generator[Wait | None, None, None]
+Steps = Generator[Any, None, None]
+
+READ_COST = Chunk(BLOCK_TOKENS // 4)
+"""What reading and verifying a block is counted as: positions that take about as long to compute."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class Aside:
     """What RAM keeps of a state that was set aside.
 
     At most the rows of one block of the full layers, those of as many blocks of the windowed layers as a window
-    reaches into, and one more, and one snapshot. offset: positions that the state held. rows: of the full layers'
-    segment that is not full. window: of the segments that its end sees, and the committed turns do not hold.
+    reaches into, and one more, and one snapshot. offset: positions that the state held. rows: of the full layers,
+    behind the blocks on disk. window: of the segments that its end sees, and the committed turns do not hold.
     """
 
     offset: int
@@ -62,14 +67,14 @@ class Asides:
     ) -> None:
         self._store, self._pool, self._model = store, pool, model
         self._ahead, self._writer, self._budget = ahead, writer, budget
-        self._mender = Mender(store)
+        self._mender = Mender(store, model)
 
     @property
     def quarantined(self) -> int:
         """How many blocks were set aside since the start because they were unsound."""
         return self._mender.quarantined
 
-    def keep(self, agent: Agent, draft: TurnDraft) -> Generator[Wait | None, None, Aside | None]:
+    def keep(self, agent: Agent, draft: TurnDraft) -> Generator[Any, None, Aside | None]:
         """Has the draft's full blocks on disk; what must be kept besides. None if the disk does not take them."""
         state = agent.state
         if state is None or agent.rebuilt is not None:
@@ -80,7 +85,7 @@ class Asides:
         yield from until(writes)
         if any(write.exception() for write in writes):
             return None
-        return self._rest(state, agent.tokens)
+        return self._rest(state, agent.tokens, agent.tokens // BLOCK_TOKENS + len(draft.ahead))
 
     def _may_copy(self, agent: Agent, state: AgentState, size: int) -> bool:
         """Copies are made as far as RAM has room; where it has none, one at a time."""
@@ -92,10 +97,9 @@ class Asides:
         writes = [write for write in draft.ahead.values() if write is not None and not write.done()]
         yield Wait(tuple(writes) or (self._writer.hand(0, lambda: None),))
 
-    def _rest(self, state: AgentState, committed: int) -> Aside:
-        """What the disk does not have of a state, whose first `committed` positions are those of turns."""
-        end = state.offset
-        border = end // BLOCK_TOKENS * BLOCK_TOKENS
+    def _rest(self, state: AgentState, committed: int, blocks: int) -> Aside:
+        """What the disk does not have of a state: it has the `committed` positions of turns, and so many blocks."""
+        end, border = state.offset, blocks * BLOCK_TOKENS
         aside = Aside(end, state.read(border, end) if border < end else {})
         if (window := state.window) is not None:
             for segment in window.layers[0].segments:
@@ -103,7 +107,7 @@ class Asides:
                 if start >= window.layout.reach(end) and start + BLOCK_TOKENS > committed:
                     aside.window[segment] = window.read(start, stop)
         if state.recurrent is not None and end:
-            aside.snapshot.update(state.recurrent.read(border, end))
+            aside.snapshot.update(state.recurrent.read(0, end))
         return aside
 
     def give_back(self, agent: Agent, draft: TurnDraft, aside: Aside, read: TurnDraft) -> Steps:
@@ -121,12 +125,12 @@ class Asides:
         try:
             for place in range(first, base + len(keys)):
                 blocks.append(self._read(agent, ids, place, keys, read))
-                yield None
+                yield READ_COST
         except BlockUnreadable as fault:
             if self._model.layout.has_companions:  # they go on from the end of a turn only
                 held, blocks = FullLayers(self._model.layout.full), []
             self._extend(state, base, held, blocks)
-            yield from self._compute(agent, state, ids, keys, fault, read)
+            yield from self._compute(agent, state, ids, aside.offset, keys, fault, read)
             return
         self._extend(state, base, held, [*blocks, aside.rows] if aside.rows else blocks)
         if state.window is not None:
@@ -165,17 +169,21 @@ class Asides:
         agent: Agent,
         state: AgentState,
         ids: np.ndarray,
+        end: int,
         keys: list[bytes],
         fault: BlockUnreadable,
         read: TurnDraft,
     ) -> Steps:
         """Computes again what follows the state's end, and puts back those of the draft's blocks that are lost."""
         start = state.offset
+        if len(ids) < end:
+            message = "a block of the running turn cannot be read; the timeline is as it was: repeat the request"
+            raise AgentmemError(Reason.BLOCK_UNRECOVERABLE, message)
         for _ in prefill(self._model, state, ids[start:]):
-            yield None
+            yield Chunk(CHUNK)
         self._mender.say(start, len(ids), fault, read)
         for place, key in enumerate(keys, agent.tokens // BLOCK_TOKENS):
-            yield None
+            yield READ_COST
             try:
                 self._read(agent, ids, place, keys, TurnDraft(read.kind, ""))
             except BlockUnreadable as lost:

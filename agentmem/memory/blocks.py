@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import mlx.core as mx
 import numpy as np
 
@@ -10,6 +12,8 @@ from agentmem.kv.layout import AttentionLayout, RecurrentLayout
 from agentmem.kv.state import AgentState
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block, BlockUnreadable, RawTensor
+from agentmem.store.rows import BlockRow
+from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, BlockKind
 
 _DTYPES = {mx.uint32: "U32", mx.float32: "F32", mx.float16: "F16", mx.bfloat16: "BF16"}
@@ -45,7 +49,7 @@ def cut(
 def checked(
     block: Block, parent: bytes, start: int, ids: np.ndarray, model: LoadedModel, kind: BlockKind = BlockKind.TEXT
 ) -> Tensors:
-    """The block's arrays for its first len(ids) positions, once it is what the timeline says it is.
+    """The block's arrays for its first len(ids) positions, once it is what the timeline says it is. Any thread.
 
     Raises BlockUnreadable: FOREIGN if it is another block, CORRUPT if its tensors are not this model's.
     """
@@ -60,6 +64,22 @@ def checked(
         if tensor.dtype != _DTYPES[layout.dtype_of(name)]:
             raise BlockUnreadable("CORRUPT", f"{name} has another dtype than this model's")
     return rows(block, len(ids), model)
+
+
+def read(
+    store: Store,
+    namespace: str,
+    key: bytes,
+    known: Mapping[bytes, BlockRow],
+    parent: bytes,
+    start: int,
+    ids: np.ndarray,
+    model: LoadedModel,
+    kind: BlockKind = BlockKind.TEXT,
+) -> tuple[Tensors, int]:
+    """The `checked` arrays of a block in the store, and the bytes read. known: as the store gave it. Any thread."""
+    block, size = store.blocks.read(namespace, key, known)
+    return checked(block, parent, start, ids, model, kind), size
 
 
 def rows(block: Block, count: int, model: LoadedModel) -> Tensors:

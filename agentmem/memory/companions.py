@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.kv.window import WindowPart
 from agentmem.memory import blocks as block_cutter
+from agentmem.memory.reader import ReaderThreads
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
 from agentmem.store.records import CompanionUse
@@ -49,8 +51,8 @@ class Restorable:
 class Companions:
     """Of one model."""
 
-    def __init__(self, store: Store, pool: BlockPool, model: LoadedModel) -> None:
-        self._store, self._pool, self._model = store, pool, model
+    def __init__(self, store: Store, pool: BlockPool, model: LoadedModel, readers: ReaderThreads) -> None:
+        self._store, self._pool, self._model, self._readers = store, pool, model, readers
 
     def timeline(self, namespace: str, ids: np.ndarray, keys: Sequence[bytes]) -> TimelineKeys:
         """Of this model, in a namespace."""
@@ -81,14 +83,15 @@ class Companions:
 
     def read(
         self, namespace: str, ids: np.ndarray, keys: Sequence[bytes], uses: Sequence[CompanionUse]
-    ) -> Generator[None, None, Restorable]:
-        """Reads and verifies the companions of a timeline's end, or finds them in RAM. Yields between reads.
+    ) -> Generator[object, None, Restorable]:
+        """Reads and verifies the companions of a timeline's end, or finds them in RAM. Yields while it waits.
 
         Raises BlockUnreadable if one cannot be read, or one that the model needs is not among them.
         """
         read, timeline = Restorable(), self.timeline(namespace, ids, keys)
         known = self._store.blocks.known([one.key for one in uses])
         given = {(one.kind, one.place): one for one in uses}
+        lacking, works = [], []
         for needed in self.needed(timeline):
             one = given.get((needed.kind, needed.place))
             if one is None:  # of an import of the text alone there are none yet
@@ -97,10 +100,13 @@ class Companions:
             if one.kind is BlockKind.WINDOW and (there := self._pool.find_parts(full)):
                 read.parts |= there
                 continue
-            block, size = self._store.blocks.read(namespace, one.key, known)
-            rows, parent = timeline.ids_at(one.place, needed.used), timeline.parent(one.place)
-            tensors = block_cutter.checked(block, parent, one.place * BLOCK_TOKENS, rows, self._model, one.kind)
-            read.add(tensors, needed, self._model.layout)
-            read.bytes_read += size
-            yield
+            ids, parent = timeline.ids_at(one.place, needed.used), timeline.parent(one.place)
+            expected = one.key, known, parent, one.place * BLOCK_TOKENS, ids, self._model, one.kind
+            lacking.append(needed)
+            works.append(partial(block_cutter.read, self._store, namespace, *expected))
+        with self._readers.reading(works) as reading:
+            for needed in lacking:
+                tensors, size = yield from reading.next()
+                read.add(tensors, needed, self._model.layout)
+                read.bytes_read += size
         return read

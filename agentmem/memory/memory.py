@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,16 +21,17 @@ from agentmem.memory.disk import DiskBudget
 from agentmem.memory.hot import HotBytes
 from agentmem.memory.lookup import Lookup
 from agentmem.memory.matching import matches, require_match
-from agentmem.memory.needs import Wait
+from agentmem.memory.needs import Chunk
 from agentmem.memory.news import News
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.readable import readable
+from agentmem.memory.reader import ReaderThreads
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
 from agentmem.memory.still import still_held
 from agentmem.memory.unsaved import UnsavedTurns
 from agentmem.memory.writer import WriterThread, until_done
-from agentmem.model.forward import prefill
+from agentmem.model.forward import CHUNK, prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow
@@ -69,12 +71,13 @@ class Memory:
         self._lookup = Lookup(store, self._agents, self._budget.__contains__)
         self.disk = DiskBudget(disk_budget, store, model, self._agents, busy, self._drop)
         self._news = News(store.events)
-        companions = Companions(store, self.pool, model)
+        self._readers = ReaderThreads()
+        companions = Companions(store, self.pool, model, self._readers)
         self._ahead = WriteAhead(store, model, self._writer)
         self._saver = TurnSaver(store, model, companions, self._writer)
         self.unsaved = UnsavedTurns(self._saver, self._writer, self._news, lag_s, model.layout.full.bytes_per_token)
-        self._prefix = PrefixMatch(store, self.pool, model, companions)
-        self._restorer = Restorer(store, self.pool, model, companions)
+        self._prefix = PrefixMatch(store, self.pool, model, companions, self._readers)
+        self._restorer = Restorer(store, self.pool, model, companions, self._readers)
         self._asides = Asides(store, self.pool, model, self._ahead, self._writer, self._budget)
         self._hot: dict[AgentRef, AgentState] = {}
         self.hot_bytes: Mapping[AgentRef, int] = HotBytes(self._hot)
@@ -109,8 +112,8 @@ class Memory:
         """MODEL_MISMATCH or TOKENIZER_MISMATCH if the timeline cannot be continued as it is, or rebuilt if asked."""
         require_match(agent, self._model, rebuild)
 
-    def restore(self, agent: Agent, draft: TurnDraft) -> Iterator[None]:
-        """Brings the agent's state into RAM, mending what cannot be read. Yields between blocks and chunks."""
+    def restore(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
+        """Brings the agent's state into RAM, mending what cannot be read. Yields what it needs (`needs`)."""
         draft.usage.exactness = draft.exactness
         if agent.state is not None:
             draft.usage.reused_hot_tokens += agent.tokens
@@ -124,11 +127,12 @@ class Memory:
 
     def make_room(self, agent: Agent, positions: int) -> None:
         """Promises the agent RAM for `positions` in all, until its request is `done`. Raises RAM_BUDGET_EXCEEDED."""
+        self._readers.collect()
         self.unsaved.collect()
         try:
             self._budget.make_room(agent, positions, self.evict)
         except AgentmemError:
-            if self._writer.idle:
+            if self._writer.idle or self.others_active(agent.ref):  # these go on meanwhile
                 raise
             self.unsaved.flush()  # what waits for the disk takes RAM, and keeps agents in it
             self._budget.make_room(agent, positions, self.evict)
@@ -146,18 +150,18 @@ class Memory:
         self._budget.done(ref)
         self.disk.done(ref)
 
-    def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[None]:
+    def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[object]:
         """Takes over what others of the namespace computed of `ids`, which are about to follow the timeline."""
         if len(ids) >= BLOCK_TOKENS and not agent.private:  # what is about to be on disk is worth a wait
             yield from self.unsaved.arrived_of_others(agent)
         ahead = np.concatenate([agent.ids, np.asarray(ids, np.int32)])
         yield from self._prefix.take_over(agent, ahead, draft)
 
-    def rebuild(self, agent: Agent, draft: TurnDraft) -> Iterator[None]:
+    def rebuild(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         """Recomputes the whole timeline under the served model; `commit` makes that a turn of its own."""
         state = AgentState(self._model.layout)
         for _ in prefill(self._model, state, agent.ids):
-            yield
+            yield Chunk(CHUNK)
         state.mark()
         self._drop(agent)
         agent.state, tokens = state, agent.tokens
@@ -176,7 +180,7 @@ class Memory:
         """Takes back what was written ahead of a draft, unless it was committed."""
         self._ahead.let_go(draft)
 
-    def commit(self, agent: Agent, draft: TurnDraft, behind: bool = False) -> Iterator[None]:
+    def commit(self, agent: Agent, draft: TurnDraft, behind: bool = False) -> Iterator[object]:
         """Makes the draft the agent's next turn, durable if the disk takes it: `draft.durable` says so.
 
         behind: does not wait for that. Yields while it waits. The state must already hold the draft's ids. If anything
@@ -196,7 +200,7 @@ class Memory:
             draft.warnings.append(NOT_DURABLE)
         self._note_hot(agent)
 
-    def set_aside(self, agent: Agent, draft: TurnDraft) -> Generator[Wait | None, None, Aside | None]:
+    def set_aside(self, agent: Agent, draft: TurnDraft) -> Generator[Any, None, Aside | None]:
         """Takes a running turn out of RAM: its state, and what was promised to it. `bring_back` goes on with it.
 
         None, and nothing has changed, if the agent is pinned, or the disk does not take the turn, or one before it.
@@ -210,7 +214,7 @@ class Memory:
             self._budget.set_aside(agent.ref, aside.nbytes)
         return aside
 
-    def bring_back(self, agent: Agent, draft: TurnDraft, aside: Aside) -> Iterator[Wait | None]:
+    def bring_back(self, agent: Agent, draft: TurnDraft, aside: Aside) -> Iterator[Any]:
         """Has the agent's state be what it was when it was set aside; there must be room for it.
 
         What is read counts in draft.usage, and what must be computed again; what the turn reused is not counted twice.
@@ -235,6 +239,7 @@ class Memory:
 
     def close(self) -> None:
         """Saves what it can, and says whose turns are lost."""
+        self._readers.close()
         self.unsaved.close()
         self._writer.close()
 

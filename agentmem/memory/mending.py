@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 
 from agentmem.errors import AgentmemError, Reason
+from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
+from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
 from agentmem.store.store import Store
 from agentmem.types import PrefixMiss, Warning
@@ -16,8 +18,8 @@ log = logging.getLogger(__name__)
 class Mender:
     """quarantined: how many blocks were set aside since the start."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, model: LoadedModel) -> None:
+        self._store, self._model = store, model
         self.quarantined = 0
 
     def say(self, start: int, end: int, fault: BlockUnreadable, draft: TurnDraft) -> None:
@@ -30,12 +32,17 @@ class Mender:
             draft.warnings.append(Warning(reason, message))
 
     def put_back(self, agent: Agent, block: Block, fault: BlockUnreadable, draft: TurnDraft) -> None:
-        """Writes a block that was computed again in its own context. Raises STORE_UNREADABLE if it is another one."""
+        """Writes a block that was computed again in its own context. Raises STORE_UNREADABLE if it is another one.
+
+        Another agent that shares it may have done so meanwhile: what was put back is not set aside.
+        """
         namespace = agent.ref.namespace
         if block.key_of_prefix(self._store.namespace(namespace).secret, block.tokens) != block.key:
             # The one that the catalog names may be sound, and somebody else's.
             message = f"The catalog contradicts the record of turn {agent.turn}: it names another block."
             raise AgentmemError(Reason.STORE_UNREADABLE, message, turn=agent.turn)
+        if self._is_sound(namespace, block):
+            return
         given_up = fault.reason is Unreadable.EVICTED
         self.quarantined += fault.reason in (Unreadable.CORRUPT, Unreadable.FOREIGN)
         try:
@@ -46,3 +53,13 @@ class Mender:
             if error.reason is not Reason.STORE_UNWRITABLE:
                 raise
             log.warning("a block that was computed again could not be put back: the disk takes nothing")
+
+    def _is_sound(self, namespace: str, block: Block) -> bool:
+        """Whether the store's block of that key can be served."""
+        known = self._store.blocks.known([block.key])
+        expected = block.parent, block.start, block.ids, self._model, block.kind
+        try:
+            block_cutter.read(self._store, namespace, block.key, known, *expected)
+        except BlockUnreadable:
+            return False
+        return True

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from agentmem.kv.full import FullLayers
-from agentmem.kv.layers import Tensors
 from agentmem.kv.pool import BlockPool
-from agentmem.kv.span import Span
 from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.companions import Companions, Restorable
+from agentmem.memory.incoming import IncomingBlocks, Wanted
+from agentmem.memory.reader import ReaderThreads
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block, BlockUnreadable
 from agentmem.store.keys import BEGINNING, beginning
@@ -52,13 +53,16 @@ class _Found:
 
 
 class PrefixMatch:
-    def __init__(self, store: Store, pool: BlockPool, model: LoadedModel, companions: Companions) -> None:
-        self._store, self._pool, self._model, self._companions = store, pool, model, companions
+    def __init__(
+        self, store: Store, pool: BlockPool, model: LoadedModel, companions: Companions, readers: ReaderThreads
+    ) -> None:
+        self._store, self._pool, self._model = store, pool, model
+        self._companions, self._readers = companions, readers
 
-    def take_over(self, agent: Agent, ids: np.ndarray, draft: TurnDraft) -> Iterator[None]:
+    def take_over(self, agent: Agent, ids: np.ndarray, draft: TurnDraft) -> Iterator[object]:
         """Extends the agent's state, which holds its timeline, by what is there of ids[agent.tokens:].
 
-        ids: int32, the timeline and what may be taken over. Yields between reads. Counts into draft.usage.
+        ids: int32, the timeline and what may be taken over. Yields what it needs (`needs`). Counts into draft.usage.
         """
         # A timeline that was just rebuilt has no blocks under this model yet.
         if agent.private or agent.state is None or agent.rebuilt is not None:
@@ -68,23 +72,25 @@ class PrefixMatch:
         companions = None
         if self._model.layout.has_companions:
             companions = yield from self._where_companions_are(agent, ids, found)
-        end, held = found.end, FullLayers(self._model.layout.full)
-        for span in self._pool.find(found.keys):  # held from now on, lest others let go of them meanwhile
+        if found.end <= agent.tokens:
+            return
+        held = FullLayers(self._model.layout.full)  # so that it stays, whatever others let go of meanwhile
+        for span in self._pool.find(found.keys):
             held.hold(span)
-        hot = held.offset // BLOCK_TOKENS
-        read = yield from self._read(agent, ids, found, hot)
+        end, hot = found.end, held.offset // BLOCK_TOKENS
+        incoming = yield from self._read(agent, ids, found, hot)
         if found.end <= agent.tokens or (companions is not None and found.end != end):
             return
-        draft.taken.update(found.keys[: hot + len(read)])
+        draft.taken.update(found.keys[: hot + incoming.arrived])
         draft.usage.bytes_read += found.bytes_read
-        self._extend(agent.state, found, held.spans, read)
+        self._extend(agent.state, found, held, incoming)
         if companions is not None:
             companions.give(agent.state, found.end)
         from_ram = max(0, hot * BLOCK_TOKENS - (agent.tokens - found.base * BLOCK_TOKENS))
         draft.usage.reused_hot_tokens += from_ram
         draft.usage.reused_warm_tokens += found.end - agent.tokens - from_ram
 
-    def _match(self, agent: Agent, ids: np.ndarray, found: _Found) -> Iterator[None]:
+    def _match(self, agent: Agent, ids: np.ndarray, found: _Found) -> Iterator[object]:
         namespace, state_id = agent.ref.namespace, self._model.state_id
         secret = self._store.namespace(namespace).secret
         first = agent.parent_of(found.base)
@@ -103,23 +109,24 @@ class PrefixMatch:
 
     def _match_part(
         self, agent: Agent, parent: bytes, start: int, run: np.ndarray, own: int, candidates: list[bytes], found: _Found
-    ) -> Iterator[None]:
+    ) -> Iterator[object]:
         """Finds the candidate that agrees longest with `run`, by more than what the agent itself holds of it."""
-        for key in candidates:
-            yield
-            try:
-                block, size = self._store.blocks.read(agent.ref.namespace, key)
-                found.bytes_read += size
-                same = _common(block.ids, run)
-                if same >= max(own, found.part_tokens) + BEGINNING:
-                    block_cutter.checked(block, parent, start, run[:same], self._model)
-                    found.part, found.part_tokens = block, same
-            except BlockUnreadable:
-                continue  # its owner's next restore mends it
+        works = [partial(self._store.blocks.read, agent.ref.namespace, key) for key in candidates]
+        with self._readers.reading(works) as reading:
+            for _ in candidates:
+                try:
+                    block, size = yield from reading.next()
+                    found.bytes_read += size
+                    same = _common(block.ids, run)
+                    if same >= max(own, found.part_tokens) + BEGINNING:
+                        block_cutter.checked(block, parent, start, run[:same], self._model)
+                        found.part, found.part_tokens = block, same
+                except BlockUnreadable:
+                    continue  # its owner's next restore mends it
 
     def _where_companions_are(
         self, agent: Agent, ids: np.ndarray, found: _Found
-    ) -> Generator[None, None, Restorable | None]:
+    ) -> Generator[object, None, Restorable | None]:
         """Cuts what was found back to a position from which layers with companions can go on; those of that position.
 
         There are companions where turns end, and a window's for all of a turn's last block. Nothing is left of what
@@ -156,15 +163,16 @@ class PrefixMatch:
         }
         return [end for end, snapshot in snapshots.items() if self._store.blocks.shared(snapshot.key)]
 
-    def _part_before(self, agent: Agent, end: int, found: _Found) -> Generator[None, None, Block | None]:
+    def _part_before(self, agent: Agent, end: int, found: _Found) -> Generator[object, None, Block | None]:
         """The block of which the positions up to `end` are the first ones; None if `end` is on a border."""
         place = end // BLOCK_TOKENS - found.base
         if end % BLOCK_TOKENS == 0:
             return None
         if place == len(found.keys):
             return found.part
-        yield
-        block, size = self._store.blocks.read(agent.ref.namespace, found.keys[place])
+        work = partial(self._store.blocks.read, agent.ref.namespace, found.keys[place])
+        with self._readers.reading([work]) as reading:
+            block, size = yield from reading.next()
         found.bytes_read += size
         return block
 
@@ -192,31 +200,33 @@ class PrefixMatch:
             uses.append(shared)
         return uses, keys
 
-    def _read(self, agent: Agent, ids: np.ndarray, found: _Found, hot: int) -> Generator[None, None, list[Tensors]]:
+    def _read(self, agent: Agent, ids: np.ndarray, found: _Found, hot: int) -> Generator[object, None, IncomingBlocks]:
         """Reads the matching blocks that are not in RAM. One that cannot be read ends the match."""
-        read: list[Tensors] = []
-        known = self._store.blocks.known(found.keys[hot:])
+        wanted = []
         for number, key in enumerate(found.keys[hot:], hot):
-            yield
             start = (found.base + number) * BLOCK_TOKENS
             parent = found.keys[number - 1] if number else agent.parent_of(found.base)
-            try:
-                block, size = self._store.blocks.read(agent.ref.namespace, key, known)
-                read.append(block_cutter.checked(block, parent, start, ids[start : start + BLOCK_TOKENS], self._model))
-                found.bytes_read += size
-            except BlockUnreadable:
-                found.keys, found.part, found.part_tokens = found.keys[:number], None, 0
-                break
-        return read
+            wanted.append(Wanted(key, parent, start, ids[start : start + BLOCK_TOKENS]))
+        incoming = IncomingBlocks(self._store, self._model, self._readers, agent.ref.namespace, wanted)
+        yield from incoming.allocate()
+        with incoming:
+            for number in range(hot, len(found.keys)):
+                try:
+                    found.bytes_read += yield from incoming.next()
+                except BlockUnreadable:
+                    found.keys, found.part, found.part_tokens = found.keys[:number], None, 0
+                    break
+        return incoming
 
-    def _extend(self, state: AgentState, found: _Found, hot: list[Span], read: list[Tensors]) -> None:
+    def _extend(self, state: AgentState, found: _Found, held: FullLayers, incoming: IncomingBlocks) -> None:
         """Gives the full layers what was found, in place of what they hold from `base` on."""
         state.full.trim(found.base * BLOCK_TOKENS)
         state.full.freeze()
-        for span in hot:
+        for span in held.spans:
             state.hold(span)
-        rows = [] if found.part is None else [block_cutter.rows(found.part, found.part_tokens, self._model)]
-        state.extend([*read, *rows])
+        incoming.give(state)
+        if found.part is not None:
+            state.extend([block_cutter.rows(found.part, found.part_tokens, self._model)])
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> int:

@@ -6,23 +6,25 @@ the ends of turns: from the last one of which all can be read.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from agentmem.kv.layers import Tensors
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.companions import Companions
+from agentmem.memory.incoming import IncomingBlocks, Wanted
 from agentmem.memory.mending import Mender
-from agentmem.model.forward import prefill
+from agentmem.memory.needs import Chunk
+from agentmem.memory.reader import ReaderThreads
+from agentmem.model.forward import CHUNK, prefill
 from agentmem.model.loader import LoadedModel
-from agentmem.store.blockfile import BlockUnreadable
+from agentmem.store.blockfile import Block, BlockUnreadable
 from agentmem.store.records import BlockUse, CompanionUse, RecordUnreadable
-from agentmem.store.rows import BlockRow
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, BlockKind
 
@@ -41,9 +43,11 @@ class _End:
 
 
 class Restorer:
-    def __init__(self, store: Store, pool: BlockPool, model: LoadedModel, companions: Companions) -> None:
+    def __init__(
+        self, store: Store, pool: BlockPool, model: LoadedModel, companions: Companions, readers: ReaderThreads
+    ) -> None:
         self._store, self._pool, self._model, self._companions = store, pool, model, companions
-        self._mender = Mender(store)
+        self._readers, self._mender = readers, Mender(store, model)
 
     @property
     def quarantined(self) -> int:
@@ -57,37 +61,56 @@ class Restorer:
             state.hold(span)
         return state
 
-    def restore(self, agent: Agent, draft: TurnDraft) -> Iterator[None]:
-        """Gives the agent its state, mending what cannot be read. Yields between blocks and chunks."""
+    def restore(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
+        """Gives the agent its state, mending what cannot be read. Yields what it needs (`needs`)."""
         if self._model.layout.has_companions:
             yield from self._from_a_turn(agent, draft)
         else:
             yield from self._block_by_block(agent, draft)
 
-    def _block_by_block(self, agent: Agent, draft: TurnDraft) -> Iterator[None]:
+    def _block_by_block(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         state = self.from_pool(agent.full_keys)
         draft.usage.reused_hot_tokens += state.offset
-        verified: list[Tensors] = []
         first = state.offset // BLOCK_TOKENS
-        known = self._store.blocks.known([use.key for use in agent.blocks[first:]])
-        for place, use in enumerate(agent.blocks[first:], first):
-            start, end = place * BLOCK_TOKENS, place * BLOCK_TOKENS + use.used
-            try:
-                verified.append(self._read(agent, use, place, known, draft))
-            except BlockUnreadable as fault:
-                state.extend(verified)
-                verified = []
-                for _ in prefill(self._model, state, agent.ids[start:end]):
-                    yield
-                self._mender.say(start, end, fault, draft)
-                parent = agent.parent_of(place)
-                block = block_cutter.cut(state, agent.ids[:end], start, use.key, parent, self._model)
-                self._mender.put_back(agent, block, fault, draft)
-            yield
-        state.extend(verified)
+        uses = agent.blocks[first:]
+        incoming = self._incoming(agent, first, uses)
+        yield from incoming.allocate()
+        with incoming:
+            for place, use in enumerate(uses, first):
+                try:
+                    draft.usage.bytes_read += yield from incoming.next()
+                    draft.usage.reused_warm_tokens += use.used
+                except BlockUnreadable as fault:
+                    block = yield from self._computed_again(agent, place, state, incoming)
+                    self._mender.say(block.start, block.start + block.tokens, fault, draft)
+                    self._mender.put_back(agent, block, fault, draft)
+                    incoming.put(block_cutter.rows(block, block.tokens, self._model))
+        incoming.give(state)
         agent.state = state
 
-    def _from_a_turn(self, agent: Agent, draft: TurnDraft) -> Iterator[None]:
+    def _incoming(self, agent: Agent, first: int, uses: Sequence[BlockUse]) -> IncomingBlocks:
+        """The blocks of its timeline, or the first positions of longer ones, from the one at place `first` on."""
+        wanted = []
+        for place, use in enumerate(uses, first):
+            start = place * BLOCK_TOKENS
+            wanted.append(Wanted(use.key, agent.parent_of(place), start, agent.ids[start : start + use.used]))
+        return IncomingBlocks(self._store, self._model, self._readers, agent.ref.namespace, wanted)
+
+    def _computed_again(
+        self, agent: Agent, place: int, state: AgentState, incoming: IncomingBlocks
+    ) -> Generator[object, None, Block]:
+        """One block of the agent's timeline, computed on those before it: the state's, and what has come in."""
+        use, start = agent.blocks[place], place * BLOCK_TOKENS
+        before = AgentState(self._model.layout)
+        for span in state.full.spans:
+            before.hold(span)
+        incoming.lend(before)
+        ids = agent.ids[: start + use.used]
+        for _ in prefill(self._model, before, ids[start:]):
+            yield Chunk(CHUNK)
+        return block_cutter.cut(before, ids, start, use.key, agent.parent_of(place), self._model)
+
+    def _from_a_turn(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         fault: BlockUnreadable | None = None
         state = AgentState(self._model.layout)
         for end in self._ends(agent):
@@ -95,11 +118,11 @@ class Restorer:
                 state = yield from self._state_at(agent, end, draft)
                 break
             except BlockUnreadable as error:
-                fault = fault or error
+                fault = fault or error.with_traceback(None)  # or it would keep what was read
         start = state.offset
         if fault is not None:
             for _ in prefill(self._model, state, agent.ids[start:]):
-                yield
+                yield Chunk(CHUNK)
             self._mender.say(start, agent.tokens, fault, draft)
             yield from self._mend(agent, state, draft)
         agent.state = state
@@ -118,44 +141,41 @@ class Restorer:
                 ends.append(_End(ids, history.timeline(number), tuple(history.companions(number))))
         yield from sorted(ends, key=lambda end: -len(end.ids))
 
-    def _state_at(self, agent: Agent, end: _End, draft: TurnDraft) -> Generator[None, None, AgentState]:
+    def _state_at(self, agent: Agent, end: _End, draft: TurnDraft) -> Generator[object, None, AgentState]:
         """Raises BlockUnreadable if anything of it cannot be read; nothing is counted then."""
         state = self.from_pool([use.key for use in end.blocks if use.used == BLOCK_TOKENS])
-        hot, read = state.offset, TurnDraft(draft.kind, "")
-        verified, first = [], hot // BLOCK_TOKENS
-        known = self._store.blocks.known([use.key for use in end.blocks[first:]])
-        for place, use in enumerate(end.blocks[first:], first):
-            verified.append(self._read(agent, use, place, known, read))
-            yield
+        hot, bytes_read = state.offset, 0
+        uses = end.blocks[hot // BLOCK_TOKENS :]
+        incoming = self._incoming(agent, hot // BLOCK_TOKENS, uses)
+        yield from incoming.allocate()
+        with incoming:
+            for _ in uses:
+                bytes_read += yield from incoming.next()
         companions = yield from self._companions.read(agent.ref.namespace, end.ids, end.keys, end.companions)
-        state.extend(verified)
+        incoming.give(state)
         companions.give(state, len(end.ids))
         state.evaluate()
         draft.usage.reused_hot_tokens += hot
-        draft.usage.reused_warm_tokens += read.usage.reused_warm_tokens
-        draft.usage.bytes_read += read.usage.bytes_read + companions.bytes_read
+        draft.usage.reused_warm_tokens += len(end.ids) - hot
+        draft.usage.bytes_read += bytes_read + companions.bytes_read
         return state
 
-    def _read(
-        self, agent: Agent, use: BlockUse, place: int, known: Mapping[bytes, BlockRow], draft: TurnDraft
-    ) -> Tensors:
-        """One block of the agent's timeline, or the first positions of a longer one. Raises BlockUnreadable."""
-        start, parent = place * BLOCK_TOKENS, agent.parent_of(place)
-        block, size = self._store.blocks.read(agent.ref.namespace, use.key, known)
-        rows = block_cutter.checked(block, parent, start, agent.ids[start : start + use.used], self._model)
-        draft.usage.bytes_read += size
-        draft.usage.reused_warm_tokens += use.used
-        return rows
-
-    def _mend(self, agent: Agent, state: AgentState, draft: TurnDraft) -> Iterator[None]:
+    def _mend(self, agent: Agent, state: AgentState, draft: TurnDraft) -> Iterator[object]:
         """Puts back what of the timeline and its companions cannot be read."""
+        uses: list[tuple[int, BlockKind, BlockUse | CompanionUse]]
         uses = [(place, BlockKind.TEXT, use) for place, use in enumerate(agent.blocks)]
-        for place, kind, use in [*uses, *((one.place, one.kind, one) for one in agent.companions)]:
-            yield
-            try:
-                self._store.blocks.read(agent.ref.namespace, use.key)
-            except BlockUnreadable as fault:
-                start = place * BLOCK_TOKENS
-                ids, parent = agent.ids[: start + use.used], agent.parent_of(place)
-                block = block_cutter.cut(state, ids, start, use.key, parent, self._model, kind)
-                self._mender.put_back(agent, block, fault, draft)
+        uses += [(one.place, one.kind, one) for one in agent.companions]
+        works = (partial(self._is_there, agent.ref.namespace, use.key) for _, _, use in uses)
+        with self._readers.reading(works) as reading:
+            for place, kind, use in uses:
+                try:
+                    yield from reading.next()
+                except BlockUnreadable as fault:
+                    start = place * BLOCK_TOKENS
+                    ids, parent = agent.ids[: start + use.used], agent.parent_of(place)
+                    block = block_cutter.cut(state, ids, start, use.key, parent, self._model, kind)
+                    self._mender.put_back(agent, block, fault, draft)
+
+    def _is_there(self, namespace: str, key: bytes) -> None:
+        """On a reader thread. Raises BlockUnreadable if it is not; keeps nothing of it."""
+        self._store.blocks.read(namespace, key)

@@ -65,7 +65,7 @@ class TurnSaver:
         new = [use for use in needed if use not in agent.companions]
         return replace(record, companions=needed), tuple(self._companions.cut(agent.state, timeline, new))
 
-    def commit(self, agent: Agent, behind: bool) -> Generator[None, None, bool]:
+    def commit(self, agent: Agent, behind: bool) -> Generator[object, None, bool]:
         """Has the writer thread commit the agent's last turn, and waits for that unless it may come behind.
 
         True if the turn is durable. Yields while it waits. Raises what `save` does.

@@ -39,7 +39,7 @@ class UnsavedTurns:
         self._agents: dict[AgentRef, Agent] = {}
         """Those that have such turns, or had some when last looked at."""
 
-    def commit(self, agent: Agent, draft: TurnDraft, behind: bool) -> Generator[None, None, bool]:
+    def commit(self, agent: Agent, draft: TurnDraft, behind: bool) -> Generator[object, None, bool]:
         """Makes the draft the agent's last turn, and has it saved; see `TurnSaver.commit`."""
         self._agents[agent.ref] = agent
         self._saver.collect(agent)
@@ -54,7 +54,7 @@ class UnsavedTurns:
             self._save_stuck()
         return durable
 
-    def catch_up(self) -> Iterator[None]:
+    def catch_up(self) -> Iterator[object]:
         """Takes note of what has been saved. Waits, and yields, while a turn is older than it may be."""
         self.collect()
         commits = [one for agent in self._agents.values() for one in agent.unsaved if one.saving is not None]
@@ -62,7 +62,7 @@ class UnsavedTurns:
         yield from until_done(one.saving for one in commits if one.saving is not None and one.since <= late)
         self.collect()
 
-    def arrived_of_others(self, agent: Agent) -> Iterator[None]:
+    def arrived_of_others(self, agent: Agent) -> Iterator[object]:
         """Waits for what is on its way to the disk in the agent's namespace, but no longer than it may take."""
         others = [a for a in self._agents.values() if a is not agent and a.ref.namespace == agent.ref.namespace]
         yield from until_done((saving for other in others for saving in other.outstanding), self._lag_s)

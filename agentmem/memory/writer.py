@@ -8,15 +8,15 @@ looks at when an agent is used next, and waits for where it must.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import ParamSpec, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from agentmem.memory.needs import Wait
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-STEP_S = 0.05
-"""How long a wait goes on before others get their turn, and cancellations are noticed."""
 
 
 class WriterThread:
@@ -25,13 +25,14 @@ class WriterThread:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentmem-writer")
-        self._changed = threading.Condition()
-        self._nbytes = self._waiting = 0
+        self._changing = threading.Lock()
+        self._under_way: set[Future[Any]] = set()
+        self._nbytes = 0
 
     @property
     def idle(self) -> bool:
         """Whether all that was handed over is done."""
-        return not self._waiting
+        return not self._under_way
 
     @property
     def nbytes(self) -> int:
@@ -42,25 +43,26 @@ class WriterThread:
         """Whether so many bytes more may wait. One thing may always, however large."""
         return not self._nbytes or self._nbytes + nbytes <= self.limit
 
-    def wait_for_room(self, nbytes: int) -> Iterator[None]:
+    def wait_for_room(self, nbytes: int) -> Iterator[Wait]:
         """Waits until so many bytes more may wait. Yields meanwhile."""
         while not self.has_room(nbytes):
-            with self._changed:
-                self._changed.wait_for(lambda: self.has_room(nbytes), STEP_S)
-            yield
+            with self._changing:
+                under_way = tuple(self._under_way)
+            yield Wait(under_way)
 
     def hand(self, nbytes: int, work: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Has the thread do some work, behind all that it has. nbytes: of RAM, held until that is done."""
-        self._count(1, nbytes)
-        future = self._thread.submit(work, *args, **kwargs)
-        future.add_done_callback(lambda _: self._count(-1, -nbytes))
+        with self._changing:
+            future = self._thread.submit(work, *args, **kwargs)
+            self._under_way.add(future)
+            self._nbytes += nbytes
+        future.add_done_callback(lambda _: self._done(future, nbytes))
         return future
 
-    def _count(self, works: int, nbytes: int) -> None:
-        with self._changed:
-            self._waiting += works
-            self._nbytes += nbytes
-            self._changed.notify_all()
+    def _done(self, future: Future[Any], nbytes: int) -> None:
+        with self._changing:
+            self._under_way.discard(future)
+            self._nbytes -= nbytes
 
     def flush(self) -> None:
         """Waits until all that was handed over is done."""
@@ -71,10 +73,8 @@ class WriterThread:
         self._thread.shutdown()
 
 
-def until_done(futures: Iterable[Future], timeout: float = float("inf")) -> Iterator[None]:
+def until_done(futures: Iterable[Future[Any]], timeout: float = float("inf")) -> Iterator[Wait]:
     """Waits for futures, whatever comes of them, for at most so many seconds. Yields meanwhile."""
-    left = set(futures)
-    while left and timeout > 0:
-        left = wait(left, min(STEP_S, timeout)).not_done
-        timeout -= STEP_S
-        yield
+    left, deadline = tuple(futures), time.monotonic() + timeout
+    while (left := tuple(future for future in left if not future.done())) and time.monotonic() < deadline:
+        yield Wait(left)

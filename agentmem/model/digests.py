@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import secrets
-from contextlib import suppress
 from pathlib import Path
+
+from agentmem.model import keptfile
 
 
 class FileDigests:
@@ -31,27 +30,17 @@ class FileDigests:
             digest = hashlib.file_digest(stream, "sha256").digest()
             if _identity(os.fstat(stream.fileno())) == identity:  # or else it was written to meanwhile
                 self._known[identity] = digest.hex()
-                self._write()
+                keptfile.write(self._cache, self._known)
         return digest
 
     def _read(self) -> dict[str, str]:
+        known = keptfile.read(self._cache)
         try:
-            known = json.loads(self._cache.read_bytes()) if self._cache else {}
             if all(len(bytes.fromhex(digest)) == hashlib.sha256().digest_size for digest in known.values()):
-                return dict(known)
-        except (OSError, ValueError, TypeError, AttributeError):
+                return known
+        except (ValueError, TypeError):
             pass
         return {}
-
-    def _write(self) -> None:
-        if self._cache is None:
-            return
-        temp = self._cache.with_name(f".{secrets.token_hex(8)}.tmp")
-        with suppress(OSError):
-            descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as stream:
-                json.dump(self._known, stream)
-            os.replace(temp, self._cache)
 
 
 def _identity(status: os.stat_result) -> str:

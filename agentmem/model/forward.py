@@ -10,6 +10,7 @@ import numpy as np
 from agentmem.kv.batch import Batch
 from agentmem.kv.state import AgentState
 from agentmem.model.loader import LoadedModel
+from agentmem.model.prefill import PrefillPath
 from agentmem.types import BLOCK_TOKENS
 
 CHUNK = 2 * BLOCK_TOKENS
@@ -62,4 +63,5 @@ def _batch_of_one(ids: Sequence[int] | np.ndarray) -> mx.array:
 
 def _network(model: LoadedModel, tokens: mx.array, states: Sequence[AgentState]) -> mx.array:
     """tokens: int [agents, count]. Returns logits, [agents, count, vocab]."""
-    return model.network(tokens, cache=Batch(states).layers)
+    fused = model.prefill is PrefillPath.FUSED
+    return model.network(tokens, cache=Batch(states, fused).layers)

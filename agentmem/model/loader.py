@@ -18,6 +18,7 @@ from agentmem.kv import attention
 from agentmem.kv.layout import AttentionLayout, LayerKind, RecurrentLayout, StateLayout, WindowLayout
 from agentmem.model import identity, numerics
 from agentmem.model.digests import FileDigests
+from agentmem.model.prefill import PrefillPath, choose
 from agentmem.model.text import TextCodec
 
 COVERED = {
@@ -43,6 +44,7 @@ class LoadedModel:
     context_limit: int
     vocab_size: int
     numerics: str
+    prefill: PrefillPath
     bytes: int
 
 
@@ -51,10 +53,16 @@ def embedded_path() -> Path:
     return Path(str(resources.files("agentmem.model") / "embedded"))
 
 
-def load(spec: str | None, digests: FileDigests | None = None) -> LoadedModel:
+def load(
+    spec: str | None,
+    digests: FileDigests | None = None,
+    prefill: PrefillPath = PrefillPath.AUTO,
+    measured: Path | None = None,
+) -> LoadedModel:
     """Loads a folder or a Hugging Face id; None is the embedded model. Call it on the executor thread.
 
-    digests: of weight files that were loaded before.
+    digests: of weight files that were loaded before. prefill: the path that is wanted; AUTO may measure, and keeps what
+    it found in the file `measured`.
 
     Raises AgentmemError: MODEL_NOT_FOUND, or MODEL_UNSUPPORTED naming the layer and why.
     """
@@ -78,6 +86,8 @@ def load(spec: str | None, digests: FileDigests | None = None) -> LoadedModel:
     network.eval()
     attention.install()
     layout = _layout(network, dtype)
+    in_force = numerics.path(dtype)
+    path = choose(prefill, _heads(network), layout.full, in_force, measured)
     return LoadedModel(
         name=spec or "embedded",
         architecture=architecture,
@@ -90,7 +100,8 @@ def load(spec: str | None, digests: FileDigests | None = None) -> LoadedModel:
         tokenizer_id=identity.tokenizer_id(tokenizer._tokenizer),
         context_limit=int(config.get("max_position_embeddings") or 32768),
         vocab_size=_vocab_size(network),
-        numerics=numerics.path(dtype),
+        numerics=numerics.FAST if path is PrefillPath.FUSED else in_force,
+        prefill=path,
         bytes=sum(a.nbytes for a in _arrays(network)),
     )
 
@@ -166,6 +177,11 @@ def _attention(network: nn.Module, places: list[int], dtype: mx.Dtype) -> Attent
             f"layer {places[0]} has head dim {head_dim}, for which no 4-bit group size exists", "multiples of 32 are"
         )
     return AttentionLayout(len(places), first.n_kv_heads, head_dim, group, dtype)
+
+
+def _heads(network: nn.Module) -> int:
+    """Query heads of the first attention layer."""
+    return int(next(layer.self_attn.n_heads for layer in network.layers if hasattr(layer, "self_attn")))
 
 
 def _recurrent(network: nn.Module, places: list[int], dtype: mx.Dtype) -> RecurrentLayout:

@@ -15,7 +15,6 @@ from agentmem.store.files import (
     is_missing,
     move_durably,
     read_end,
-    read_file,
     remove_quietly,
     write_durably,
 )
@@ -37,7 +36,7 @@ class BlockFiles:
     def read(self, key: bytes, row: BlockRow, secret: bytes) -> Block:
         """The block that `row` describes. Raises BlockUnreadable; STORE_UNREADABLE if the file is not at fault."""
         try:
-            file = read_file(self._folder.block(key), row.size)
+            file = self._files.read(self._folder.block(key), row.size)
             if self._seal(file) != row.seal:
                 raise ValueError("another file of the block than the one that was written last")
             data = self._sealer.open_block(key, file)

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import count
 
 from agentmem.store.catalog import agents, events
 from agentmem.store.catalog.thread import Catalog
@@ -36,6 +37,8 @@ class Events:
         self._lock = threading.Lock()
         self._waiting: deque[NewEvent] = deque(maxlen=MAX_WAITING)
         self._refused: dict[tuple[EventKind, str | None], float] = {}
+        # Given here, not by the table: a number that was shown stays, whatever becomes of those before it.
+        self._numbers = count(catalog.read(events.last_number) + 1)
         catalog.rider = self._ride
 
     def note(
@@ -51,8 +54,8 @@ class Events:
     ) -> NewEvent:
         """See NewEvent. soon: no change of the catalog is about to come that could take it along."""
         now = round(time.time(), 6)  # as the contract's timestamps tell it
-        event = NewEvent(now, kind, agent_id or None, reason, nbytes, start, end)
         with self._lock:
+            event = NewEvent(next(self._numbers), now, kind, agent_id or None, reason, nbytes, start, end)
             if kind in _REFUSALS and self._refused_lately(kind, event.agent_id):
                 return event
             self._waiting.append(event)

@@ -1,6 +1,6 @@
 """The one place through which the store changes the disk, and how it reads.
 
-`Files` has one method per operation, so that a test can log them, or let any of them fail.
+`Files` has one method per operation, so that a test can log them, or let any of them fail or take long.
 """
 
 from __future__ import annotations
@@ -36,7 +36,14 @@ else:
 
 
 class Files:
-    """Operations that change the disk. Files are 0600, folders 0700. Each raises OSError."""
+    """Operations that change the disk, and the one that reads blocks. Files are 0600, folders 0700.
+
+    Each raises OSError.
+    """
+
+    def read(self, path: Path, size: int) -> bytes:
+        """A block's file; see `read_file`."""
+        return read_file(path, size)
 
     def create(self, path: Path, data: bytes) -> None:
         """Writes a file that must not exist yet. Not durable before `sync`."""

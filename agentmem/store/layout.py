@@ -101,11 +101,10 @@ def unpack(data: bytes) -> tuple[dict[str, RawTensor], dict[str, str]]:
         raise ValueError("metadata is not an object of strings")
     tensors: dict[str, RawTensor] = {}
     position = 0
-    for name, entry in sorted(header.items(), key=lambda item: _offsets(item[1])):
-        begin, stop = _offsets(entry)
+    for (begin, stop), name in sorted((_offsets(entry), name) for name, entry in header.items()):
         if begin != position:
             raise ValueError("tensors overlap or leave a hole")
-        tensors[name] = _view(data, end + begin, stop - begin, entry)
+        tensors[name] = _view(data, end + begin, stop - begin, header[name])
         position = stop
     if end + position != len(data):
         raise ValueError("the data is longer or shorter than its tensors")

@@ -113,6 +113,8 @@ class EventKind(str, Enum):
     BLOCK_RECOMPUTED = "BLOCK_RECOMPUTED"
     NOT_DURABLE = "NOT_DURABLE"
     SAVED = "SAVED"
+    STUCK = "STUCK"
+    UNSTUCK = "UNSTUCK"
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class NewEvent:
     nbytes: that came free, or were asked for. Positions [start, end), 0 and 0 if there are none. created: Unix seconds.
     """
 
+    number: int
     created: float
     kind: EventKind
     agent_id: str | None

@@ -22,39 +22,50 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from agentmem.v1 import types_pb2 as agentmem_dot_v1_dot_types__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61gentmem/v1/admin.proto\x12\x0b\x61gentmem.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\xc8\x01\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12\x10\n\x08progress\x18\x03 \x01(\x01\x12\x0f\n\x07message\x18\x04 \x01(\t\x12%\n\x05model\x18\x05 \x01(\x0b\x32\x16.agentmem.v1.ModelInfo\x12\x11\n\tstate_dir\x18\x06 \x01(\t\x12)\n\x06uptime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0b\n\x03pid\x18\x08 \x01(\r\"\xf7\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x10\n\x08state_id\x18\x03 \x01(\t\x12\x14\n\x0ctokenizer_id\x18\x04 \x01(\t\x12\x15\n\rcontext_limit\x18\x05 \x01(\r\x12\x10\n\x08numerics\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x15\n\rcompute_dtype\x18\x08 \x01(\t\x12&\n\x06layers\x18\t \x03(\x0b\x32\x16.agentmem.v1.LayerInfo\x12\r\n\x05\x62ytes\x18\n \x01(\x04\x12\x17\n\x0f\x62ytes_per_token\x18\x0b \x01(\x04\"\x8c\x01\n\tLayerInfo\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08kv_heads\x18\x04 \x01(\r\x12\x10\n\x08head_dim\x18\x05 \x01(\r\x12\x0c\n\x04\x62its\x18\x06 \x01(\r\x12\x12\n\ngroup_size\x18\x07 \x01(\r\x12\x0e\n\x06window\x18\x08 \x01(\r\"\x11\n\x0fGetStatsRequest\"\x9f\x04\n\x10GetStatsResponse\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0e\n\x06queued\x18\x02 \x01(\r\x12\x12\n\nhot_agents\x18\x03 \x01(\x04\x12\x0e\n\x06\x61gents\x18\x04 \x01(\x04\x12\x11\n\thot_bytes\x18\x05 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x06 \x01(\x04\x12\x16\n\x0erequests_total\x18\x07 \x01(\x04\x12\x14\n\x0c\x65rrors_total\x18\x08 \x01(\x04\x12\x1c\n\x14prefill_tokens_total\x18\t \x01(\x04\x12\x1e\n\x16generated_tokens_total\x18\n \x01(\x04\x12\x1f\n\x17reused_hot_tokens_total\x18\x0b \x01(\x04\x12 \n\x18reused_warm_tokens_total\x18\x0c \x01(\x04\x12\x1f\n\x17recomputed_tokens_total\x18\r \x01(\x04\x12 \n\x18quarantined_blocks_total\x18\x0e \x01(\x04\x12\x18\n\x10mlx_active_bytes\x18\x0f \x01(\x04\x12\x16\n\x0emlx_peak_bytes\x18\x10 \x01(\x04\x12\x15\n\runsaved_turns\x18\x11 \x01(\x04\x12\x15\n\runsaved_bytes\x18\x12 \x01(\x04\x12\x18\n\x10oldest_unsaved_s\x18\x13 \x01(\x01\x12\x18\n\x10ram_budget_bytes\x18\x14 \x01(\x04\x12\x19\n\x11\x64isk_budget_bytes\x18\x15 \x01(\x04\"Z\n\tNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61gents\x18\x03 \x01(\x04\":\n\x16\x43reateNamespaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x19\n\x17\x43reateNamespaceResponse\"\x17\n\x15ListNamespacesRequest\"D\n\x16ListNamespacesResponse\x12*\n\nnamespaces\x18\x01 \x03(\x0b\x32\x16.agentmem.v1.Namespace2\xdc\x02\n\x0c\x41\x64minService\x12J\n\tGetStatus\x12\x1d.agentmem.v1.GetStatusRequest\x1a\x1e.agentmem.v1.GetStatusResponse\x12G\n\x08GetStats\x12\x1c.agentmem.v1.GetStatsRequest\x1a\x1d.agentmem.v1.GetStatsResponse\x12\\\n\x0f\x43reateNamespace\x12#.agentmem.v1.CreateNamespaceRequest\x1a$.agentmem.v1.CreateNamespaceResponse\x12Y\n\x0eListNamespaces\x12\".agentmem.v1.ListNamespacesRequest\x1a#.agentmem.v1.ListNamespacesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61gentmem/v1/admin.proto\x12\x0b\x61gentmem.v1\x1a\x17\x61gentmem/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\xc8\x01\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12\x10\n\x08progress\x18\x03 \x01(\x01\x12\x0f\n\x07message\x18\x04 \x01(\t\x12%\n\x05model\x18\x05 \x01(\x0b\x32\x16.agentmem.v1.ModelInfo\x12\x11\n\tstate_dir\x18\x06 \x01(\t\x12)\n\x06uptime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0b\n\x03pid\x18\x08 \x01(\r\"\xa6\x02\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x10\n\x08state_id\x18\x03 \x01(\t\x12\x14\n\x0ctokenizer_id\x18\x04 \x01(\t\x12\x15\n\rcontext_limit\x18\x05 \x01(\r\x12\x10\n\x08numerics\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x15\n\rcompute_dtype\x18\x08 \x01(\t\x12&\n\x06layers\x18\t \x03(\x0b\x32\x16.agentmem.v1.LayerInfo\x12\r\n\x05\x62ytes\x18\n \x01(\x04\x12\x17\n\x0f\x62ytes_per_token\x18\x0b \x01(\x04\x12\x14\n\x0cprefill_path\x18\x0c \x01(\t\x12\x17\n\x0flogit_tolerance\x18\r \x01(\x01\"\x8c\x01\n\tLayerInfo\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08kv_heads\x18\x04 \x01(\r\x12\x10\n\x08head_dim\x18\x05 \x01(\r\x12\x0c\n\x04\x62its\x18\x06 \x01(\r\x12\x12\n\ngroup_size\x18\x07 \x01(\r\x12\x0e\n\x06window\x18\x08 \x01(\r\"\x11\n\x0fGetStatsRequest\"\xd8\x05\n\x10GetStatsResponse\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0e\n\x06queued\x18\x02 \x01(\r\x12\x12\n\nhot_agents\x18\x03 \x01(\x04\x12\x0e\n\x06\x61gents\x18\x04 \x01(\x04\x12\x11\n\thot_bytes\x18\x05 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x06 \x01(\x04\x12\x16\n\x0erequests_total\x18\x07 \x01(\x04\x12\x14\n\x0c\x65rrors_total\x18\x08 \x01(\x04\x12\x1c\n\x14prefill_tokens_total\x18\t \x01(\x04\x12\x1e\n\x16generated_tokens_total\x18\n \x01(\x04\x12\x1f\n\x17reused_hot_tokens_total\x18\x0b \x01(\x04\x12 \n\x18reused_warm_tokens_total\x18\x0c \x01(\x04\x12\x1f\n\x17recomputed_tokens_total\x18\r \x01(\x04\x12 \n\x18quarantined_blocks_total\x18\x0e \x01(\x04\x12\x18\n\x10mlx_active_bytes\x18\x0f \x01(\x04\x12\x16\n\x0emlx_peak_bytes\x18\x10 \x01(\x04\x12\x15\n\runsaved_turns\x18\x11 \x01(\x04\x12\x15\n\runsaved_bytes\x18\x12 \x01(\x04\x12\x18\n\x10oldest_unsaved_s\x18\x13 \x01(\x01\x12\x18\n\x10ram_budget_bytes\x18\x14 \x01(\x04\x12\x19\n\x11\x64isk_budget_bytes\x18\x15 \x01(\x04\x12%\n\x05steps\x18\x16 \x01(\x0b\x32\x16.agentmem.v1.StepTimes\x12\x17\n\x0fset_aside_total\x18\x17 \x01(\x04\x12\x16\n\x0erestores_total\x18\x18 \x01(\x04\x12\x17\n\x0frestore_s_total\x18\x19 \x01(\x01\x12\x1e\n\x16restore_hidden_s_total\x18\x1a \x01(\x01\x12\x13\n\x0bqueue_limit\x18\x1b \x01(\r\x12\x11\n\tmax_batch\x18\x1c \x01(\r\"\x98\x01\n\tStepTimes\x12\x12\n\nschedule_s\x18\x01 \x01(\x01\x12\x0f\n\x07graph_s\x18\x02 \x01(\x01\x12\x10\n\x08\x64\x65vice_s\x18\x03 \x01(\x01\x12\x10\n\x08sample_s\x18\x04 \x01(\x01\x12\x10\n\x08stream_s\x18\x05 \x01(\x01\x12\x11\n\tprefill_s\x18\x06 \x01(\x01\x12\r\n\x05steps\x18\x07 \x01(\x04\x12\x0e\n\x06tokens\x18\x08 \x01(\x04\"\x15\n\x13ListRequestsRequest\"E\n\x14ListRequestsResponse\x12-\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.agentmem.v1.RunningRequest\"\xb9\x02\n\x0eRunningRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12(\n\x05phase\x18\x03 \x01(\x0e\x32\x19.agentmem.v1.RequestPhase\x12\x16\n\x0equeue_position\x18\x04 \x01(\r\x12\'\n\x08priority\x18\x05 \x01(\x0e\x32\x15.agentmem.v1.Priority\x12\x12\n\ntokens_fed\x18\x06 \x01(\x04\x12\x18\n\x10tokens_generated\x18\x07 \x01(\x04\x12\x15\n\rprompt_tokens\x18\x08 \x01(\x04\x12\x10\n\x08waited_s\x18\t \x01(\x01\x12\x11\n\trunning_s\x18\n \x01(\x01\x12\x18\n\x10tokens_prefilled\x18\x0b \x01(\x04\"Z\n\tNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61gents\x18\x03 \x01(\x04\":\n\x16\x43reateNamespaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x19\n\x17\x43reateNamespaceResponse\"\x17\n\x15ListNamespacesRequest\"D\n\x16ListNamespacesResponse\x12*\n\nnamespaces\x18\x01 \x03(\x0b\x32\x16.agentmem.v1.Namespace*\xfa\x01\n\x0cRequestPhase\x12\x1d\n\x19REQUEST_PHASE_UNSPECIFIED\x10\x00\x12\x18\n\x14REQUEST_PHASE_QUEUED\x10\x01\x12\"\n\x1eREQUEST_PHASE_WAITING_FOR_ROOM\x10\x02\x12\x1b\n\x17REQUEST_PHASE_RESTORING\x10\x03\x12\x19\n\x15REQUEST_PHASE_PREFILL\x10\x04\x12\x1a\n\x16REQUEST_PHASE_DECODING\x10\x05\x12\x1c\n\x18REQUEST_PHASE_COMMITTING\x10\x06\x12\x1b\n\x17REQUEST_PHASE_SET_ASIDE\x10\x07\x32\xb1\x03\n\x0c\x41\x64minService\x12J\n\tGetStatus\x12\x1d.agentmem.v1.GetStatusRequest\x1a\x1e.agentmem.v1.GetStatusResponse\x12G\n\x08GetStats\x12\x1c.agentmem.v1.GetStatsRequest\x1a\x1d.agentmem.v1.GetStatsResponse\x12S\n\x0cListRequests\x12 .agentmem.v1.ListRequestsRequest\x1a!.agentmem.v1.ListRequestsResponse\x12\\\n\x0f\x43reateNamespace\x12#.agentmem.v1.CreateNamespaceRequest\x1a$.agentmem.v1.CreateNamespaceResponse\x12Y\n\x0eListNamespaces\x12\".agentmem.v1.ListNamespacesRequest\x1a#.agentmem.v1.ListNamespacesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentmem.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSTATUSREQUEST']._serialized_start=105
-  _globals['_GETSTATUSREQUEST']._serialized_end=123
-  _globals['_GETSTATUSRESPONSE']._serialized_start=126
-  _globals['_GETSTATUSRESPONSE']._serialized_end=326
-  _globals['_MODELINFO']._serialized_start=329
-  _globals['_MODELINFO']._serialized_end=576
-  _globals['_LAYERINFO']._serialized_start=579
-  _globals['_LAYERINFO']._serialized_end=719
-  _globals['_GETSTATSREQUEST']._serialized_start=721
-  _globals['_GETSTATSREQUEST']._serialized_end=738
-  _globals['_GETSTATSRESPONSE']._serialized_start=741
-  _globals['_GETSTATSRESPONSE']._serialized_end=1284
-  _globals['_NAMESPACE']._serialized_start=1286
-  _globals['_NAMESPACE']._serialized_end=1376
-  _globals['_CREATENAMESPACEREQUEST']._serialized_start=1378
-  _globals['_CREATENAMESPACEREQUEST']._serialized_end=1436
-  _globals['_CREATENAMESPACERESPONSE']._serialized_start=1438
-  _globals['_CREATENAMESPACERESPONSE']._serialized_end=1463
-  _globals['_LISTNAMESPACESREQUEST']._serialized_start=1465
-  _globals['_LISTNAMESPACESREQUEST']._serialized_end=1488
-  _globals['_LISTNAMESPACESRESPONSE']._serialized_start=1490
-  _globals['_LISTNAMESPACESRESPONSE']._serialized_end=1558
-  _globals['_ADMINSERVICE']._serialized_start=1561
-  _globals['_ADMINSERVICE']._serialized_end=1909
+  _globals['_REQUESTPHASE']._serialized_start=2383
+  _globals['_REQUESTPHASE']._serialized_end=2633
+  _globals['_GETSTATUSREQUEST']._serialized_start=130
+  _globals['_GETSTATUSREQUEST']._serialized_end=148
+  _globals['_GETSTATUSRESPONSE']._serialized_start=151
+  _globals['_GETSTATUSRESPONSE']._serialized_end=351
+  _globals['_MODELINFO']._serialized_start=354
+  _globals['_MODELINFO']._serialized_end=648
+  _globals['_LAYERINFO']._serialized_start=651
+  _globals['_LAYERINFO']._serialized_end=791
+  _globals['_GETSTATSREQUEST']._serialized_start=793
+  _globals['_GETSTATSREQUEST']._serialized_end=810
+  _globals['_GETSTATSRESPONSE']._serialized_start=813
+  _globals['_GETSTATSRESPONSE']._serialized_end=1541
+  _globals['_STEPTIMES']._serialized_start=1544
+  _globals['_STEPTIMES']._serialized_end=1696
+  _globals['_LISTREQUESTSREQUEST']._serialized_start=1698
+  _globals['_LISTREQUESTSREQUEST']._serialized_end=1719
+  _globals['_LISTREQUESTSRESPONSE']._serialized_start=1721
+  _globals['_LISTREQUESTSRESPONSE']._serialized_end=1790
+  _globals['_RUNNINGREQUEST']._serialized_start=1793
+  _globals['_RUNNINGREQUEST']._serialized_end=2106
+  _globals['_NAMESPACE']._serialized_start=2108
+  _globals['_NAMESPACE']._serialized_end=2198
+  _globals['_CREATENAMESPACEREQUEST']._serialized_start=2200
+  _globals['_CREATENAMESPACEREQUEST']._serialized_end=2258
+  _globals['_CREATENAMESPACERESPONSE']._serialized_start=2260
+  _globals['_CREATENAMESPACERESPONSE']._serialized_end=2285
+  _globals['_LISTNAMESPACESREQUEST']._serialized_start=2287
+  _globals['_LISTNAMESPACESREQUEST']._serialized_end=2310
+  _globals['_LISTNAMESPACESRESPONSE']._serialized_start=2312
+  _globals['_LISTNAMESPACESRESPONSE']._serialized_end=2380
+  _globals['_ADMINSERVICE']._serialized_start=2636
+  _globals['_ADMINSERVICE']._serialized_end=3069
 # @@protoc_insertion_point(module_scope)

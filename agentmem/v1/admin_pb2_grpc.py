@@ -44,6 +44,11 @@ class AdminServiceStub(object):
                 request_serializer=agentmem_dot_v1_dot_admin__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=agentmem_dot_v1_dot_admin__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.ListRequests = channel.unary_unary(
+                '/agentmem.v1.AdminService/ListRequests',
+                request_serializer=agentmem_dot_v1_dot_admin__pb2.ListRequestsRequest.SerializeToString,
+                response_deserializer=agentmem_dot_v1_dot_admin__pb2.ListRequestsResponse.FromString,
+                _registered_method=True)
         self.CreateNamespace = channel.unary_unary(
                 '/agentmem.v1.AdminService/CreateNamespace',
                 request_serializer=agentmem_dot_v1_dot_admin__pb2.CreateNamespaceRequest.SerializeToString,
@@ -67,6 +72,13 @@ class AdminServiceServicer(object):
 
     def GetStats(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRequests(self, request, context):
+        """The requests that add a turn and run or wait now: those that run, then those that wait, in their order.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -97,6 +109,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=agentmem_dot_v1_dot_admin__pb2.GetStatsRequest.FromString,
                     response_serializer=agentmem_dot_v1_dot_admin__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'ListRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRequests,
+                    request_deserializer=agentmem_dot_v1_dot_admin__pb2.ListRequestsRequest.FromString,
+                    response_serializer=agentmem_dot_v1_dot_admin__pb2.ListRequestsResponse.SerializeToString,
             ),
             'CreateNamespace': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateNamespace,
@@ -163,6 +180,33 @@ class AdminService(object):
             '/agentmem.v1.AdminService/GetStats',
             agentmem_dot_v1_dot_admin__pb2.GetStatsRequest.SerializeToString,
             agentmem_dot_v1_dot_admin__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentmem.v1.AdminService/ListRequests',
+            agentmem_dot_v1_dot_admin__pb2.ListRequestsRequest.SerializeToString,
+            agentmem_dot_v1_dot_admin__pb2.ListRequestsResponse.FromString,
             options,
             channel_credentials,
             insecure,

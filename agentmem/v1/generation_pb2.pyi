@@ -49,7 +49,7 @@ class Sampling(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("agent", "mode", "input", "sampling", "on_cancel", "create", "rebuild", "request_id", "expect_turn", "include_token_ids", "durability")
+    __slots__ = ("agent", "mode", "input", "sampling", "on_cancel", "create", "rebuild", "request_id", "expect_turn", "include_token_ids", "durability", "priority")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class GenerateRequest(_message.Message):
     EXPECT_TURN_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     DURABILITY_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     agent: _types_pb2.AgentRef
     mode: InputMode
     input: _types_pb2.Input
@@ -72,7 +73,8 @@ class GenerateRequest(_message.Message):
     expect_turn: int
     include_token_ids: bool
     durability: Durability
-    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., mode: _Optional[_Union[InputMode, str]] = ..., input: _Optional[_Union[_types_pb2.Input, _Mapping]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., on_cancel: _Optional[_Union[OnCancel, str]] = ..., create: bool = ..., rebuild: bool = ..., request_id: _Optional[str] = ..., expect_turn: _Optional[int] = ..., include_token_ids: bool = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
+    priority: _types_pb2.Priority
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., mode: _Optional[_Union[InputMode, str]] = ..., input: _Optional[_Union[_types_pb2.Input, _Mapping]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., on_cancel: _Optional[_Union[OnCancel, str]] = ..., create: bool = ..., rebuild: bool = ..., request_id: _Optional[str] = ..., expect_turn: _Optional[int] = ..., include_token_ids: bool = ..., durability: _Optional[_Union[Durability, str]] = ..., priority: _Optional[_Union[_types_pb2.Priority, str]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("started", "delta", "finished")
@@ -139,7 +141,7 @@ class Finished(_message.Message):
     def __init__(self, turn: _Optional[int] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., stop_sequence: _Optional[str] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., durable: bool = ..., warnings: _Optional[_Iterable[_Union[_types_pb2.Warning, _Mapping]]] = ..., seed: _Optional[int] = ..., repeated_result: bool = ...) -> None: ...
 
 class AppendRequest(_message.Message):
-    __slots__ = ("agent", "input", "create", "rebuild", "request_id", "expect_turn", "on_cancel", "durability")
+    __slots__ = ("agent", "input", "create", "rebuild", "request_id", "expect_turn", "on_cancel", "durability", "priority")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     CREATE_FIELD_NUMBER: _ClassVar[int]
@@ -148,6 +150,7 @@ class AppendRequest(_message.Message):
     EXPECT_TURN_FIELD_NUMBER: _ClassVar[int]
     ON_CANCEL_FIELD_NUMBER: _ClassVar[int]
     DURABILITY_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     agent: _types_pb2.AgentRef
     input: _types_pb2.Input
     create: bool
@@ -156,7 +159,8 @@ class AppendRequest(_message.Message):
     expect_turn: int
     on_cancel: OnCancel
     durability: Durability
-    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., input: _Optional[_Union[_types_pb2.Input, _Mapping]] = ..., create: bool = ..., rebuild: bool = ..., request_id: _Optional[str] = ..., expect_turn: _Optional[int] = ..., on_cancel: _Optional[_Union[OnCancel, str]] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
+    priority: _types_pb2.Priority
+    def __init__(self, agent: _Optional[_Union[_types_pb2.AgentRef, _Mapping]] = ..., input: _Optional[_Union[_types_pb2.Input, _Mapping]] = ..., create: bool = ..., rebuild: bool = ..., request_id: _Optional[str] = ..., expect_turn: _Optional[int] = ..., on_cancel: _Optional[_Union[OnCancel, str]] = ..., durability: _Optional[_Union[Durability, str]] = ..., priority: _Optional[_Union[_types_pb2.Priority, str]] = ...) -> None: ...
 
 class AppendResponse(_message.Message):
     __slots__ = ("turn", "usage", "timings", "durable", "warnings", "repeated_result")

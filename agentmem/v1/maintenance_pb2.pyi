@@ -125,18 +125,20 @@ class Problem(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., reason: _Optional[str] = ..., namespace: _Optional[str] = ..., agent: _Optional[str] = ..., turn: _Optional[int] = ...) -> None: ...
 
 class ListEventsRequest(_message.Message):
-    __slots__ = ("namespace", "agent", "since", "page_size", "page_token")
+    __slots__ = ("namespace", "agent", "since", "page_size", "page_token", "after")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     SINCE_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     agent: str
     since: _timestamp_pb2.Timestamp
     page_size: int
     page_token: str
-    def __init__(self, namespace: _Optional[str] = ..., agent: _Optional[str] = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    after: int
+    def __init__(self, namespace: _Optional[str] = ..., agent: _Optional[str] = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., after: _Optional[int] = ...) -> None: ...
 
 class ListEventsResponse(_message.Message):
     __slots__ = ("events", "next_page_token")

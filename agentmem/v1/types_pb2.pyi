@@ -37,6 +37,13 @@ class Share(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SHARE_NAMESPACE: _ClassVar[Share]
     SHARE_PRIVATE: _ClassVar[Share]
 
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_LOW: _ClassVar[Priority]
+    PRIORITY_NORMAL: _ClassVar[Priority]
+    PRIORITY_HIGH: _ClassVar[Priority]
+
 class TurnKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TURN_KIND_UNSPECIFIED: _ClassVar[TurnKind]
@@ -74,6 +81,10 @@ RESIDENCY_COLD: Residency
 SHARE_UNSPECIFIED: Share
 SHARE_NAMESPACE: Share
 SHARE_PRIVATE: Share
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_LOW: Priority
+PRIORITY_NORMAL: Priority
+PRIORITY_HIGH: Priority
 TURN_KIND_UNSPECIFIED: TurnKind
 TURN_KIND_APPEND: TurnKind
 TURN_KIND_GENERATE: TurnKind
@@ -186,20 +197,22 @@ class PrefixMiss(_message.Message):
     def __init__(self, position: _Optional[int] = ..., tokens: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Timings(_message.Message):
-    __slots__ = ("queue_s", "restore_s", "prefill_s", "ttft_s", "decode_s", "commit_s")
+    __slots__ = ("queue_s", "restore_s", "prefill_s", "ttft_s", "decode_s", "commit_s", "restore_busy_s")
     QUEUE_S_FIELD_NUMBER: _ClassVar[int]
     RESTORE_S_FIELD_NUMBER: _ClassVar[int]
     PREFILL_S_FIELD_NUMBER: _ClassVar[int]
     TTFT_S_FIELD_NUMBER: _ClassVar[int]
     DECODE_S_FIELD_NUMBER: _ClassVar[int]
     COMMIT_S_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_BUSY_S_FIELD_NUMBER: _ClassVar[int]
     queue_s: float
     restore_s: float
     prefill_s: float
     ttft_s: float
     decode_s: float
     commit_s: float
-    def __init__(self, queue_s: _Optional[float] = ..., restore_s: _Optional[float] = ..., prefill_s: _Optional[float] = ..., ttft_s: _Optional[float] = ..., decode_s: _Optional[float] = ..., commit_s: _Optional[float] = ...) -> None: ...
+    restore_busy_s: float
+    def __init__(self, queue_s: _Optional[float] = ..., restore_s: _Optional[float] = ..., prefill_s: _Optional[float] = ..., ttft_s: _Optional[float] = ..., decode_s: _Optional[float] = ..., commit_s: _Optional[float] = ..., restore_busy_s: _Optional[float] = ...) -> None: ...
 
 class Warning(_message.Message):
     __slots__ = ("reason", "message")

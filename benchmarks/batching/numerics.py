@@ -11,45 +11,42 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections import deque
+import time
 from pathlib import Path
+from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
-from agentmem.kv.state import AgentState
 from agentmem.model import forward, loader
-from agentmem.types import BLOCK_TOKENS
+from agentmem.model.prefill import LOGIT_TOLERANCE
 from benchmarks import machine
 from benchmarks.batching.cases import Cases, random_ids
+from benchmarks.numerics import Trace, distance, goes_on, prefilled
 from benchmarks.ttft import timed
 
 
-def exactness(checkpoint: Path, cases: Cases) -> dict[str, float | str]:
-    """reference_over_fast: seconds. level_flips: share of the 4-bit levels of all keys and values that differ."""
+def exactness(checkpoint: Path, cases: Cases) -> dict[str, Any]:
+    """reference_over_fast: seconds. flips, logits, choices: see `benchmarks.numerics.Distance`."""
     with tempfile.TemporaryDirectory() as folder:
-        turns = [
-            _in_process(checkpoint, Path(folder) / "out.npz", wheel, cases) for wheel in (False, True, True, False)
-        ]
+        out = Path(folder) / "out.npz"
+        turns = [_in_process(checkpoint, out, wheel, cases) for wheel in (False, True, True, False)]
     fast, reference = turns[:2]
-    for name in ("prefill_s", "decode_s"):
-        fast[name], reference[name] = (turns[0][name] + turns[3][name]) / 2, (turns[1][name] + turns[2][name]) / 2
-    apart = np.abs(fast["logits"] - reference["logits"])
-    differ = fast["levels"] != reference["levels"]
+    apart = distance(*(Trace(one["logits"], one["words"]) for one in (reference, fast)))
+    seconds = {
+        f"{kind}_{part}": sum(float(turns[place][part]) for place in places) / 2
+        for kind, places in (("fast", (0, 3)), ("reference", (1, 2)))
+        for part in ("prefill_s", "decode_s")
+    }
     return {
-        "prefill_reference_over_fast": float(reference["prefill_s"] / fast["prefill_s"]),
-        "decode_reference_over_fast": float(reference["decode_s"] / fast["decode_s"]),
-        "paths": f"{reference['numerics']} over {fast['numerics']}",
-        "level_flips": float(differ.mean()),
-        "level_flips_count": int(differ.sum()),
-        "levels": int(differ.size),
-        "logit_difference": float(apart.max()),
-        "logit_difference_relative": float(apart.max() / np.abs(reference["logits"]).max()),
-        "same_greedy_token": float((fast["logits"].argmax(1) == reference["logits"].argmax(1)).mean()),
-        "fast_prefill_s": float(fast["prefill_s"]),
-        "reference_prefill_s": float(reference["prefill_s"]),
-        "fast_decode_ms": 1000 * float(fast["decode_s"]),
-        "reference_decode_ms": 1000 * float(reference["decode_s"]),
+        "prefill_reference_over_fast": seconds["reference_prefill_s"] / seconds["fast_prefill_s"],
+        "decode_reference_over_fast": seconds["reference_decode_s"] / seconds["fast_decode_s"],
+        "paths": [str(one["path"]) for one in (reference, fast)],
+        "level_flips": apart.flips / apart.levels,
+        "logit_difference": apart.logits,
+        "logit_tolerance": LOGIT_TOLERANCE,
+        "other_choices": apart.choices,
+        "levels": apart.levels,
+        **seconds,
     }
 
 
@@ -69,29 +66,20 @@ def _in_process(checkpoint: Path, out: Path, wheel: bool, cases: Cases) -> dict[
 def _measure(checkpoint: str, out: str, prompt: int, forced: int) -> None:
     model = loader.load(checkpoint)
     ids = random_ids(prompt + forced, 0)
-    deque(forward.prefill(model, AgentState(model.layout), ids[:64]), 0)  # warms up
-    state = AgentState(model.layout)
-    prefill_s = timed(lambda: deque(forward.prefill(model, state, ids[:prompt]), 0))
-    logits, seconds = [], []
-    for token in ids[prompt:]:
-        seconds.append(timed(lambda token=token: logits.append(forward.last_logits(model, state, [token]))))
+    prefilled(model, ids[:64])  # warms up
+    began = time.perf_counter()
+    state = prefilled(model, ids[:prompt])
+    prefill_s = time.perf_counter() - began
+    found = goes_on(model, state, ids[prompt:])
+    decode_s = statistics.median(timed(lambda: forward.last_logits(model, state, ids[:1])) for _ in range(forced))
     np.savez(
         out,
         prefill_s=prefill_s,
-        decode_s=statistics.median(seconds),
-        logits=np.array(mx.stack(logits)),
-        levels=_levels(state),
-        numerics=model.numerics,
+        decode_s=decode_s,
+        logits=found.logits,
+        words=found.words,
+        path=f"{model.numerics} numerics, {model.prefill.value} prefill",
     )
-
-
-def _levels(state: AgentState) -> np.ndarray:
-    """The 4-bit levels of all positions' keys and values, flat."""
-    packed = []
-    for start in range(0, state.offset, BLOCK_TOKENS):
-        block = state.read(start, min(start + BLOCK_TOKENS, state.offset))
-        packed += [block[name].ravel() for name in sorted(block) if name.endswith("weight")]
-    return (np.concatenate(packed)[:, None] >> np.arange(0, 32, 4, dtype=np.uint32) & 15).astype(np.uint8).ravel()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -103,10 +102,10 @@ def _together(engine: Engine, refs: list[AgentRef], steps: int) -> tuple[float, 
     heard = [Heard(engine, ref.name, random_ids(1, next(_seeds)), ENDLESS) for ref in refs]
     for one in heard:
         one.wait(3)
-    began, before, had = time.perf_counter(), replace(engine._executor.times), sum(len(one.times) for one in heard)
+    began, before, had = time.perf_counter(), engine.stats().steps, sum(len(one.times) for one in heard)
     heard[0].wait(len(heard[0].times) + steps)
     seconds, tokens = time.perf_counter() - began, sum(len(one.times) for one in heard) - had
-    spent = {name: after - getattr(before, name) for name, after in vars(engine._executor.times).items()}
+    spent = {name: after - getattr(before, name) for name, after in vars(engine.stats().steps).items()}
     for one in heard:
         one.cancel()
     python = sum(spent[f"{part}_s"] for part in ("schedule", "graph", "sample", "stream"))

@@ -24,11 +24,11 @@ Behaviour = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
 
 class StartError(Exception):
-    """The daemon cannot start here. `message` is a sentence that says what to do."""
+    """The daemon cannot start here. `message` is a sentence that says what to do; `exit_code` is the command's."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
-        self.message = message
+        self.message, self.exit_code = message, exit_code
 
 
 def status_of(error: AgentmemError) -> status_pb2.Status:

@@ -10,18 +10,22 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from agentmem_client.discovery import token_path
 
 from agentmem.errors import AgentmemError, Reason
+from agentmem_daemon import metrics
 from agentmem_daemon.auth import load_or_create_token
 from agentmem_daemon.errors import StartError
 from agentmem_daemon.logs import configure_logging, stack_of, unify_loggers
+from agentmem_daemon.patience import Patience
 from agentmem_daemon.readiness import Readiness
 from agentmem_daemon.server import Server
 from agentmem_daemon.settings import DaemonSettings
 from agentmem_daemon.sockets import claim_socket, prepare_folder, remove_socket
+from agentmem_daemon.traces import traces
 
 if TYPE_CHECKING:
     from agentmem.engine.engine import Engine
@@ -41,10 +45,12 @@ logger = logging.getLogger(__name__)
 def run(settings: DaemonSettings, on_progress: OnProgress | None = None) -> int:
     """Serves until SIGTERM or SIGINT; blocks, and must be called on the main thread. Returns the exit code.
 
-    0: stopped as told. 1: could not start, or not close cleanly; a sentence that says why is on stderr.
+    0: stopped as told. 1: could not start, or not close cleanly; a sentence that says why is on stderr. 4: an extra is
+    not installed.
     on_progress: called on this thread with 0..1 and words while loading, and last with 1.0 once serving.
     """
     configure_logging(settings.log_level, settings.log_file)
+    code = 1
     try:
         asyncio.run(serve(settings, on_progress))
     except AgentmemError as error:
@@ -53,14 +59,14 @@ def run(settings: DaemonSettings, on_progress: OnProgress | None = None) -> int:
             rebuild = f"agentmem doctor --rebuild --state {shlex.quote(str(settings.state))}"
             sentence += f" Nothing was changed; `{rebuild}` makes the catalog anew from turn records and blocks."
     except StartError as error:
-        sentence = error.message
+        sentence, code = error.message, error.exit_code
     except Exception as error:
         logger.critical("the daemon failed\n%s", stack_of(error))
         sentence = "The daemon failed unexpectedly; its log says where."
     else:
         return 0
     print(f"agentmem: {sentence}", file=sys.stderr)
-    return 1
+    return code
 
 
 async def serve(settings: DaemonSettings, on_progress: OnProgress | None = None) -> None:
@@ -83,7 +89,8 @@ class _Daemon:
         self._settings = settings
         self._on_progress = on_progress
         self._readiness = Readiness()
-        self._server = Server(self._readiness, settings.state, token)
+        self._traces = traces(settings)
+        self._server = Server(self._readiness, settings.state, token, self._traces)
         self._told_to_stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         # Deletes may wait long behind a running turn; they must not use up all threads.
@@ -96,16 +103,23 @@ class _Daemon:
             self._loop.add_signal_handler(number, self._on_signal, number)
         try:
             await self._server.start(self._settings.socket, self._settings.tcp)
-            engine = await self._load()
-            try:
-                await self._serve(engine)
-            finally:
-                await self._close(engine)
+            with self._metrics():
+                engine = await self._load()
+                try:
+                    await self._serve(engine)
+                finally:
+                    await self._close(engine)
         finally:
             await self._server.stop(LAST_MESSAGES_S)
+            await self._loop.run_in_executor(self._thread, self._traces.close)
             self._thread.shutdown(wait=False)
             for number in SIGNALS:
                 self._loop.remove_signal_handler(number)
+
+    def _metrics(self) -> AbstractContextManager[None]:
+        """Offers figures if they are asked for."""
+        port = self._settings.metrics_port
+        return nullcontext() if port is None else metrics.endpoint(port, self._readiness)
 
     async def _load(self) -> Engine:
         """The open engine. Quits if told to stop and loading goes on past the deadline: no thread can be ended."""
@@ -128,6 +142,7 @@ class _Daemon:
         settings = self._settings
         key = masterkey.load(settings.encrypt) if settings.encrypt else None
         from agentmem.engine.engine import Engine, EngineSettings
+        from agentmem.model.prefill import PrefillPath
 
         def report(progress: float, message: str) -> None:
             self._loop.call_soon_threadsafe(self._note_progress, progress, message)
@@ -137,11 +152,13 @@ class _Daemon:
                 model=settings.model,
                 state_dir=settings.state,
                 max_queue=settings.max_queue,
+                max_batch=settings.max_batch,
                 ram_budget=settings.ram_budget,
                 disk_budget=settings.disk_budget,
                 encryption_key=key,
                 lag_s=settings.lag_s,
                 lag_bytes=settings.lag_bytes,
+                prefill_path=PrefillPath(settings.prefill_path),
             ),
             report,
         )
@@ -160,13 +177,15 @@ class _Daemon:
         await self._server.healthy()
         self._on_progress(1.0, f"serving {model.name} on {self._settings.socket}")
         logger.info("serving %s on %s, pid %d", model.name, self._settings.socket, os.getpid())
-        await self._told_to_stop.wait()
+        patience = Patience(engine, self._readiness, self._server, self._settings.stuck_s)
+        with patience.watching(self._loop):
+            await self._told_to_stop.wait()
 
     async def _close(self, engine: Engine) -> None:
         """Refuses new work, and lets running turns finish until the deadline."""
         logger.info("stopping")
         self._readiness.stopping()
-        await self._server.unhealthy()
+        await self._server.unhealthy_for_good()
         await self._loop.run_in_executor(self._thread, engine.close, self._settings.shutdown_deadline_s)
 
     def _on_signal(self, number: int) -> None:

@@ -9,6 +9,7 @@ from agentmem.errors import AgentmemError, Reason
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000
+MAX_NUMBER = 10**18 - 1
 _VERSION = "1"
 # No name or namespace can hold it: control characters are refused.
 _SEPARATOR = "\0"

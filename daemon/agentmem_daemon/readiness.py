@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 class Phase(str, Enum):
     LOADING = "LOADING"
     SERVING = "SERVING"
+    STUCK = "STUCK"
     STOPPING = "STOPPING"
 
 
 class Readiness:
-    """LOADING -> SERVING -> STOPPING, or LOADING -> STOPPING. Used on the event loop's thread only."""
+    """LOADING -> SERVING -> STOPPING, or LOADING -> STOPPING. Used on the event loop's thread only.
+
+    While it serves it may be STUCK for a time: the engine takes requests as ever, and they wait.
+    """
 
     def __init__(self) -> None:
         self.phase = Phase.LOADING
@@ -55,6 +59,20 @@ class Readiness:
     def serving(self, engine: Engine, model: ModelInfo) -> None:
         self._engine, self.model = engine, model
         self.phase, self.progress, self.message = Phase.SERVING, 1.0, "serving"
+
+    def stuck(self, message: str) -> bool:
+        """Notes, in words, that one step takes very long. False, and nothing noted, unless it serves."""
+        if self.phase is not Phase.SERVING:
+            return False
+        self.phase, self.message = Phase.STUCK, message
+        return True
+
+    def going_on(self) -> bool:
+        """That step has ended. False, and nothing noted, if the daemon stops meanwhile."""
+        if self.phase is not Phase.STUCK:
+            return False
+        self.phase, self.message = Phase.SERVING, "serving"
+        return True
 
     def stopping(self) -> None:
         self.phase, self.message = Phase.STOPPING, "stopping"

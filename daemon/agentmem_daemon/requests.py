@@ -9,7 +9,17 @@ from typing import TypedDict, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from agentmem.engine.request import ChatInput, Durability, Input, OnCancel, Request, Sampling, TextInput, TokenInput
+from agentmem.engine.request import (
+    ChatInput,
+    Durability,
+    Input,
+    OnCancel,
+    Priority,
+    Request,
+    Sampling,
+    TextInput,
+    TokenInput,
+)
 from agentmem.errors import AgentmemError, Reason
 from agentmem.types import DEFAULT_NAMESPACE, MAX_NAME_BYTES, ROLES, AgentRef, Message, Residency, Share, ToolCall
 from agentmem.v1 import agents_pb2, generation_pb2, maintenance_pb2, types_pb2
@@ -29,6 +39,12 @@ _DURABILITY = {
     generation_pb2.DURABILITY_UNSPECIFIED: Durability.DURABLE,
     generation_pb2.DURABILITY_DURABLE: Durability.DURABLE,
     generation_pb2.DURABILITY_WRITE_BEHIND: Durability.WRITE_BEHIND,
+}
+_PRIORITY = {
+    types_pb2.PRIORITY_UNSPECIFIED: Priority.NORMAL,
+    types_pb2.PRIORITY_LOW: Priority.LOW,
+    types_pb2.PRIORITY_NORMAL: Priority.NORMAL,
+    types_pb2.PRIORITY_HIGH: Priority.HIGH,
 }
 _SHARE = {
     types_pb2.SHARE_UNSPECIFIED: None,
@@ -68,6 +84,7 @@ def _turn_request(
         request_id=request_id(request.request_id),
         expect_turn=expect_turn(request),
         durability=_choice(request.durability, _DURABILITY, "durability"),
+        priority=_choice(request.priority, _PRIORITY, "priority"),
     )
 
 

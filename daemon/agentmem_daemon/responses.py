@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agentmem.engine.request import AgentView, Delta, EngineStats, Finished, Started
+from agentmem.engine.request import AgentView, Delta, EngineStats, Finished, RequestView, Started
 from agentmem.types import AgentRef, Message, PrefixMiss, Timings, TurnMessage, Usage, Warning
 from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, maintenance_pb2, types_pb2
 
@@ -161,7 +161,23 @@ def model_info(info: ModelInfo) -> admin_pb2.ModelInfo:
 
 
 def stats(numbers: EngineStats) -> admin_pb2.GetStatsResponse:
-    return admin_pb2.GetStatsResponse(**vars(numbers))
+    return admin_pb2.GetStatsResponse(**(vars(numbers) | {"steps": admin_pb2.StepTimes(**vars(numbers.steps))}))
+
+
+def request(view: RequestView) -> admin_pb2.RunningRequest:
+    return admin_pb2.RunningRequest(
+        agent=_ref(view.ref),
+        request_id=view.request_id,
+        phase=_enum(admin_pb2.RequestPhase, "REQUEST_PHASE", view.phase),
+        queue_position=view.position,
+        priority=_enum(types_pb2.Priority, "PRIORITY", view.priority),
+        tokens_fed=view.tokens_fed,
+        tokens_generated=view.tokens_generated,
+        prompt_tokens=view.prompt_tokens,
+        waited_s=view.waited_s,
+        running_s=view.running_s,
+        tokens_prefilled=view.tokens_prefilled,
+    )
 
 
 def namespace(view: NamespaceView) -> admin_pb2.Namespace:

@@ -26,6 +26,7 @@ from agentmem_daemon.services.admin import AdminService
 from agentmem_daemon.services.agents import AgentService
 from agentmem_daemon.services.generation import GenerationService
 from agentmem_daemon.services.maintenance import MaintenanceService
+from agentmem_daemon.traces import NoTraces, Traces
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 SERVICES = tuple(
@@ -46,11 +47,13 @@ _OPTIONS = (
 class Server:
     """A grpc.aio server whose health says NOT_SERVING until it is told otherwise."""
 
-    def __init__(self, readiness: Readiness, state_dir: Path, token: str) -> None:
+    def __init__(self, readiness: Readiness, state_dir: Path, token: str, traces: Traces | None = None) -> None:
         # The token first: without it a caller does not even learn which methods there are.
         self.grpc = grpc.aio.server(interceptors=[TokenInterceptor(token), ErrorInterceptor()], options=_OPTIONS)
         agents_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(readiness), self.grpc)
-        generation_pb2_grpc.add_GenerationServiceServicer_to_server(GenerationService(readiness), self.grpc)
+        generation_pb2_grpc.add_GenerationServiceServicer_to_server(
+            GenerationService(readiness, traces or NoTraces()), self.grpc
+        )
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(readiness, state_dir), self.grpc)
         maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server(MaintenanceService(readiness), self.grpc)
         self._health = health.aio.HealthServicer()
@@ -77,7 +80,11 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def unhealthy(self) -> None:
-        """For good: the server is about to stop."""
+        """For as long as it takes."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def unhealthy_for_good(self) -> None:
+        """The server is about to stop."""
         await self._health.enter_graceful_shutdown()
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import grpc
 
 from agentmem.engine.request import Delta, Event, Failed, Finished, Request, Started
+from agentmem.errors import AgentmemError
 from agentmem.types import FinishReason
+from agentmem_daemon.traces import Traces
 
 if TYPE_CHECKING:
     from agentmem.engine.engine import Engine
@@ -25,21 +27,33 @@ class RunningTurn:
     """A submitted request. Used as a context manager: whatever ends the block early cancels the turn at once.
 
     Iteration yields Started, Delta... and Finished last, and raises the AgentmemError of a turn that failed.
+    A client that does not read stalls nobody but itself: the turn goes on, and its events wait here until the call
+    ends. There are at most as many as the reply has tokens, a few hundred bytes each: the context window bounds them.
     """
 
-    def __init__(self, engine: Engine, request: Request, context: grpc.aio.ServicerContext) -> None:
+    def __init__(self, engine: Engine, request: Request, context: grpc.aio.ServicerContext, traces: Traces) -> None:
         """Raises AgentmemError if the engine refuses at once."""
         self._context = context
         self._deadline_s = context.time_remaining()
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._ticket = engine.submit(request, self._receive)
+        self._trace = traces.begin(request, context.invocation_metadata() or ())
+        try:
+            self._ticket = engine.submit(request, self._receive)
+        except AgentmemError as error:
+            self._trace.end(Failed(error))
+            raise
 
     def _receive(self, event: Event) -> None:
         """Called on the executor thread."""
         # The loop may be closed at the end of a shutdown; then nobody listens any more.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+            self._loop.call_soon_threadsafe(self._take, event)
+
+    def _take(self, event: Event) -> None:
+        self._events.put_nowait(event)
+        if isinstance(event, Finished | Failed):  # whether or not somebody still listens
+            self._trace.end(event)
 
     async def _next(self) -> Started | Delta | Finished:
         event = await self._events.get()

@@ -169,10 +169,11 @@ def test_append(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path) -> N
 
 def test_append_behind(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     daemon.answers["Append"] = lambda request, context: generation_pb2.AppendResponse(turn=3)
-    result = agentmem("append", "bob", "-", "--write-behind", "--json", stdin=b"text")
+    result = agentmem("append", "bob", "-", "--write-behind", "--priority", "low", "--json", stdin=b"text")
     assert (result.code, json.loads(result.out)["durable"]) == (0, False)
     assert result.err == "turn 3 is in RAM, and will be on disk soon\n"
     assert daemon.seen[0].durability == generation_pb2.DURABILITY_WRITE_BEHIND
+    assert daemon.seen[0].priority == types_pb2.PRIORITY_LOW
 
 
 def test_a_file_that_is_not_utf8_is_not_sent(
@@ -232,10 +233,11 @@ def test_chat_behind(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
         yield from (*before, last)
 
     daemon.answers["Generate"] = answer
-    result = agentmem("chat", "bob", "hi", "--write-behind")
+    result = agentmem("chat", "bob", "hi", "--write-behind", "--priority", "high")
     assert result.out == "Hello\n"
     assert "turn 1 is in RAM" in result.err
     assert daemon.seen[0].durability == generation_pb2.DURABILITY_WRITE_BEHIND
+    assert daemon.seen[0].priority == types_pb2.PRIORITY_HIGH
 
 
 def test_chat_stats_go_to_stderr(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:

@@ -17,7 +17,9 @@ def agentmem(*arguments: str, before: str = "") -> subprocess.CompletedProcess[s
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["chat", "--help"], ["serve", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["chat", "--help"], ["serve", "--help"], ["demo", "--help"], ["top", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     report = (
         "import atexit\natexit.register(lambda: print('LOADED', *{name.partition('.')[0] for name in sys.modules}))"
@@ -34,7 +36,7 @@ def test_all_commands_are_offered() -> None:
     result = agentmem("--help")
     commands = (
         "serve demo chat append ps ls show rm version log fork rewind diff create pin unpin ttl share evict prefetch "
-        "export import prune df verify doctor namespace key"
+        "export import prune df verify doctor namespace key status stats top events"
     )
     for command in commands.split():
         assert f"  {command} " in result.stdout

@@ -78,7 +78,20 @@ def test_status_and_stats() -> None:
     assert status.model is not None
     assert status.model.layers[0].last == 3
     assert convert.status(admin_pb2.GetStatusResponse(phase="LOADING")).model is None
-    assert convert.stats(admin_pb2.GetStatsResponse(agents=2, mlx_peak_bytes=5)).mlx_peak_bytes == 5
+    stats = convert.stats(admin_pb2.GetStatsResponse(mlx_peak_bytes=5, steps=admin_pb2.StepTimes(steps=3, graph_s=0.5)))
+    assert (stats.mlx_peak_bytes, stats.steps.steps, stats.steps.graph_s) == (5, 3, 0.5)
+
+
+def test_requests_that_run_and_wait() -> None:
+    one = admin_pb2.RunningRequest(
+        agent=types_pb2.AgentRef(namespace="team", name="bob"),
+        phase=admin_pb2.REQUEST_PHASE_SET_ASIDE,
+        priority=types_pb2.PRIORITY_LOW,
+        waited_s=2.5,
+    )
+    (request,) = convert.requests(admin_pb2.ListRequestsResponse(requests=[one]))
+    assert (request.agent, request.namespace, request.waited_s) == ("bob", "team", 2.5)
+    assert (request.phase, request.priority) == ("SET_ASIDE", "LOW")
 
 
 def test_two_timelines_are_the_same_if_neither_goes_on() -> None:

@@ -123,6 +123,15 @@ def test_events_come_page_by_page(daemon: ScriptedDaemon, do: Do) -> None:
     assert last.page_token == "3"
     do(events_of)
     assert (daemon.seen[-1].HasField("namespace"), daemon.seen[-1].HasField("since")) == (False, False)
+    assert [event.number for event in do(lambda c: events_of(c, after=9))] == [1, 2, 3]
+    assert [request.after for request in daemon.seen[-3:]] == [9, 9, 9]
+
+
+def test_requests_that_run(daemon: ScriptedDaemon, do: Do) -> None:
+    one = admin_pb2.RunningRequest(agent=ALICE.ref, phase=admin_pb2.REQUEST_PHASE_PREFILL, tokens_fed=7)
+    daemon.answers["ListRequests"] = lambda r, c: admin_pb2.ListRequestsResponse(requests=[one])
+    (request,) = do(lambda c: c.requests())
+    assert (request.agent, request.phase, request.tokens_fed) == ("alice", "PREFILL", 7)
 
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

@@ -157,6 +157,11 @@ def test_words_for_choices() -> None:
     assert inputs.share("private") == inputs.share("PRIVATE") == types_pb2.SHARE_PRIVATE
     assert inputs.evict_to("cold") == types_pb2.RESIDENCY_COLD
     assert inputs.durability("write_behind") == generation_pb2.DURABILITY_WRITE_BEHIND
+    assert [inputs.priority(word) for word in ("low", "NORMAL", "high")] == [
+        types_pb2.PRIORITY_LOW, types_pb2.PRIORITY_NORMAL, types_pb2.PRIORITY_HIGH,
+    ]  # fmt: skip
+    with pytest.raises(InvalidRequest, match="priority must be"):
+        inputs.priority("urgent")
     for wrong in ("hot", "", None, 1):
         with pytest.raises(InvalidRequest, match="to must be 'warm' or 'cold'"):
             inputs.evict_to(wrong)  # type: ignore[arg-type]

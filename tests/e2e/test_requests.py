@@ -179,13 +179,23 @@ def test_a_client_that_goes_away_stops_the_generation(on_cancel: str, client: Cl
         assert 4 + 5 <= turns[-1].end < 500
 
 
-def test_agents_wait_their_turn_and_see_their_place(client: Client) -> None:
-    busy = client.agent("busy").generate(token_ids=[9], max_tokens=400, stream=True)
+def test_agents_wait_their_turn_and_see_their_place(
+    checkpoint: Callable[[Spec], Path], daemon_on: Callable[..., Daemon]
+) -> None:
+    """Those that are worth more go first."""
+    client = daemon_on(checkpoint(ALL[0]), options=("--max-batch", "1")).start()
+    busy = client.agent("busy").generate(token_ids=[9], max_tokens=4000, stream=True)
     next(iter(busy))
-    waiting = client.agent("waiting").generate(token_ids=[9], max_tokens=2, stream=True)
-    assert waiting.started.queue_position == 1
+    low = client.agent("low").generate(token_ids=[9], max_tokens=2, stream=True, priority="low")
+    assert low.started.queue_position == 1
+    high = client.agent("high").generate(token_ids=[9], max_tokens=2, stream=True, priority="high")
+    assert high.started.queue_position == 1
+    listed = [(request.agent, request.queue_position, request.priority) for request in client.requests()]
+    assert listed == [("busy", 0, "NORMAL"), ("high", 1, "HIGH"), ("low", 2, "LOW")]
     busy.cancel()
-    assert waiting.drain().durable
+    assert low.drain().durable
+    assert high.drain().durable
+    assert client.requests() == []
 
 
 def test_health_and_reflection(client: Client, shared: Daemon) -> None:

@@ -12,11 +12,16 @@ from agentmem.store.files import Files
 
 
 class Disk(Files):
-    """Real files. While `slow`, no file gets on it; while `full`, none fits. created: the paths, in order."""
+    """Real files. While `slow`, no file gets on it; while `full`, none fits. created, read_from: the paths, in order.
+
+    before_read: called with the path of a block that is about to be read, on whatever thread reads it.
+    """
 
     def __init__(self) -> None:
         self.full = False
         self.created: list[Path] = []
+        self.read_from: list[Path] = []
+        self.before_read: Callable[[Path], object] = lambda path: None
         self._open = threading.Event()
         self._open.set()
 
@@ -30,6 +35,11 @@ class Disk(Files):
             self._open.clear()
         else:
             self._open.set()
+
+    def read(self, path: Path, size: int) -> bytes:
+        self.read_from.append(path)
+        self.before_read(path)
+        return super().read(path, size)
 
     def create(self, path: Path, data: bytes) -> None:
         assert self._open.wait(60)

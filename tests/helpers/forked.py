@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -19,7 +19,12 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.helpers.preload"])
 
 
-def _serve(command: list[str], log: str, stop: Stop | None, armed: Event, environment: dict[str, str]) -> None:
+Tamper = Callable[[Event], None]
+
+
+def _serve(
+    command: list[str], log: str, stop: Stop | None, tamper: Tamper | None, armed: Event, environment: dict[str, str]
+) -> None:
     """What a forked process does: all that `agentmem` does with this command line and environment."""
     from agentmem_daemon.cli import main
 
@@ -30,12 +35,17 @@ def _serve(command: list[str], log: str, stop: Stop | None, armed: Event, enviro
         os.dup2(descriptor, stream)
     if stop is not None:
         arm(stop, armed.is_set)
+    if tamper is not None:
+        tamper(armed)
     sys.argv = ["agentmem", *command]
     main()
 
 
 class ForkedDaemon(Daemon):
-    """As `Daemon`. `stop`: where the next start's process is to die, once `armed` is set."""
+    """As `Daemon`. `stop_at`: where the next start's process is to die, once `armed` is set.
+
+    tamper: a function of a module, which changes that process before it begins, and is given `armed`.
+    """
 
     def __init__(
         self, folder: Path, model: Path | None = None, log_level: str = "DEBUG", options: Sequence[str] = ()
@@ -43,6 +53,7 @@ class ForkedDaemon(Daemon):
         super().__init__(folder, model, log_level, options)
         self._forked: multiprocessing.context.ForkServerProcess | None = None
         self.stop_at: Stop | None = None
+        self.tamper: Tamper | None = None
         self.armed = _FORKS.Event()
 
     def start(self) -> Client:
@@ -62,7 +73,7 @@ class ForkedDaemon(Daemon):
         raise RuntimeError(f"the daemon did not come up:\n{self.log.read_text()[-2000:]}")
 
     def _fork(self, log: Path) -> multiprocessing.context.ForkServerProcess:
-        args = (self._command()[3:], str(log), self.stop_at, self.armed, dict(os.environ))
+        args = (self._command()[3:], str(log), self.stop_at, self.tamper, self.armed, dict(os.environ))
         self._forked = _FORKS.Process(target=_serve, args=args, daemon=True)
         self._forked.start()
         return self._forked

@@ -15,7 +15,7 @@ from tests.helpers.load import Ids, Mind, World
 
 AT_THE_ROOT = {
     "catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm", "format.json", "lock", "blocks", "turns",
-    "namespaces", "quarantine", ".metadata_never_index", "weights.json",
+    "namespaces", "quarantine", ".metadata_never_index", "weights.json", "prefill.json",
 }  # fmt: skip
 
 

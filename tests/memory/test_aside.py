@@ -11,13 +11,16 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from agentmem.errors import Reason
 from agentmem.kv.state import AgentState
 from agentmem.memory.memory import Memory
+from agentmem.model.forward import last_logits
 from agentmem.model.loader import LoadedModel
 from agentmem.store.store import Store
 from agentmem.store.verify import verify
 from agentmem.types import BLOCK_TOKENS, AgentRef, Share
 from tests.engine.disks import Disk, block_files
+from tests.engine.runs import refused
 from tests.memory.conftest import Opened
 from tests.memory.turns import A, B, Turn, bring_back, drive, prompt, set_aside
 
@@ -225,7 +228,10 @@ def test_a_disk_that_takes_nothing(memory: Memory, each_model: LoadedModel, disk
         turn = Turn(memory, each_model, A, prompt(700, 1), tokens=8).until_computing(4)
     else:
         disk.full = True
-        turn = begun(memory, each_model)
+        Turn(memory, each_model, A, prompt(300)).finish()
+        disk.full = False
+        turn = Turn(memory, each_model, A, prompt(700, 1), tokens=8).until_computing(4)
+        assert memory.unsaved.counts().turns == 1
     held = rows(turn.agent.state)
     assert set_aside(memory, turn) is None
     assert same(rows(turn.agent.state), held)
@@ -323,3 +329,29 @@ def test_a_turn_behind_one_that_is_still_being_written(memory: Memory, each_mode
     assert memory._store.agent("default", "a").turn == 1
     bring_back(memory, turn, aside)
     assert turn.finish() == undisturbed(memory, each_model, prompt(300), prompt(700, 1), tokens=8)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_token_that_was_fed_before_it_is_known(memory: Memory, each_model: LoadedModel, lost: bool) -> None:
+    """The last block is full, and cannot have its key yet."""
+    turn = Turn(memory, each_model, A, prompt(767)).until_computing(2)
+    last_logits(each_model, turn.agent.state, [11])
+    memory.write_ahead(turn.agent, turn.draft, 1000)
+    assert len(turn.draft.ahead) == 2
+    held = rows(turn.agent.state)
+    aside = set_aside(memory, turn)
+    assert aside is not None
+    assert aside.nbytes <= bound(each_model)
+    if lost:
+        memory._store._core.folder.block(next(iter(turn.draft.ahead))).unlink()
+        with refused(Reason.BLOCK_UNRECOVERABLE):
+            bring_back(memory, turn, aside)
+        turn.cancel()
+        assert turn.agent.tokens == 0
+        assert turn.agent.state is None or turn.agent.state.offset == 0
+    else:
+        bring_back(memory, turn, aside)
+        assert same(rows(turn.agent.state), held)
+        turn.draft.ids.append(11)
+        memory.write_ahead(turn.agent, turn.draft, 1000)
+        assert len(turn.draft.ahead) == 3

@@ -42,7 +42,7 @@ class AtOnce(Scheduler):
 
 
 def calls(memory: Memory, model: LoadedModel) -> Maintenance:
-    return Maintenance(Context(model, memory._store, memory), AtOnce(10))
+    return Maintenance(Context(model, memory._store, memory), AtOnce(10, 1))
 
 
 def segments(model: LoadedModel, count: int) -> int:

@@ -156,3 +156,18 @@ def test_no_number_comes_twice(store: Store) -> None:
     assert [event.kind for event in store.events.page(after=last)] == ["STOPPED"]
     store.create_agent("default", "carol")
     assert [event.kind for event in store.events.page(after=last)] == ["STOPPED"]
+
+
+def test_a_number_that_was_shown_stays(store: Store) -> None:
+    """Whatever becomes of those before it: who follows the list asks for what is behind the last number seen."""
+    alice, bob = store.create_agent("default", "alice"), store.create_agent("default", "bob")
+    undone = store.events.note(EventKind.DISK_EVICTED, bob.id)
+    store.events.note(EventKind.RAM_EVICTED, alice.id)
+    store.events.note(EventKind.STARTED)
+    last = store.events.page()[-1].number
+    store.events.take_back([undone])
+    assert store.events.page()[-1].number == last
+    store.pruning.delete("default", "alice")  # her event waits still, and is not entered
+    assert store.events.page()[-1].number == last
+    store.events.note(EventKind.STOPPED)
+    assert [event.kind for event in store.events.page(after=last)] == ["STOPPED"]

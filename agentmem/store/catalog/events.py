@@ -13,17 +13,22 @@ from agentmem.types import AgentRef
 KEPT = 10_000
 """Older ones are dropped. No number comes twice: who follows the list asks for what is behind the last one seen."""
 
-_COLUMNS = "created, kind, agent, reason, bytes, start, stop"
+_COLUMNS = "number, created, kind, agent, reason, bytes, start, stop"
 
 
 def add(db: sqlite3.Connection, new: Iterable[NewEvent]) -> None:
     """Enters events, but for those of agents that are not there, and drops the oldest beyond KEPT."""
     db.executemany(
-        f"""INSERT INTO events ({_COLUMNS}) SELECT ?,?,?3,?,?,?,?
-            WHERE ?3 IS NULL OR EXISTS (SELECT 1 FROM agents WHERE id=?3)""",
+        f"""INSERT INTO events ({_COLUMNS}) SELECT ?,?,?,?4,?,?,?,?
+            WHERE ?4 IS NULL OR EXISTS (SELECT 1 FROM agents WHERE id=?4)""",
         [astuple(event) for event in new],
     )
     db.execute("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (KEPT,))
+
+
+def last_number(db: sqlite3.Connection) -> int:
+    """The highest number that an event in the catalog has or had; 0 if there was none."""
+    return db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name='events'").fetchone()[0]
 
 
 def page(
@@ -40,9 +45,9 @@ def page(
     Of one agent, of the agents of one namespace, or all. waiting: those that are yet to be entered.
     """
     query = f"""WITH joined AS (
-            SELECT number, {_COLUMNS} FROM events UNION ALL
-            SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name='events'), 0) + key + 1,
-                value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?1))
+            SELECT {_COLUMNS} FROM events UNION ALL
+            SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
+                FROM json_each(?1))
         SELECT e.number, e.created, e.kind, a.namespace, a.name, e.reason, e.bytes, e.start, e.stop
             FROM joined e LEFT JOIN agents a ON a.id=e.agent
             WHERE e.number>?2 AND e.created>=?3 AND (e.agent IS NULL OR a.id IS NOT NULL)

@@ -17,8 +17,10 @@ from agentmem_client.daemon_types import (
     NamespaceDiskUsage,
     Problem,
     Pruned,
+    RunningRequest,
     Stats,
     Status,
+    StepTimes,
     VerifyReport,
 )
 from agentmem_client.errors import (
@@ -126,9 +128,11 @@ __all__ = [
     "ResourceExhausted",
     "ReusePlan",
     "Rewound",
+    "RunningRequest",
     "Started",
     "Stats",
     "Status",
+    "StepTimes",
     "Timings",
     "ToolCall",
     "Turn",

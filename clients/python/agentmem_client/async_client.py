@@ -16,7 +16,16 @@ from agentmem.v1 import types_pb2
 from agentmem_client import calls, endpoint, files, turns
 from agentmem_client.async_agent import AsyncAgent
 from agentmem_client.calls import Call, Page, Span
-from agentmem_client.daemon_types import DiskUsage, Event, Namespace, Pruned, Stats, Status, VerifyReport
+from agentmem_client.daemon_types import (
+    DiskUsage,
+    Event,
+    Namespace,
+    Pruned,
+    RunningRequest,
+    Stats,
+    Status,
+    VerifyReport,
+)
 from agentmem_client.errors import AgentmemError
 from agentmem_client.readiness import PAUSE, Wait
 from agentmem_client.retries import Attempts
@@ -61,6 +70,10 @@ class AsyncClient:
 
     async def stats(self, *, timeout: float | None = None) -> Stats:
         return await self._send(calls.get_stats(), timeout)
+
+    async def requests(self, *, timeout: float | None = None) -> list[RunningRequest]:
+        """The requests that run, then those that wait, in their order."""
+        return await self._send(calls.list_requests(), timeout)
 
     async def import_agent(
         self,
@@ -116,14 +129,16 @@ class AsyncClient:
         *,
         agent: str | None = None,
         since: datetime | None = None,
+        after: int = 0,
         page_size: int = 0,
         timeout: float | None = None,
     ) -> AsyncIterator[Event]:
         """What the daemon did on its own, oldest first: evictions, refusals, repairs.
 
-        agent: of the default namespace if none is given. since: local time unless it says otherwise.
+        agent: of the default namespace if none is given. since: local time unless it says otherwise. after: the number
+        of the last one seen; asking again and again follows the list, and misses none.
         """
-        return self._pages(lambda token: calls.list_events(namespace, agent, since, page_size, token), timeout)
+        return self._pages(lambda token: calls.list_events(namespace, agent, since, after, page_size, token), timeout)
 
     async def create_namespace(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> None:
         """Makes a namespace with a secret of its own, unless there is one of that name."""

@@ -19,7 +19,16 @@ from agentmem.v1 import (
     types_pb2,
 )
 from agentmem_client import convert, files, inputs
-from agentmem_client.daemon_types import DiskUsage, Event, Namespace, Pruned, Stats, Status, VerifyReport
+from agentmem_client.daemon_types import (
+    DiskUsage,
+    Event,
+    Namespace,
+    Pruned,
+    RunningRequest,
+    Stats,
+    Status,
+    VerifyReport,
+)
 from agentmem_client.types import AgentInfo, Diff, Evicted, Prefetched, Rewound, Turn
 
 Span = float | timedelta
@@ -101,12 +110,13 @@ def disk_usage() -> Call[DiskUsage]:
 
 
 def list_events(
-    namespace: str | None, agent: str | None, since: datetime | None, page_size: int, page_token: str
+    namespace: str | None, agent: str | None, since: datetime | None, after: int, page_size: int, page_token: str
 ) -> Call[Page[Event]]:
     request = maintenance_pb2.ListEventsRequest(
         namespace=None if namespace is None else inputs.text(namespace, "The namespace"),
         agent=inputs.text(agent or "", "The agent's name"),
         since=inputs.optional_moment(since, "since"),
+        after=inputs.unsigned(after, "after", 64),
         page_size=inputs.unsigned(page_size, "page_size", 32),
         page_token=page_token,
     )
@@ -130,6 +140,10 @@ def get_status() -> Call[Status]:
 
 def get_stats() -> Call[Stats]:
     return Call("GetStats", admin_pb2.GetStatsRequest(), convert.stats)
+
+
+def list_requests() -> Call[list[RunningRequest]]:
+    return Call("ListRequests", admin_pb2.ListRequestsRequest(), convert.requests)
 
 
 # What changes an agent waits behind the turns that run, and large memories take long to read and send. How long is

@@ -95,7 +95,21 @@ def status(message: admin_pb2.GetStatusResponse) -> daemon_types.Status:
 
 
 def stats(message: admin_pb2.GetStatsResponse) -> daemon_types.Stats:
-    return _plain(daemon_types.Stats, message)
+    return _plain(daemon_types.Stats, message, steps=_plain(daemon_types.StepTimes, message.steps))
+
+
+def requests(message: admin_pb2.ListRequestsResponse) -> list[daemon_types.RunningRequest]:
+    return [
+        _plain(
+            daemon_types.RunningRequest,
+            one,
+            agent=one.agent.name,
+            namespace=one.agent.namespace,
+            phase=_name(admin_pb2.RequestPhase, one.phase),
+            priority=_name(types_pb2.Priority, one.priority),
+        )
+        for one in message.requests
+    ]
 
 
 def _model(message: admin_pb2.ModelInfo) -> daemon_types.ModelInfo:

@@ -22,6 +22,11 @@ class LayerInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
+    """numerics: "reference" or "fast". prefill_path: "reference" or "fused".
+
+    logit_tolerance: how far logits may be from the reference's, in standard deviations; 0 in reference numerics.
+    """
+
     name: str
     architecture: str
     state_id: str
@@ -33,11 +38,16 @@ class ModelInfo:
     layers: tuple[LayerInfo, ...]
     bytes: int
     bytes_per_token: int
+    prefill_path: str
+    logit_tolerance: float
 
 
 @dataclass(frozen=True)
 class Status:
-    """phase: LOADING, SERVING or STOPPING. progress: 0..1 while loading. model: None until it is known."""
+    """phase: LOADING, SERVING, STUCK (one step takes very long; calls wait) or STOPPING.
+
+    progress: 0..1 while loading. model: None until it is known.
+    """
 
     version: str
     phase: str
@@ -50,10 +60,30 @@ class Status:
 
 
 @dataclass(frozen=True)
+class StepTimes:
+    """Seconds since start that the thread that computes spent, by what on.
+
+    Choosing what runs; of decode steps: building them, waiting for the device, building the choice of tokens, and
+    handing text out; prefill: all other work, that on prompts above all. steps: decode steps. tokens: those of theirs.
+    """
+
+    schedule_s: float
+    graph_s: float
+    device_s: float
+    sample_s: float
+    stream_s: float
+    prefill_s: float
+    steps: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Stats:
     """Gauges, and counters since the daemon's start.
 
     unsaved: turns that were answered and are in RAM only, bytes that wait for the disk, seconds since the oldest turn.
+    set_aside_total: how often a request that ran left RAM to others for a while. restore_hidden_s_total: of
+    restore_s_total, when others could go on. queue_limit, max_batch: requests that may wait, and run at once.
     """
 
     running: int
@@ -77,6 +107,37 @@ class Stats:
     unsaved_turns: int
     unsaved_bytes: int
     oldest_unsaved_s: float
+    steps: StepTimes
+    set_aside_total: int
+    restores_total: int
+    restore_s_total: float
+    restore_hidden_s_total: float
+    queue_limit: int
+    max_batch: int
+
+
+@dataclass(frozen=True)
+class RunningRequest:
+    """A request that adds a turn, and runs or waits.
+
+    phase: QUEUED, WAITING_FOR_ROOM, RESTORING, PREFILL, DECODING, COMMITTING or SET_ASIDE. queue_position: requests
+    that run first. tokens_fed: positions whose state is in RAM, reused ones included. prompt_tokens: of the timeline
+    with the prompt, 0 until known. waited_s: from arrival to its beginning; running_s: since then. tokens_prefilled: of
+    the prompt, computed so far.
+    """
+
+    agent: str
+    namespace: str
+    request_id: str
+    phase: str
+    queue_position: int
+    priority: str
+    tokens_fed: int
+    tokens_generated: int
+    prompt_tokens: int
+    waited_s: float
+    running_s: float
+    tokens_prefilled: int
 
 
 @dataclass(frozen=True)

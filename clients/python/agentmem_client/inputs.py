@@ -78,6 +78,11 @@ def durability(value: str) -> generation_pb2.Durability:
     return _choice(value, "durability", choices)
 
 
+def priority(value: str) -> types_pb2.Priority:
+    choices = {"low": types_pb2.PRIORITY_LOW, "normal": types_pb2.PRIORITY_NORMAL, "high": types_pb2.PRIORITY_HIGH}
+    return _choice(value, "priority", choices)
+
+
 def share(value: str | None) -> types_pb2.Share:
     """None leaves it to the daemon."""
     if value is None:

@@ -17,7 +17,7 @@ class TurnOptions(TypedDict, total=False):
     create: make the agent if it does not exist (the default). rebuild: recompute a timeline of another model
     from the record first. request_id: a repeat returns the committed result. expect_turn: TurnMismatch if the
     agent's last turn is another one. on_cancel: what becomes of the turn if the caller goes away. durability:
-    "write_behind" answers before the turn is on disk; `durable` is false then.
+    "write_behind" answers before the turn is on disk; `durable` is false then. priority: which of several goes first.
     """
 
     create: bool
@@ -26,6 +26,7 @@ class TurnOptions(TypedDict, total=False):
     expect_turn: int | None
     on_cancel: Literal["commit", "discard"]
     durability: Literal["durable", "write_behind"]
+    priority: Literal["low", "normal", "high"]
 
 
 class GenerateOptions(TurnOptions, total=False):
@@ -57,6 +58,7 @@ def generate(
     expect_turn: int | None = None,
     on_cancel: str = "commit",
     durability: str = "durable",
+    priority: str = "normal",
 ) -> generation_pb2.GenerateRequest:
     return generation_pb2.GenerateRequest(
         agent=ref,
@@ -70,6 +72,7 @@ def generate(
         expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
         on_cancel=inputs.on_cancel(on_cancel),
         durability=inputs.durability(durability),
+        priority=inputs.priority(priority),
     )
 
 
@@ -83,6 +86,7 @@ def append(
     expect_turn: int | None = None,
     on_cancel: str = "commit",
     durability: str = "durable",
+    priority: str = "normal",
 ) -> Call[Appended]:
     request = generation_pb2.AppendRequest(
         agent=ref,
@@ -93,6 +97,7 @@ def append(
         expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
         on_cancel=inputs.on_cancel(on_cancel),
         durability=inputs.durability(durability),
+        priority=inputs.priority(priority),
     )
     # No deadline: how long a text takes to compute is not for the client to guess.
     return Call("Append", request, lambda response: convert.appended(response, request.request_id), timeout=None)

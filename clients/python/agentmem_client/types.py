@@ -56,7 +56,10 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds, measured by the daemon. ttft_s includes queueing."""
+    """Seconds, measured by the daemon. ttft_s includes queueing.
+
+    restore_busy_s: those of restore_s that kept other requests from going on.
+    """
 
     queue_s: float
     restore_s: float
@@ -64,6 +67,7 @@ class Timings:
     ttft_s: float
     decode_s: float
     commit_s: float
+    restore_busy_s: float = 0.0
 
 
 @dataclass(frozen=True)

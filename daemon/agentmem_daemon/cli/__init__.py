@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
-EXIT_NO_EXTRA = 4
-INSTALL_LINE = "pip install 'agentmem[daemon]'"
+from agentmem_daemon.extras import EXIT_NO_EXTRA, install_line
+
+INSTALL_LINE = install_line("daemon")
 
 
 def main() -> None:

@@ -20,6 +20,8 @@ from agentmem_daemon.cli import (
     maintenance,
     namespaces,
     serve,
+    stats,
+    top,
     transfer,
     version,
 )
@@ -37,6 +39,7 @@ app = typer.Typer(
 )
 app.command()(serve.serve)
 app.command()(demo.demo)
+app.command()(stats.status)
 app.command()(chat.chat)
 app.command()(append.append)
 app.command()(agents.ps)
@@ -59,6 +62,8 @@ app.command("import")(transfer.import_)
 app.command()(maintenance.prune)
 app.command()(maintenance.df)
 app.command()(maintenance.verify)
+app.command()(stats.stats)
+app.command()(top.top)
 app.command()(events.events)
 app.command()(doctor.doctor)
 app.add_typer(namespaces.app, name="namespace")

@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 from agentmem_daemon.cli.connect import connect
-from agentmem_daemon.cli.options import AgentName, Json, Namespace, Rebuild, Socket, WriteBehind, durability
+from agentmem_daemon.cli.options import (
+    AgentName,
+    Json,
+    Namespace,
+    Priority,
+    Rebuild,
+    Socket,
+    WriteBehind,
+    durability,
+)
 from agentmem_daemon.cli.output import print_json, say
 from agentmem_daemon.cli.source import read_text
 from agentmem_daemon.cli.summary import say_if_unsaved, say_stats, say_warnings
@@ -19,6 +28,7 @@ def append(
     raw: Annotated[bool, typer.Option("--raw", help="Add the text as it is, not as a user's message.")] = False,
     rebuild: Rebuild = False,
     write_behind: WriteBehind = False,
+    priority: Priority = "normal",
     stats: Annotated[bool, typer.Option("--stats", help="Print usage and timings on stderr.")] = False,
     socket: Socket = None,
     namespace: Namespace = "default",
@@ -28,7 +38,9 @@ def append(
     text = read_text(file)
     with connect(socket) as client:
         content = text if raw else [{"role": "user", "content": text}]
-        appended = client.agent(agent, namespace).append(content, rebuild=rebuild, durability=durability(write_behind))
+        appended = client.agent(agent, namespace).append(
+            content, rebuild=rebuild, durability=durability(write_behind), priority=priority
+        )
     say_warnings(appended.warnings)
     say_if_unsaved(appended)
     if as_json:

@@ -11,7 +11,16 @@ import typer
 from agentmem_daemon.cli.connect import connect
 from agentmem_daemon.cli.errors import EXIT_INTERRUPTED, report
 from agentmem_daemon.cli.interrupt import ctrl_c
-from agentmem_daemon.cli.options import AgentName, Json, Namespace, Rebuild, Socket, WriteBehind, durability
+from agentmem_daemon.cli.options import (
+    AgentName,
+    Json,
+    Namespace,
+    Priority,
+    Rebuild,
+    Socket,
+    WriteBehind,
+    durability,
+)
 from agentmem_daemon.cli.output import print_json, print_text, say
 from agentmem_daemon.cli.source import STDIN, argument, read_text
 from agentmem_daemon.cli.summary import say_if_unsaved, say_stats, say_warnings
@@ -40,6 +49,7 @@ def chat(
     stats: Annotated[bool, typer.Option("--stats", help="Print usage and timings on stderr.")] = False,
     rebuild: Rebuild = False,
     write_behind: WriteBehind = False,
+    priority: Priority = "normal",
     socket: Socket = None,
     namespace: Namespace = "default",
     as_json: Json = False,
@@ -54,7 +64,7 @@ def chat(
     message = None if text is None else read_text(STDIN) if text == STDIN else argument(text)
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed, "max_tokens": max_tokens}
     first = {"system": None if system is None else argument(system), "rebuild": rebuild}
-    options = {**sampling, "stop": stop or [], "durability": durability(write_behind)}
+    options = {**sampling, "stop": stop or [], "durability": durability(write_behind), "priority": priority}
     with connect(socket) as client:
         handle = client.agent(agent, namespace)
         if message is None:

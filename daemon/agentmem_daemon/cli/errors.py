@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from agentmem_daemon.cli import EXIT_NO_EXTRA, INSTALL_LINE
+from agentmem_daemon.cli import INSTALL_LINE
 from agentmem_daemon.cli.output import say
+from agentmem_daemon.extras import EXIT_NO_EXTRA
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -40,6 +40,10 @@ WriteBehind = Annotated[
     bool, typer.Option("--write-behind", help="Do not wait for the disk: a crash may lose the turn.")
 ]
 
+Priority = Annotated[
+    Literal["low", "normal", "high"], typer.Option("--priority", help="Which of several requests goes first.")
+]
+
 
 def durability(write_behind: bool) -> Literal["durable", "write_behind"]:
     """The client's word for it."""

@@ -30,9 +30,9 @@ def print_text(text: str, stream: TextIO | None = None) -> None:
     stream.flush()
 
 
-def print_json(document: Any) -> None:
+def print_json(document: Any, on_one_line: bool = False) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(plain(document), ensure_ascii=False, indent=2))
+    print(json.dumps(plain(document), ensure_ascii=False, indent=None if on_one_line else 2), flush=on_one_line)
 
 
 def plain(value: Any) -> Any:

@@ -20,6 +20,12 @@ class LogLevel(str, Enum):
     ERROR = "ERROR"
 
 
+class PrefillPath(str, Enum):
+    AUTO = "auto"
+    REFERENCE = "reference"
+    FUSED = "fused"
+
+
 def serve(
     model: Annotated[
         str | None,
@@ -42,6 +48,17 @@ def serve(
             "--disk-budget", metavar="SIZE", help="Disk for memories, as in 20GB. [default: a tenth of the free disk]"
         ),
     ] = None,
+    max_batch: Annotated[
+        int | None, typer.Option("--max-batch", min=1, help="Requests that may run at once. [default: 32]")
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option("--metrics-port", min=1, max=65535, help="Offer Prometheus figures on this loopback port."),
+    ] = None,
+    prefill_path: Annotated[
+        PrefillPath | None,
+        typer.Option("--prefill-path", help="How prompts are attended to; fused is fast numerics. [default: auto]"),
+    ] = None,
     encrypt: Encrypt = None,
     log_level: Annotated[LogLevel | None, typer.Option("--log-level", case_sensitive=False)] = None,
 ) -> None:
@@ -54,6 +71,8 @@ def serve(
     level = None if log_level is None else log_level.value
     options = {"model": model, "socket": socket, "state": state, "tcp_port": tcp_port, "log_level": level}
     options |= {"ram_budget": ram_budget, "disk_budget": disk_budget, "encrypt": encrypt}
+    options |= {"max_batch": max_batch, "metrics_port": metrics_port}
+    options |= {"prefill_path": None if prefill_path is None else prefill_path.value}
     try:  # what is not given here comes from the environment, else from the defaults
         settings = DaemonSettings.model_validate({name: value for name, value in options.items() if value is not None})
     except ValidationError as error:

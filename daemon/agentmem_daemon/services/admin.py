@@ -40,6 +40,13 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     async def GetStats(self, request: admin_pb2.GetStatsRequest, context: Context) -> admin_pb2.GetStatsResponse:
         return responses.stats(await asyncio.to_thread(self._readiness.engine.stats))
 
+    async def ListRequests(
+        self, request: admin_pb2.ListRequestsRequest, context: Context
+    ) -> admin_pb2.ListRequestsResponse:
+        """Answers while a step is stuck, too: nothing here waits for the executor."""
+        views = self._readiness.engine.requests()
+        return admin_pb2.ListRequestsResponse(requests=[responses.request(view) for view in views])
+
     async def CreateNamespace(
         self, request: admin_pb2.CreateNamespaceRequest, context: Context
     ) -> admin_pb2.CreateNamespaceResponse:

@@ -9,18 +9,19 @@ import grpc
 from agentmem.v1 import generation_pb2, generation_pb2_grpc
 from agentmem_daemon import requests, responses
 from agentmem_daemon.readiness import Readiness
+from agentmem_daemon.traces import Traces
 from agentmem_daemon.turns import RunningTurn
 
 Context: TypeAlias = grpc.aio.ServicerContext
 
 
 class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
-    def __init__(self, readiness: Readiness) -> None:
-        self._readiness = readiness
+    def __init__(self, readiness: Readiness, traces: Traces) -> None:
+        self._readiness, self._traces = readiness, traces
 
     async def Generate(self, request: generation_pb2.GenerateRequest, context: Context) -> None:
         turn_request = requests.generate_request(request)
-        with RunningTurn(self._readiness.engine, turn_request, context) as turn:
+        with RunningTurn(self._readiness.engine, turn_request, context, self._traces) as turn:
             async for event in turn:
                 message = responses.generate_event(event, request.include_token_ids)
                 if message is not None:
@@ -28,5 +29,5 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
 
     async def Append(self, request: generation_pb2.AppendRequest, context: Context) -> generation_pb2.AppendResponse:
         turn_request = requests.append_request(request)
-        with RunningTurn(self._readiness.engine, turn_request, context) as turn:
+        with RunningTurn(self._readiness.engine, turn_request, context, self._traces) as turn:
             return responses.append_response(await turn.last())

@@ -40,7 +40,7 @@ class MaintenanceService(maintenance_pb2_grpc.MaintenanceServiceServicer):
     ) -> maintenance_pb2.ListEventsResponse:
         namespace, agent, since = requests.events(request)
         listing, limit = ("events", namespace or "", agent or ""), paging.page_limit(request.page_size)
-        after = paging.last_number(listing, request.page_token)
+        after = max(paging.last_number(listing, request.page_token), min(request.after, paging.MAX_NUMBER))
         events = await asyncio.to_thread(self._readiness.engine.list_events, namespace, agent, since, after, limit + 1)
         more = len(events) > limit
         return maintenance_pb2.ListEventsResponse(

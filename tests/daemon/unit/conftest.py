@@ -17,6 +17,7 @@ import pytest
 from agentmem_client.discovery import socket_target
 from agentmem_daemon.readiness import Readiness
 from agentmem_daemon.server import Server
+from agentmem_daemon.traces import Traces
 
 from agentmem.engine.request import AgentView, Delta, Event, Finished, Request, ReusePlan, Sink, Started
 from agentmem.errors import AgentmemError, Reason
@@ -52,11 +53,12 @@ class StandInEngine:
     def __init__(self) -> None:
         self.script: tuple[Event, ...] = SCRIPT
         self.refusal: Exception | None = None
-        self.requests: list[Request] = []
+        self.submitted: list[Request] = []
         self.cancelled = threading.Event()
         self.cancel_reason: FinishReason | None = None
         self.names = [f"agent-{n}" for n in range(5)]
         self.closed_with: float | None = None
+        self.step_age = 0.0
         self.answers: dict[str, Any] = {}
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
@@ -75,7 +77,7 @@ class StandInEngine:
     def submit(self, request: Request, sink: Sink) -> StandInEngine:
         if self.refusal is not None:
             raise self.refusal
-        self.requests.append(request)
+        self.submitted.append(request)
         threading.Thread(target=self._play, args=(sink,), daemon=True).start()
         return self
 
@@ -116,6 +118,9 @@ class StandInEngine:
         ]
         return [turn for turn in turns if turn.number > after][:limit]
 
+    def step_age_s(self) -> float:
+        return self.step_age
+
     def model_info(self) -> SimpleNamespace:
         return MODEL
 
@@ -150,9 +155,9 @@ def served(folder: Path, engine: StandInEngine) -> Callable[..., object]:
     """`async with served() as it`: a running server; `served(ready=False)` leaves it loading."""
 
     @asynccontextmanager
-    async def serve(ready: bool = True) -> AsyncIterator[Served]:
+    async def serve(ready: bool = True, traces: Traces | None = None) -> AsyncIterator[Served]:
         readiness = Readiness()
-        server = Server(readiness, folder, TOKEN)
+        server = Server(readiness, folder, TOKEN, traces)
         await server.start(folder / "a b#%.sock", None)
         if ready:
             readiness.serving(engine, MODEL)  # type: ignore[arg-type]

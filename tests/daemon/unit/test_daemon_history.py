@@ -132,6 +132,7 @@ CALLS: list[tuple[str, Any, Any, tuple[Any, ...], dict[str, Any]]] = [
         {},
     ),
     ("ListEvents", maintenance_pb2.ListEventsRequest(namespace="team"), EVENTS, ("team", None, 0.0, 0, 101), {}),
+    ("ListEvents", maintenance_pb2.ListEventsRequest(after=7), EVENTS, (None, None, 0.0, 7, 101), {}),
     ("CreateNamespace", admin_pb2.CreateNamespaceRequest(name="team", request_id="r"), None, ("team", "r"), {}),
     ("ListNamespaces", admin_pb2.ListNamespacesRequest(), [NamespaceView("team", 1.0, 2)], (), {}),
 ]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,6 +106,55 @@ def test_loopback_tcp_asks_for_the_token_too(settings: DaemonSettings, opens, en
     assert run(settings.model_copy(update={"tcp_port": port}), lambda progress, message: thread.start()) == 0
     thread.join()
     assert answers == [grpc.StatusCode.UNAUTHENTICATED, "SERVING"]
+
+
+def test_figures_are_offered_while_the_daemon_runs(settings: DaemonSettings, opens, engine, capsys) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address, heard = f"http://127.0.0.1:{port}/metrics", list[bytes]()
+    settings = settings.model_copy(update={"metrics_port": port})
+
+    def listen() -> None:
+        with urllib.request.urlopen(address, timeout=5) as response:
+            heard.append(response.read())
+
+    def open_engine(engine_settings: SimpleNamespace, on_progress: Callable[[float, str], None]) -> object:
+        listen()
+        signal_self()
+        return engine
+
+    opens(open_engine)
+    assert run(settings) == 0
+    assert b"agentmem_up 0.0" in heard[0]
+    with pytest.raises(OSError, match="refused"):
+        listen()
+    with socket.create_server(("127.0.0.1", port)):
+        assert run(settings) == 1
+    assert f"The metrics cannot be offered on TCP port {port}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wish", "package", "extra"),
+    [({"metrics_port": 1}, "prometheus_client", "metrics"), ({"otlp_endpoint": "http://x"}, "opentelemetry", "otel")],
+)
+def test_an_extra_that_is_missing(
+    settings: DaemonSettings,
+    opens,
+    capsys,
+    monkeypatch: pytest.MonkeyPatch,
+    wish: dict[str, object],
+    package: str,
+    extra: str,
+) -> None:
+    """Found out before a model is loaded."""
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[misc]
+    opened: list[object] = []
+    opens(lambda engine_settings, on_progress: opened.append(engine_settings))
+    assert run(settings.model_copy(update=wish)) == 4
+    assert f"pip install 'agentmem[{extra}]'" in capsys.readouterr().err
+    assert opened == []
 
 
 def test_a_model_that_cannot_be_loaded(settings: DaemonSettings, folder: Path, opens, capsys) -> None:

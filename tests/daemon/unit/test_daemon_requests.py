@@ -8,7 +8,7 @@ import pytest
 from agentmem_daemon import requests
 from google.protobuf.duration_pb2 import Duration
 
-from agentmem.engine.request import ChatInput, Durability, OnCancel, Sampling, TextInput, TokenInput
+from agentmem.engine.request import ChatInput, Durability, OnCancel, Priority, Sampling, TextInput, TokenInput
 from agentmem.errors import AgentmemError, Reason
 from agentmem.types import AgentRef, Message, Residency, Share, ToolCall
 from agentmem.v1 import agents_pb2, generation_pb2, maintenance_pb2, types_pb2
@@ -41,6 +41,7 @@ def test_defaults() -> None:
     assert (request.on_cancel, request.create, request.rebuild) == (OnCancel.COMMIT, False, False)
     assert (request.request_id, request.expect_turn) == ("", None)
     assert request.durability is Durability.DURABLE
+    assert request.priority is Priority.NORMAL
 
 
 def test_everything_set() -> None:
@@ -51,6 +52,7 @@ def test_everything_set() -> None:
         sampling=sampling,
         on_cancel=generation_pb2.ON_CANCEL_DISCARD,
         durability=generation_pb2.DURABILITY_WRITE_BEHIND,
+        priority=types_pb2.PRIORITY_HIGH,
         create=True,
         rebuild=True,
         request_id="once",

@@ -110,9 +110,10 @@ def test_deltas_carry_ids_only_if_asked() -> None:
 
 def test_model_info() -> None:
     layers = (LayerInfo(0, 3, "full_attention", 2, 64, 4, 64),)
-    info = ModelInfo("m", "llama", "sid", "tid", 2048, "reference", "cpu", "float32", layers, 7_000_000, 640)
+    info = ModelInfo("m", "llama", "sid", "tid", 2048, "fast", "fused", 0.25, "cpu", "float32", layers, 7_000_000, 640)
     sent = responses.model_info(info)
     assert (sent.name, sent.context_limit, sent.bytes, sent.bytes_per_token) == ("m", 2048, 7_000_000, 640)
+    assert (sent.numerics, sent.prefill_path, sent.logit_tolerance) == ("fast", "fused", 0.25)
     assert (sent.layers[0].last, sent.layers[0].group_size) == (3, 64)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from agentmem.engine.request import Delta, Failed, Started
+from agentmem.engine.request import Delta, Failed, Phase, Priority, RequestView, Started
 from agentmem.errors import AgentmemError, Reason
-from agentmem.types import FinishReason
+from agentmem.types import AgentRef, FinishReason
 from agentmem.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -64,7 +66,7 @@ def test_append_answers_with_the_end(served) -> None:
             request = generation_pb2.AppendRequest(agent=ALICE, input=types_pb2.Input(text="hello"))
             answer = await append(request, metadata=it.metadata)
             assert (answer.turn, answer.durable, answer.timings.ttft_s) == (3, True, 0.5)
-            assert it.engine.requests[0].sampling is None
+            assert it.engine.submitted[0].sampling is None
 
     asyncio.run(scenario())
 
@@ -214,7 +216,7 @@ def test_phases(served) -> None:
             assert await health() == health_pb2.HealthCheckResponse.SERVING
 
             it.readiness.stopping()
-            await it.server.unhealthy()
+            await it.server.unhealthy_for_good()
             status = await admin.GetStatus(admin_pb2.GetStatusRequest(), metadata=it.metadata)
             assert status.phase == "STOPPING"
             assert await health() == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -222,3 +224,39 @@ def test_phases(served) -> None:
             assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "The daemon is shutting down.")
 
     asyncio.run(scenario())
+
+
+def test_requests_are_listed_even_while_all_threads_are_taken(served) -> None:
+    """Whoever wonders why nothing goes on asks just then."""
+    views = [
+        RequestView(AgentRef("team", "bob"), "r1", Phase.DECODING, 0, Priority.HIGH, 90, 7, 80, 0.5, 1.5, 30),
+        RequestView(AgentRef("default", "eve"), "r2", Phase.WAITING_FOR_ROOM, 1, Priority.LOW, 0, 0, 0, 2.5, 0.0, 0),
+    ]
+
+    async def scenario() -> None:
+        async with served() as it:
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+            held = threading.Event()
+            busy = asyncio.ensure_future(asyncio.to_thread(held.wait, 10))
+            it.engine.answers["requests"] = views
+            stub = admin_pb2_grpc.AdminServiceStub(it.channel)
+            answer = await stub.ListRequests(admin_pb2.ListRequestsRequest(), metadata=it.metadata, timeout=5)
+            held.set()
+            await busy
+            first, second = answer.requests
+            assert (first.agent.namespace, first.agent.name, first.request_id) == ("team", "bob", "r1")
+            assert (first.phase, first.queue_position) == (admin_pb2.REQUEST_PHASE_DECODING, 0)
+            assert first.priority == types_pb2.PRIORITY_HIGH
+            assert (first.tokens_fed, first.tokens_generated, first.prompt_tokens) == (90, 7, 80)
+            assert (first.waited_s, first.running_s, first.tokens_prefilled) == (0.5, 1.5, 30)
+            assert (second.phase, second.queue_position) == (admin_pb2.REQUEST_PHASE_WAITING_FOR_ROOM, 1)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("enum", [(Phase, admin_pb2.RequestPhase), (Priority, types_pb2.Priority)])
+def test_every_word_has_one_in_the_contract(enum) -> None:
+    ours, theirs = enum
+    names = set(theirs.keys())
+    (unset,) = (name for name in names if name.endswith("_UNSPECIFIED"))
+    assert {unset.replace("UNSPECIFIED", one.value) for one in ours} == names - {unset}

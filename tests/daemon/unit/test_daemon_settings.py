@@ -47,7 +47,17 @@ def test_other_hosts_are_refused(host: str) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"tcp_port": 0}, {"tcp_port": 65536}, {"log_level": "LOUD"}, {"shutdown_deadline_s": -1}, {"max_queue": 0}],
+    [
+        {"tcp_port": 0},
+        {"tcp_port": 65536},
+        {"log_level": "LOUD"},
+        {"shutdown_deadline_s": -1},
+        {"max_queue": 0},
+        {"max_batch": 0},
+        {"stuck_s": 0},
+        {"metrics_port": 0},
+        {"otlp_endpoint": "localhost:4318"},
+    ],
 )
 def test_bad_values_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

@@ -1,0 +1,117 @@
+"""Fused attention of a chunk is the reference's but for rounding, however the work is divided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from agentmem.kv import attention, fused
+from agentmem.kv.batch import Batch, BatchQuantizedKVCache
+from agentmem.kv.layout import AttentionLayout, LayerKind, StateLayout, WindowLayout
+from agentmem.kv.state import AgentState
+
+FULL = AttentionLayout(layers=1, kv_heads=3, head_dim=64, group_size=64, dtype=mx.float32)
+HEADS, SCALE = 6, 0.125
+
+
+def _windowed(window: int) -> StateLayout:
+    return StateLayout((LayerKind.WINDOW, LayerKind.FULL), FULL, WindowLayout(**vars(FULL), window=window))
+
+
+def _caches(layout: StateLayout, held: int, count: int, freeze: int = 0) -> list[BatchQuantizedKVCache]:
+    """Caches of all layers behind an append of `count` positions to `held` ones. freeze: segments in a first span."""
+    state = AgentState(layout)
+    for positions in (held, count):
+        if not positions:
+            continue
+        caches = Batch([state], fused=True).layers
+        for cache in caches:
+            keys, values = (mx.random.normal((1, FULL.kv_heads, positions, FULL.head_dim)) for _ in range(2))
+            cache.update_and_fetch(keys, values)
+        state.evaluate()
+        if freeze and positions == held:
+            state.full.freeze(freeze)
+    return caches
+
+
+@pytest.mark.parametrize("window", [None, 1, 100, 300])
+@pytest.mark.parametrize(
+    ("held", "count", "freeze"), [(0, 512, 0), (0, 30, 0), (700, 300, 1), (512, 8, 2), (1, 511, 0)]
+)
+def test_equals_the_reference_but_for_rounding(window: int | None, held: int, count: int, freeze: int) -> None:
+    mx.random.seed(held + count)
+    layout = StateLayout.of_full(FULL) if window is None else _windowed(window)
+    for cache in _caches(layout, held, count, freeze)[:1]:
+        queries = 3 * mx.random.normal((1, HEADS, count, FULL.head_dim))
+        want, got = attention.attend(queries, cache, SCALE), fused.attend(queries, cache, SCALE)
+        np.testing.assert_allclose(np.array(got), np.array(want), atol=2e-5)
+
+
+@pytest.mark.parametrize("heads_at_once", [1, 2])
+@pytest.mark.parametrize("queries_at_once", [7, 100])
+@pytest.mark.parametrize("window", [None, 150])
+def test_work_that_is_divided_comes_to_the_same(
+    heads_at_once: int, queries_at_once: int, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mx.random.seed(0)
+    layout = StateLayout.of_full(FULL) if window is None else _windowed(window)
+    cache = _caches(layout, 400, 300)[0]
+    queries = mx.random.normal((1, HEADS, 300, FULL.head_dim))
+    want = np.array(attention.attend(queries, cache, SCALE))
+    # The first query is that of position 400.
+    positions = 700 if window is None else 700 - (400 - window + 1) // 256 * 256
+    monkeypatch.setattr(fused, "MOST_BYTES", heads_at_once * 2 * positions * FULL.head_dim * 4)
+    monkeypatch.setattr(fused, "MOST_SCORES", queries_at_once * 2 * heads_at_once * positions)
+    calls = []
+    real = mx.fast.scaled_dot_product_attention
+
+    def spy(q: mx.array, *args, **kwargs):  # type: ignore[no-untyped-def]
+        calls.append(q.shape)
+        return real(q, *args, **kwargs)
+
+    monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", spy)
+    np.testing.assert_allclose(np.array(fused.attend(queries, cache, SCALE)), want, atol=2e-5)
+    assert max(shape[1] for shape in calls) == 2 * heads_at_once
+    assert max(shape[1] * shape[2] for shape in calls) == 2 * heads_at_once * queries_at_once
+
+
+def test_only_a_chunk_of_one_agent_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    monkeypatch.setattr(fused, "attend", lambda queries, *_: taken.append(queries.shape[2]) or queries)
+    layout = StateLayout.of_full(FULL)
+    for agents, count, is_fused in ((1, 8, True), (1, 7, True), (1, 1, True), (1, 64, False), (2, 8, True)):
+        states = [AgentState(layout) for _ in range(agents)]
+        (cache,) = Batch(states, is_fused).layers
+        new = mx.random.normal((agents, FULL.kv_heads, count, FULL.head_dim))
+        cache.update_and_fetch(new, new)
+        queries = mx.random.normal((agents, HEADS, count, FULL.head_dim))
+        attention._dispatch(queries, cache, cache, scale=SCALE, mask=None)
+    assert taken == [8]
+
+
+def test_memory_is_bounded_by_what_is_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and values of all heads would take 6.4 MiB, all scores 25."""
+    monkeypatch.setattr(fused, "MOST_BYTES", 4 << 20)
+    monkeypatch.setattr(fused, "MOST_SCORES", 1 << 18)
+    (cache,) = _caches(StateLayout.of_full(FULL), 4096, 256)
+    queries = mx.random.normal((1, HEADS, 256, FULL.head_dim))
+    mx.eval(queries)
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    mx.eval(fused.attend(queries, cache, SCALE))
+    assert mx.get_peak_memory() - before < (4 << 20) + 3 * (1 << 20) + 4 * queries.nbytes
+
+
+def test_half_precision_stays_what_it_is() -> None:
+    half = replace(FULL, dtype=mx.float16)
+    state = AgentState(StateLayout.of_full(half))
+    (cache,) = Batch([state], fused=True).layers
+    new = mx.random.normal((1, FULL.kv_heads, 16, FULL.head_dim)).astype(mx.float16)
+    cache.update_and_fetch(new, new)
+    queries = mx.random.normal((1, HEADS, 16, FULL.head_dim)).astype(mx.float16)
+    got, want = fused.attend(queries, cache, SCALE), attention.attend(queries, cache, SCALE)
+    assert got.dtype == mx.float16
+    np.testing.assert_allclose(np.array(got), np.array(want), atol=2e-2)
