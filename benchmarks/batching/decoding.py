@@ -17,7 +17,7 @@ from agentmem.model.loader import LoadedModel
 from agentmem.types import BLOCK_TOKENS
 from benchmarks.batching.cases import Cases, random_ids, random_span, random_state
 from benchmarks.batching.padded import PaddedBatch
-from benchmarks.batching.timing import Seconds, by_turns, medians, ratio
+from benchmarks.batching.timing import Turns
 
 
 class Ragged:
@@ -54,15 +54,15 @@ def step_s(decoder: Decoder, tokens: mx.array, steps: int) -> float:
     return (time.perf_counter() - began) / steps
 
 
-def compared(decoders: Mapping[str, Decoder], tokens: mx.array, steps: int, rounds: int) -> Seconds:
+def compared(decoders: Mapping[str, Decoder], tokens: mx.array, steps: int, rounds: int) -> Turns:
     """Seconds per step of each, by turns."""
     one, other = (decoder.step(tokens) for decoder in decoders.values())
     apart = mx.abs(one - other).max().item() / mx.abs(one).max().item()
     if not apart < 1e-3:
         raise RuntimeError(f"what is compared does not do the same: logits differ by {apart:.1%} of the largest")
     works = {name: lambda decoder=decoder: step_s(decoder, tokens, steps) for name, decoder in decoders.items()}
-    by_turns(works, 1)
-    return by_turns(works, rounds)
+    Turns(works, 1)
+    return Turns(works, rounds)
 
 
 def ragged_over_padded(model: LoadedModel, lengths: Sequence[int], cases: Cases) -> dict[str, float]:
@@ -71,11 +71,12 @@ def ragged_over_padded(model: LoadedModel, lengths: Sequence[int], cases: Cases)
     tokens = mx.array(random_ids(len(lengths), 0))
     batch = PaddedBatch(model, states, cases.steps)
     decoders = {"padded": batch, "ragged": Ragged(model, states)}
-    seen = compared(decoders, tokens, cases.steps, cases.repeats)
+    turns = compared(decoders, tokens, cases.steps, cases.repeats)
     held = sum(lengths) * model.layout.full.bytes_per_token
     return {
-        "ragged_over_padded": ratio(seen, "padded", "ragged"),
-        **medians(seen, "step_ms", 1000),
+        "ragged_over_padded": turns.ratio("padded", "ragged"),
+        "by_cpu_seconds": turns.cpu_ratio("padded", "ragged"),
+        **turns.medians("step_ms", 1000),
         "ragged_mb_per_step": (model.bytes + held) / 1e6,
         "padded_mb_per_step": (model.bytes + sum(array.nbytes for array in batch.arrays())) / 1e6,
     }
@@ -88,11 +89,12 @@ def shared_prefix(model: LoadedModel, cases: Cases) -> dict[str, float]:
     alone = [_on(model, _copy(span), seed) for seed in range(cases.agents)]
     tokens = mx.array(random_ids(cases.agents, 0))
     decoders = {"private": Ragged(model, alone), "shared": Ragged(model, forks)}
-    seen = compared(decoders, tokens, cases.steps // 2, cases.repeats)
+    turns = compared(decoders, tokens, cases.steps // 2, cases.repeats)
     own = sum(state.offset - cases.long for state in forks) * model.layout.full.bytes_per_token
     return {
-        "shared_prefix_speedup": ratio(seen, "private", "shared"),
-        **medians(seen, "step_ms", 1000),
+        "shared_prefix_speedup": turns.ratio("private", "shared"),
+        "by_cpu_seconds": turns.cpu_ratio("private", "shared"),
+        **turns.medians("step_ms", 1000),
         "shared_mb_per_step": (model.bytes + span.nbytes + own) / 1e6,
         "private_mb_per_step": (model.bytes + cases.agents * span.nbytes + own) / 1e6,
     }

@@ -13,7 +13,7 @@ from mlx_lm.models.cache import QuantizedKVCache
 
 from agentmem.model import loader
 from benchmarks.batching.cases import Cases, random_ids
-from benchmarks.batching.timing import by_turns, medians, ratio
+from benchmarks.batching.timing import Turns
 from tests.helpers.daemon import Daemon
 
 PROMPT = 256
@@ -37,12 +37,12 @@ def streaming(folder: Path, checkpoint: Path, cases: Cases) -> dict[str, float]:
 
     try:
         works = {"loop": of_loop, "client": of_client}
-        by_turns(works, 1)
-        seen = by_turns(works, cases.repeats)
+        Turns(works, 1)
+        turns = Turns(works, cases.repeats)
         client.close()
     finally:
         daemon.stop()
-    return {"stream_over_loop": ratio(seen, "loop", "client"), **medians(seen, "tokens_per_s")}
+    return {"stream_over_loop": turns.ratio("loop", "client"), **turns.medians("tokens_per_s")}
 
 
 def _loop_s(model: loader.LoadedModel, tokens: int) -> float:
