@@ -56,6 +56,7 @@ bench: .venv/.daemon
 	$(BIN)/python -m benchmarks.ttft --json
 	$(BIN)/python -m benchmarks.recall --json
 	$(BIN)/python -m benchmarks.store --json
+	$(BIN)/python -m benchmarks.prefill --json
 	$(BIN)/python -m benchmarks.batching --json
 
 train: .venv/.train

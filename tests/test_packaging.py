@@ -75,7 +75,7 @@ def test_base_dependencies_are_light(metadata: Message) -> None:
         "platformdirs",
         "protobuf",
     }
-    assert set(metadata.get_all("Provides-Extra") or []) >= {"daemon", "dev", "train"}
+    assert set(metadata.get_all("Provides-Extra") or []) >= {"daemon", "dev", "metrics", "otel", "train"}
 
 
 def test_version_is_told_once_and_the_same(metadata: Message) -> None:

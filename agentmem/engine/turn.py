@@ -138,8 +138,9 @@ class Turn:
             return False
         self._context.counters.set_aside += 1
         phase, self.phase = self.phase, Phase.SET_ASIDE
-        said = self._draft.usage.generated_tokens  # what was said is to be committed, whatever comes
-        check = (lambda: None) if said else self._control.stop_if_cancelled
+        # What was said is to be committed, whatever comes, unless it is to be discarded.
+        kept = self._draft.usage.generated_tokens and self._request.on_cancel is OnCancel.COMMIT
+        check = (lambda: None) if kept else self._control.stop_if_cancelled
         yield Room()
         positions = wanted
         try:

@@ -101,9 +101,14 @@ class RamBudget:
         return self._free(agent.ref) - self._need(agent, positions)
 
     def _free(self, ref: AgentRef) -> int:
-        """Bytes that an agent may come to take: what is neither taken nor promised to others."""
-        others = (self._outstanding(other, promise) for other, promise in self._promises.items() if other != ref)
-        return self.limit - self._pool.nbytes - self._writer.nbytes - sum(others)
+        """Bytes that an agent may come to take: what is neither taken nor promised to others.
+
+        What is kept of others that were set aside does not count if nobody else runs: they wait for this one, and it
+        for nobody. So the limit may be exceeded by that.
+        """
+        others = self._promises.items() if self.others_active(ref) else ()
+        promised = sum(self._outstanding(other, promise) for other, promise in others if other != ref)
+        return self.limit - self._pool.nbytes - self._writer.nbytes - promised
 
     def _outstanding(self, ref: AgentRef, promise: _Promise) -> int:
         """Bytes of a promise that are not in the pool."""

@@ -31,7 +31,7 @@ class PrefillPath(str, Enum):
     FUSED = "fused"
 
 
-LOGIT_TOLERANCE = 0.05
+LOGIT_TOLERANCE = 0.1
 """How far fast numerics may move a logit from where the reference has it, in standard deviations of its position's.
 
 Tests and `benchmarks.prefill` hold the fused path and OpenBLAS to it, on the CPU backend in fp32. In half precision,

@@ -38,7 +38,7 @@ def streaming(folder: Path, checkpoint: Path, cases: Cases) -> dict[str, float]:
     try:
         works = {"loop": of_loop, "client": of_client}
         Turns(works, 1)
-        turns = Turns(works, cases.repeats)
+        turns = Turns(works, 2 * cases.repeats - 1)
         client.close()
     finally:
         daemon.stop()

@@ -195,7 +195,9 @@ def test_agents_wait_their_turn_and_see_their_place(
     busy.cancel()
     assert low.drain().durable
     assert high.drain().durable
-    assert client.requests() == []
+    deadline = time.monotonic() + 10
+    while client.requests():  # one that has said its last word leaves a moment later
+        assert time.monotonic() < deadline
 
 
 def test_health_and_reflection(client: Client, shared: Daemon) -> None:
