@@ -1,4 +1,4 @@
-"""Waiting for room in RAM that others hold now."""
+"""Waiting for room, in RAM or on disk, that others hold now."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ T = TypeVar("T")
 
 
 def has_to_wait(memory: Memory, ref: AgentRef, error: AgentmemError) -> bool:
-    """Whether it is only that others hold what the agent needs now."""
+    """Whether it is only that others hold, or may come to take, what the agent needs now."""
+    if error.reason is Reason.DISK_BUDGET_EXCEEDED:
+        return memory.disk.others_active(ref)
     return error.reason is Reason.RAM_BUDGET_EXCEEDED and memory.others_active(ref)
 
 
@@ -23,7 +25,8 @@ def with_room(
 ) -> Generator[Room, None, T]:
     """What `attempt` returns once others have left the room that it asks for. check: raises if it is no longer wanted.
 
-    Raises RAM_BUDGET_EXCEEDED if the agent would have all room for itself, and that is not enough.
+    An attempt that fails must leave nothing promised, lest two wait for each other. Raises RAM_BUDGET_EXCEEDED or
+    DISK_BUDGET_EXCEEDED if the agent would have all room for itself, and that is not enough.
     """
     while True:
         try:

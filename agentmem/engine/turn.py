@@ -73,8 +73,12 @@ class Turn:
             raise AgentmemError(Reason.EMPTY_INPUT, "the input makes no tokens; there is nothing to add")
         self._check_context(agent, given)
         self._reserved = agent.tokens + given + self._to_reserve(agent, given)
-        memory.make_room(agent, self._reserved)
-        memory.disk.make_room(agent, self._encoded.ids, self._reserved - agent.tokens - given)
+        try:
+            memory.make_room(agent, self._reserved)
+            memory.disk.make_room(agent, self._encoded.ids, self._reserved - agent.tokens - given)
+        except AgentmemError:
+            memory.done(request.agent)
+            raise
         return agent
 
     def _plan(self, agent: Agent) -> ReusePlan:
@@ -123,7 +127,8 @@ class Turn:
             memory.disk.make_room(agent, draft.ids, more - agent.tokens - len(draft.ids))
             memory.make_room(agent, more)
         except AgentmemError as error:
-            return has_to_wait(memory, agent.ref, error) and (yield from self._step_aside(agent, more))
+            ram = error.reason is Reason.RAM_BUDGET_EXCEEDED  # on disk it takes as much if it steps aside
+            return ram and has_to_wait(memory, agent.ref, error) and (yield from self._step_aside(agent, more))
         self._reserved = more
         return True
 

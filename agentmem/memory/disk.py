@@ -73,6 +73,10 @@ class DiskBudget:
         """The agent's turn is committed, if only in RAM, or will never be."""
         self._making.discard(ref)
 
+    def others_active(self, ref: AgentRef) -> bool:
+        """Whether what was refused may be had later: others are making turns, which take what they may at the most."""
+        return bool(self._making - {ref})
+
     def make_room_to_restore(self, agent: Agent) -> None:
         """For blocks that were given up: they are put back once they have been computed again. Until it is `done`."""
         if lacking := self._lacking(agent, agent.tokens):
@@ -101,7 +105,7 @@ class DiskBudget:
                 self.limit, needed, promised=promised, staying=self._staying, relied_on=relied_on
             )
         except AgentmemError as error:
-            if error.reason is Reason.DISK_BUDGET_EXCEEDED:
+            if error.reason is Reason.DISK_BUDGET_EXCEEDED and not self.others_active(ref):
                 self._store.events.note(EventKind.DISK_REFUSED, agent_id, nbytes=needed, soon=True)
             if error.reason is not Reason.STORE_UNWRITABLE:
                 raise
