@@ -40,11 +40,17 @@ class _Active:
         self.need: Any = Chunk(0)
         self.progressed = self.looked = time.monotonic()
         self.room_seen = 0
-        self.ended = False
+        self.told = self.ended = False
+        """told: it has gone on since it was cancelled."""
 
     @property
     def level(self) -> int:
         return level(self.job.priority, time.monotonic() - self.progressed)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was cancelled, and doesn't know."""
+        return self.job.cancelled and not self.told
 
     @property
     def cost(self) -> int:
@@ -57,7 +63,7 @@ class _Active:
         need = self.need
         if isinstance(need, Lane) or self.ended:
             return False
-        if isinstance(need, Wait | Room) and time.monotonic() - self.looked > MOMENT_S:
+        if isinstance(need, Wait | Room) and (self.cancelled or time.monotonic() - self.looked > MOMENT_S):
             return True
         if isinstance(need, Wait):
             return any(future.done() for future in need.futures)
@@ -140,7 +146,7 @@ class Executor:
         able = [
             one
             for one in self._active
-            if one.may_go_on(self._room_left) and (not isinstance(one.need, Room) or one in lines or one.job.cancelled)
+            if one.may_go_on(self._room_left) and (not isinstance(one.need, Room) or one in lines or one.cancelled)
         ]
         return sorted(able, key=_urgency)
 
@@ -188,7 +194,7 @@ class Executor:
 
     def _go_on(self, one: _Active, failure: Exception | None = None) -> None:
         """Until it needs something. One job's failure is its own (invariant 7)."""
-        before, one.room_seen = one.need, self._room_left
+        before, one.room_seen, one.told = one.need, self._room_left, one.job.cancelled
         try:
             one.need = next(one.steps) if failure is None else one.steps.throw(failure)
             one.looked = time.monotonic()  # behind it: it may have taken long

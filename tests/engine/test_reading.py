@@ -115,6 +115,21 @@ def test_others_go_on_while_a_restore_waits_for_the_disk(engine: Engine, gate: G
     assert got == cold(engine, PROMPT[:300], (21,), tokens=4)
 
 
+@pytest.mark.reference
+def test_others_go_on_while_one_block_alone_is_slow(engine: Engine, disk: Disk, gate: Gate) -> None:
+    """Those behind it have long been read."""
+    first, *_ = evicted(engine, A, *LONG)
+    disk.before_read = lambda path: gate(path) if path.stem == first else None
+    gate.shut()
+    events: list[Event] = []
+    engine.submit(request(11, tokens=6), events.append)
+    assert len(feed(engine, B, 21, tokens=20)[0]) == 20
+    assert not any(isinstance(event, Delta | Finished | Failed) for event in events)
+    gate.open()
+    assert soon(lambda: isinstance(events[-1], Finished))
+    assert said(events) == cold(engine, LONG, (11,))
+
+
 def test_time_in_which_others_could_go_on_is_told(engine: Engine, gate: Gate) -> None:
     evicted(engine, A, *LONG)
     gate.shut()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from agentmem.engine import turn as turn_module
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.request import Event, Failed, Finished, OnCancel, Phase, Request, Sampling
 from agentmem.errors import AgentmemError, Reason
+from agentmem.memory.agent import Agent
 from agentmem.memory.budget import RamBudget
 from agentmem.types import AgentRef, FinishReason, Priority
 from tests.engine.disks import soon
@@ -117,8 +119,10 @@ def test_two_open_replies_that_both_need_all_room_both_end(engine: Engine, solo:
 def test_a_reply_for_which_there_is_no_more_room_at_all_ends_where_it_would_alone(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It waits for the other, in vain; what it said is kept."""
-    budget(engine).limit = 5 * budget(engine)._most_bytes(1) // 2
+    """It waits for the other, in vain, since a pinned agent has the rest; what it said is kept."""
+    units(engine, 3)
+    run(engine, request(5, tokens=None, agent=C))
+    engine.update_agent(C, pinned=True)
 
     def wants_much() -> None:
         monkeypatch.setattr(turn_module, "RESERVE", 300)
@@ -244,3 +248,79 @@ def test_positions_in_the_queue_and_its_end(checkpoint: Path, tmp_path: Path) ->
         assert [one.events[1].queue_position for one in others] == [0, 0, 0]  # type: ignore[union-attr]
     finally:
         engine.close(deadline_s=0)
+
+
+def units(engine: Engine, count: int) -> None:
+    """RAM for so many agents with up to 256 positions."""
+    budget(engine).limit = count * budget(engine)._most_bytes(1)
+
+
+def test_trying_to_get_room_keeps_nobody_from_the_executor(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes to find out that there is none."""
+    units(engine, 1)
+    tries = []
+    real = budget(engine).make_room
+
+    def slow(agent: Agent, positions: int, evict: Callable[[Agent], int]) -> None:
+        if agent.ref == B:
+            tries.append(engine._executor.times.steps)
+            time.sleep(0.06)
+        real(agent, positions, evict)
+
+    monkeypatch.setattr(budget(engine), "make_room", slow)
+    waits: list[Asked] = []
+    first = Asked(engine, request(*FIRST[:200], tokens=40), {3: lambda: waits.append(Asked(engine, second))})
+    second = request(*SECOND[:200], agent=B, tokens=2)
+    assert len(said(first.end(20))) == 40
+    assert len(said(waits[0].end())) == 2
+    assert len(tries) > 2
+    assert max(tries.count(step) for step in tries if 3 < step < 35) <= 2
+
+
+def test_what_cannot_fit_even_alone_is_refused_at_once(engine: Engine) -> None:
+    units(engine, 1)
+    others: list[Asked] = []
+
+    def come() -> None:
+        others.append(Asked(engine, request(*FIRST, *FIRST[:30], agent=C, tokens=None)))
+        others.append(Asked(engine, request(9, 9, agent=B, tokens=None)))
+
+    running = Asked(engine, request(*FIRST[:200], tokens=40), {3: come})
+    running.end()
+    refused_one, small = others
+    failed = refused_one.end()[-1]
+    assert isinstance(failed, Failed)
+    assert refused_one.ended < running.ended
+    assert isinstance(small.end()[-1], Finished)
+
+
+def test_one_that_cannot_leave_is_passed_over(engine: Engine) -> None:
+    units(engine, 2)
+    run(engine, request(5, tokens=None))
+    engine.update_agent(A, pinned=True)
+    urgent: list[Asked] = []
+
+    def come() -> None:
+        urgent.append(Asked(engine, request(*SECOND[:200], agent=C, tokens=3, priority=Priority.HIGH)))
+
+    pinned = Asked(engine, request(*FIRST[:200], tokens=50, priority=Priority.LOW))
+    other = Asked(engine, request(*FIRST[:199], agent=B, tokens=50, priority=Priority.LOW), {3: come})
+    assert len(said(pinned.end())) == len(said(other.end())) == 50
+    assert len(said(urgent[0].end())) == 3
+    assert urgent[0].ended < other.ended
+    assert engine._context.counters.set_aside == 1
+
+
+@pytest.mark.parametrize("context", [600])
+def test_nobody_steps_aside_if_that_does_not_help(engine: Engine) -> None:
+    units(engine, 3)
+    urgent: list[Asked] = []
+
+    def come() -> None:
+        urgent.append(Asked(engine, request(*SECOND, *SECOND[:70], agent=C, tokens=3, priority=Priority.HIGH)))
+
+    large = Asked(engine, request(*FIRST, *FIRST[:70], tokens=25, priority=Priority.HIGH))
+    low = Asked(engine, request(*FIRST[:200], agent=B, tokens=50, priority=Priority.LOW), {3: come})
+    assert [len(said(one.end())) for one in (large, low)] == [25, 50]
+    assert len(said(urgent[0].end())) == 3
+    assert engine._context.counters.set_aside == 0
