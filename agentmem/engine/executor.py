@@ -243,24 +243,18 @@ def where(error: BaseException) -> str:
 
 
 class Call(Generic[T]):
-    """A job that calls a function in its agent's order; its result or error is in `future`.
-
-    A generator function is run step by step.
-    """
+    """A job that goes through what a function does, in its agent's order; its result or error is in `future`."""
 
     priority = Priority.NORMAL
     takes_slot = cancelled = False
     leaves = 0
 
-    def __init__(self, ref: AgentRef, function: Callable[[], T]) -> None:
+    def __init__(self, ref: AgentRef, function: Callable[[], Generator[Any, None, T]]) -> None:
         self.ref, self._function = ref, function
         self.future: Future[T] = Future()
 
     def steps(self) -> Generator[Any, None, None]:
-        result = self._function()
-        if isinstance(result, Generator):
-            yield from result
-        self.future.set_result(result)
+        self.future.set_result((yield from self._function()))
 
     def fail(self, error: AgentmemError) -> None:
         self.future.set_exception(error)

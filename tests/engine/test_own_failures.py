@@ -100,7 +100,7 @@ def all_at_once(
         for name in PROMPTS:
             asked[name] = Asked(engine, asks(name, **(victim if name == VICTIM else {})), at.get(name))
 
-    engine._in_order(ref("nobody"), submit)  # on the executor thread, so that all begin in one step
+    engine._briefly(ref("nobody"), submit)  # on the executor thread, so that all begin in one step
     return asked
 
 
