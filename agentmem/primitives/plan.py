@@ -132,7 +132,7 @@ Node = Annotated[Answer | Review | Vote | PlanExecute, Field(discriminator="type
 
 
 class Plan(Strict):
-    """A valid plan: whoever holds one need not check it. Raises AgentmemError PLAN_INVALID when made of misfits."""
+    """A valid plan: whoever holds one need not check it."""
 
     version: Literal[1]
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=MAX_NODES)]

@@ -68,6 +68,8 @@ def _refused(error: ValidationError) -> Refused:
             return Refused(f"'type' must be one of {first['ctx']['expected_tags']}", path)
         case "json_invalid":
             return Refused("it is not JSON", path)
+        case "value_error":
+            return Refused(str(first["ctx"]["error"]), path)
         case "too_short":
             return Refused(f"it has fewer than {first['ctx']['min_length']} items", path)
         case "too_long":
