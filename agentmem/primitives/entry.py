@@ -13,6 +13,7 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives.plan import Plan
 from agentmem.primitives.strict import Refused, Strict, load
 
+FORMAT = 1
 MAX_BYTES = 64 << 10
 """Of an entry as JSON."""
 MAX_TITLE, MAX_DESCRIPTION, MAX_TAGS = 120, 4000, 16
@@ -70,7 +71,7 @@ class Entry(Strict):
 class Header(Strict):
     """The first line: how many follow it, so that a file cut short is noticed."""
 
-    format: Literal[1]
+    format: Annotated[int, Field(ge=FORMAT, le=FORMAT)]
     entries: Annotated[int, Field(ge=0)]
 
 
@@ -98,7 +99,7 @@ def learned(query: str, plan: Plan) -> Entry:
 
 def write_lines(entries: list[Entry]) -> Iterator[str]:
     """JSONL, each line with its end: a header, then an entry a line."""
-    yield Header(format=1, entries=len(entries)).model_dump_json() + "\n"
+    yield Header(format=FORMAT, entries=len(entries)).model_dump_json() + "\n"
     for entry in entries:
         yield entry.model_dump_json() + "\n"
 

@@ -134,7 +134,7 @@ Node = Annotated[Answer | Review | Vote | PlanExecute, Field(discriminator="type
 class Plan(Strict):
     """A valid plan: whoever holds one need not check it."""
 
-    version: Literal[1]
+    version: Annotated[int, Field(ge=VERSION, le=VERSION)]  # a Literal[1] lets true pass
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=MAX_NODES)]
     output: NodeId
     """The node whose result is the plan's."""

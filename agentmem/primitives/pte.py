@@ -1,15 +1,15 @@
 """Prefill-token equivalents: what calls of a model cost, in the time that one prompt token takes to prefill.
 
-Su et al., "Beyond Accuracy: Unveiling Inefficiency Patterns in Tool-Integrated Reasoning" (arXiv 2604.05404, section 3),
-weigh a trajectory of calls i as
+Su et al., "Beyond Accuracy: Unveiling Inefficiency Patterns in Tool-Integrated Reasoning" (arXiv 2604.05404, section
+3), weigh a trajectory of calls i as
 
     PTE = sum_i (D_prefill_i + gamma * L_seq_i * D_decode_i)
 
-D_prefill: positions computed as a prompt. L_seq: length of the context in front of the decoding. D_decode: tokens decoded.
-gamma: what reading one position of the cache costs a decoded token, over what prefilling one token costs; a property of
-model and device. The paper's serving stack drops the cache at every pause, so its D_prefill is the whole context each
-time. Here the cache is kept, and D_prefill is what was in fact computed: new positions, and those that had been computed
-before but could not be reused. With nothing reusable the two agree; `without_reuse` is that cost.
+D_prefill: positions computed as a prompt. L_seq: length of the context in front of the decoding. D_decode: tokens
+decoded. gamma: what reading one position of the cache costs a decoded token, over what prefilling one token costs; a
+property of model and device. The paper's serving stack drops the cache at every pause, so its D_prefill is the whole
+context each time. Here the cache is kept, and D_prefill is what was in fact computed: new positions, and those that had
+been computed before but could not be reused. With nothing reusable the two agree; `without_reuse` is that cost.
 
 The paper leaves out what a decoded token costs at any length (reading the weights, which many requests share there).
 One agent on one machine pays it alone, so a measured ratio may have it as `per_token`; 0 is the paper's metric.
@@ -48,7 +48,7 @@ class DeviceRatio:
 class Call:
     """One call of a model, in positions. Raises ValueError for what cannot be.
 
-    new: prompt positions computed for the first time. nonreusable: remembered ones that were computed again.
+    new: prompt positions computed for the first time. nonreusable: remembered ones that were computed again, each time.
     context: the length in front of the first decoded token, reused positions included. decoded: tokens, with those that
     were sampled and not shown, and latent steps.
     """
@@ -61,8 +61,8 @@ class Call:
     def __post_init__(self) -> None:
         if min(self.new, self.nonreusable, self.context, self.decoded) < 0:
             raise ValueError("counts are not negative")
-        if self.new + self.nonreusable > self.context:
-            raise ValueError("what was computed of a prompt is part of the context")
+        if self.new > self.context:
+            raise ValueError("new positions are part of the context")
 
     @classmethod
     def of(cls, usage: Usage) -> Call:

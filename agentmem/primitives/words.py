@@ -17,8 +17,9 @@ _UNSPACED = (
 _PIECES = re.compile(f"[{_UNSPACED}]+|[^{_UNSPACED}]+")
 _FUNCTION_WORDS = frozenset(
     "a about all an and any are as at be by can could do does each for from give had has have how i if in into is it "
-    "its many me more most much my no not of on one or our out please should so some than that the their them then there these they this "
-    "those to us was we were what when where which who whom whose why will with would you your".split()
+    "its many me more most much my no not of on one or our out please should so some than that the their them then "
+    "there these they this those to us was we were what when where which who whom whose why will with would you "
+    "your".split()
 )
 
 
