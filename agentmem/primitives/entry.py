@@ -111,12 +111,12 @@ def read_lines(lines: Iterable[str]) -> list[Entry]:
     try:
         header = load(Header, next(rest, ""), MAX_BYTES)
     except Refused as refused:
-        raise invalid_line(1, f"the header is wrong: {refused}") from None
+        raise invalid_line(1, f"the header is wrong: {_told(refused)}") from None
     for number, line in enumerate(itertools.islice(rest, header.entries), start=2):
         try:
             found.append(load(Entry, line, MAX_BYTES))
         except Refused as refused:
-            raise invalid_line(number, ": ".join([*map(str, refused.path[-1:]), str(refused)])) from None
+            raise invalid_line(number, _told(refused)) from None
         except AgentmemError as error:  # of its plan
             raise invalid_line(number, error.message.rstrip(".")) from None
     if len(found) < header.entries or next(rest, None) is not None:
@@ -127,6 +127,11 @@ def read_lines(lines: Iterable[str]) -> list[Entry]:
         twice = next(n for n, id in enumerate(ids) if id in ids[:n])
         raise invalid_line(twice + 2, "its id stands in another line, too")
     return found
+
+
+def _told(refused: Refused) -> str:
+    place = ".".join(map(str, refused.path))
+    return f"{place}: {refused}" if place else str(refused)
 
 
 def _decoded(lines: Iterable[str]) -> Iterator[str]:
