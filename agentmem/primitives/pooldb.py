@@ -172,6 +172,8 @@ def _recognise(path: Path) -> None:
         head = file.read(72)  # https://www.sqlite.org/fileformat.html#the_database_header
     if len(head) < 72 or head[:16] != b"SQLite format 3\0" or int.from_bytes(head[68:]) != APPLICATION_ID:
         raise _unreadable("the file is not one")
+    if not set(head[18:20]) <= {1, 2}:  # SQLite would take it for read-only
+        raise _unreadable("its head is not what was written")
 
 
 def _check(db: sqlite3.Connection) -> None:
