@@ -65,7 +65,7 @@ def test_opening_writes_nothing_that_is_not_new(filled: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["garbage", "truncated", "empty", "head only", "text", "pages", "folder", "fifo", "link"]
+    "what", ["garbage", "truncated", "empty", "head only", "text", "ids", "pages", "folder", "fifo", "link"]
 )
 def test_what_is_no_pool_is_refused_and_left_as_it_is(filled: Path, what: str) -> None:
     data = filled.read_bytes()
@@ -75,6 +75,7 @@ def test_what_is_no_pool_is_refused_and_left_as_it_is(filled: Path, what: str) -
         "empty": b"",
         "head only": data[:100],
         "text": b'{"format":1,"entries":0}\n',
+        "ids": data[:8192] + data[8192:12288].replace(b"learned-", b"Learned-") + data[12288:],  # of the index of ids
         "pages": data[:4096] + bytes(len(data) - 4096),
     }
     if what in damaged:
