@@ -24,6 +24,7 @@ def describe() -> dict[str, Any]:
         **{name: version(name) for name in names},
         "device": numerics.device(),
         "blas": numerics.preloaded_blas() or ("wheel's reference BLAS" if sys.platform == "linux" else "platform"),
+        "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "default"),
     }
 
 

@@ -37,9 +37,17 @@ class Identity:
 
 
 class RandomAgent:
-    """Its state has the shape of LAYOUT."""
+    """layout: the shape of its state."""
 
-    def __init__(self, store: Store, name: str, identity: Identity = Identity(), seed: int = 0) -> None:  # noqa: B008
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        identity: Identity = Identity(),  # noqa: B008
+        seed: int = 0,
+        layout: AttentionLayout = LAYOUT,
+    ) -> None:
+        self._layout = layout
         self.store, self.row, self._identity = store, store.create_agent("default", name), identity
         self._rng = np.random.default_rng(seed)
         self._ids = np.zeros(0, np.int32)
@@ -79,18 +87,18 @@ class RandomAgent:
 
     def _block(self, place: int, key: bytes, parent: bytes, ids: np.ndarray) -> Block:
         if place not in self._rows:
-            self._rows[place] = {n: self._random(n) for n in LAYOUT.tensors}
+            self._rows[place] = {n: self._random(n) for n in self._layout.tensors}
         tensors = {}
         for name, rows in self._rows[place].items():
             part = np.ascontiguousarray(rows[:, :, : len(ids)])
             tensors[name] = RawTensor("U32" if name.endswith("weight") else "F32", part.shape, part)
         return Block(
             key, parent, self._identity.state_id, BlockKind.TEXT, place * BLOCK_TOKENS, ids, tensors,
-            self._identity.numerics, LAYOUT.group_size, LAYOUT.bits,
+            self._identity.numerics, self._layout.group_size, self._layout.bits,
         )  # fmt: skip
 
     def _random(self, name: str) -> np.ndarray:
-        shape = LAYOUT.shape(name)
+        shape = self._layout.shape(name)
         if name.endswith("weight"):
             return self._rng.integers(0, 2**32, shape, dtype=np.uint32)
         return self._rng.standard_normal(shape, dtype=np.float32) / 50
@@ -102,7 +110,8 @@ class RandomAgent:
         for start, use in zip(range(0, len(self._ids), BLOCK_TOKENS), uses, strict=True):
             wanted.append(Wanted(use.key, parent, start, self._ids[start : start + use.used]))
             parent = use.key
-        model = cast(LoadedModel, SimpleNamespace(layout=StateLayout.of_full(LAYOUT), state_id=self._identity.state_id))
+        layout = StateLayout.of_full(self._layout)
+        model = cast(LoadedModel, SimpleNamespace(layout=layout, state_id=self._identity.state_id))
         incoming, state = IncomingBlocks(self.store, model, READERS, "default", wanted), AgentState(model.layout)
         for _ in incoming.allocate():
             pass

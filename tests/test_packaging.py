@@ -62,6 +62,11 @@ def test_holds_the_embedded_model_within_its_size(wheel: Path) -> None:
     assert sizes["model.safetensors"] <= 8 * 2**20
 
 
+def test_holds_the_knowledge_pools_entries(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("agentmem/primitives/pool.jsonl").count(b'"source": "shipped"') >= 40
+
+
 def test_holds_the_demo_texts(names: set[str]) -> None:
     texts = [n for n in names if n.startswith("agentmem_daemon/demo/texts/")]
     assert len(texts) >= 3
@@ -75,7 +80,7 @@ def test_base_dependencies_are_light(metadata: Message) -> None:
         "platformdirs",
         "protobuf",
     }
-    assert set(metadata.get_all("Provides-Extra") or []) >= {"daemon", "dev", "train"}
+    assert set(metadata.get_all("Provides-Extra") or []) >= {"daemon", "dev", "metrics", "otel", "train"}
 
 
 def test_version_is_told_once_and_the_same(metadata: Message) -> None:

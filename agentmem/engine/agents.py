@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -23,6 +23,8 @@ from agentmem.store.rows import EVICT, UNCHANGED, AgentRow, RequestRow, Standing
 from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Residency, Share, TurnKind
 
 T = TypeVar("T")
+Steps = Generator[Any, None, T]
+"""Of what a call does; others go on between them."""
 
 
 class AgentOperations:
@@ -108,8 +110,9 @@ class AgentOperations:
         """A new agent that begins where a turn of this one ended, and the tokens that it must compute again."""
         store, memory = self._context.store, self._context.memory
 
-        def fork() -> AgentRow:
+        def fork() -> Steps[AgentRow]:
             self._check_unused(ref, request_id)
+            yield from memory.unsaved.arrived(ref)
             with readable():
                 memory.settle(ref)
                 self._make_room_for_branch(ref, request_id)
@@ -123,8 +126,9 @@ class AgentOperations:
         """Sets the agent back to the end of a turn; 0 empties it. Also the tokens that it must compute again."""
         store, memory = self._context.store, self._context.memory
 
-        def rewind() -> AgentRow:
+        def rewind() -> Steps[AgentRow]:
             self._check_unused(ref, request_id)
+            yield from memory.unsaved.arrived(ref)
             with readable():
                 memory.settle(ref)
                 self._make_room_for_branch(ref, request_id)
@@ -151,7 +155,8 @@ class AgentOperations:
         """Forgets the agent. Returns the bytes freed on disk."""
         store, memory = self._context.store, self._context.memory
 
-        def delete() -> int:
+        def delete() -> Steps[int]:
+            yield from memory.unsaved.flushed()
             memory.unsaved.flush()  # no file of the agent may come after it is gone
             self._check_turn(ref, request_id, expect_turn)
             try:
@@ -183,7 +188,7 @@ class AgentOperations:
             memory.settings_changed(ref, row)
             return row
 
-        return self._view(self._in_order(ref, update))
+        return self._view(self._briefly(ref, update))
 
     def evict_agent(
         self,
@@ -196,7 +201,8 @@ class AgentOperations:
         """Frees the agent's RAM, and to COLD also the disk blocks that it alone uses; its record stays."""
         store, memory = self._context.store, self._context.memory
 
-        def evict() -> Evicted:
+        def evict() -> Steps[Evicted]:
+            yield from memory.unsaved.flushed() if to is Residency.COLD else memory.unsaved.arrived(ref)
             self._check_turn(ref, request_id, expect_turn)
             agent = memory.find(ref)
             if agent is None:
@@ -218,13 +224,13 @@ class AgentOperations:
         """Brings the agent's state into RAM before it is needed."""
         memory = self._context.memory
 
-        def prefetch() -> Iterator[Any]:
+        def prefetch() -> Steps[None]:
             agent = memory.find(ref)
             if agent is None:
                 raise agent_not_found(ref.namespace, ref.name)
             memory.require_match(agent, rebuild=False)
             try:
-                yield from with_room(memory, ref, lambda: memory.make_room(agent, agent.tokens))
+                yield from with_room(lambda: memory.make_room(agent, agent.tokens))
                 memory.disk.make_room_to_restore(agent)
                 yield from memory.restore(agent, draft)
             finally:
@@ -256,11 +262,20 @@ class AgentOperations:
             if error.reason is not Reason.STORE_UNWRITABLE:
                 raise
 
-    def _in_order(self, ref: AgentRef, work: Callable[[], T]) -> T:
+    def _in_order(self, ref: AgentRef, work: Callable[[], Steps[T]]) -> T:
         """Runs on the executor thread, behind the agent's requests."""
         call = Call(ref, work)
         self._scheduler.add(call)
         return call.future.result()
+
+    def _briefly(self, ref: AgentRef, work: Callable[[], T]) -> T:
+        """The same for what is done in one step."""
+
+        def steps() -> Steps[T]:
+            yield from ()
+            return work()
+
+        return self._in_order(ref, steps)
 
     def _row(self, ref: AgentRef) -> AgentRow:
         row = self._context.store.agent(ref.namespace, ref.name)

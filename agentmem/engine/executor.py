@@ -40,10 +40,17 @@ class _Active:
         self.need: Any = Chunk(0)
         self.progressed = self.looked = time.monotonic()
         self.room_seen = 0
+        self.told = self.ended = False
+        """told: it has gone on since it was cancelled."""
 
     @property
     def level(self) -> int:
         return level(self.job.priority, time.monotonic() - self.progressed)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was cancelled, and doesn't know."""
+        return self.job.cancelled and not self.told
 
     @property
     def cost(self) -> int:
@@ -52,10 +59,11 @@ class _Active:
         return need.positions if isinstance(need, Chunk) else CHUNK if need is None else 0
 
     def may_go_on(self, room_left: int) -> bool:
+        """If it waits for room, it must be first in line besides."""
         need = self.need
-        if isinstance(need, Lane):
+        if isinstance(need, Lane) or self.ended:
             return False
-        if isinstance(need, Wait | Room) and time.monotonic() - self.looked > MOMENT_S:
+        if isinstance(need, Wait | Room) and (self.cancelled or time.monotonic() - self.looked > MOMENT_S):
             return True
         if isinstance(need, Wait):
             return any(future.done() for future in need.futures)
@@ -109,15 +117,15 @@ class Executor:
 
     def _patience(self) -> float | None:
         """Seconds that nothing need be done for, unless something comes: None if there is nothing to do at all."""
-        if any(isinstance(one.need, Lane) or one.may_go_on(self._room_left) for one in self._active):
+        if any(isinstance(one.need, Lane) for one in self._active) or self._able():
             return 0.0
         return MOMENT_S if self._active else None
 
     def _step(self) -> None:
         began = time.perf_counter()
         before = self._busy_s()
-        self._admit()
         self._decode()
+        self._admit()  # behind it: what came meanwhile begins at once
         self._spend()
         self._make_way()
         self.times.schedule_s += time.perf_counter() - began - (self._busy_s() - before)
@@ -128,9 +136,24 @@ class Executor:
 
     def _admit(self) -> None:
         """Who waits for room goes before requests that have not begun, unless they are worth more."""
-        short = [one.level for one in self._active if isinstance(one.need, Room)]
+        short = [one.level for one in self._active if isinstance(one.need, Room) and one.job.takes_slot]
         while (job := self._scheduler.take(max(short) + 1 if short else 0)) is not None:
             self._active.append(_Active(job))
+
+    def _able(self) -> list[_Active]:
+        """Those that don't decode and may go on, the most urgent first."""
+        lines = self._first_in_line(ram=True), self._first_in_line(ram=False)
+        able = [
+            one
+            for one in self._active
+            if one.may_go_on(self._room_left) and (not isinstance(one.need, Room) or one in lines or one.cancelled)
+        ]
+        return sorted(able, key=_urgency)
+
+    def _first_in_line(self, ram: bool) -> _Active | None:
+        """Of those that wait for such room: others wait behind it, or they would take what is left for it."""
+        line = [one for one in self._active if isinstance(one.need, Room) and bool(one.need.short) is ram]
+        return min(line, key=_urgency, default=None)
 
     def _decode(self) -> None:
         lanes = {one.need: one for one in self._active if isinstance(one.need, Lane)}
@@ -151,31 +174,30 @@ class Executor:
     def _spend(self) -> None:
         """Lets jobs that don't decode go on: the most urgent first, for about a chunk in all."""
         began, spent = time.perf_counter(), 0
-        for one in sorted(self._active, key=lambda one: (-one.level, one.progressed)):
+        for one in self._able():
             while one.may_go_on(self._room_left) and (spent == 0 or spent + one.cost <= CHUNK):
                 spent += one.cost
                 self._go_on(one)
-                if one not in self._active:
-                    break
+                if isinstance(one.need, Wait | Room):
+                    break  # trying may take long itself
         self.times.prefill_s += time.perf_counter() - began
 
     def _make_way(self) -> None:
-        """Asks a request to step aside for one that waits for room and is worth more."""
-        short = [one for one in self._active if isinstance(one.need, Room)]
-        if not short or any(one.may_go_on(self._room_left) for one in short):
+        """Asks a request to step aside for the first that waits for RAM, if it is worth less, and that will do."""
+        first = self._first_in_line(ram=True)
+        if first is None or not first.job.takes_slot or first.may_go_on(self._room_left):
             return
-        wanted = max(one.level for one in short)
-        others = [one.job for one in self._active if not isinstance(one.need, Room) and one.job.takes_slot]
-        if others:
-            least = min(others, key=lambda job: level(job.priority, 0))
-            if level(least.priority, 0) < wanted:
-                least.step_aside()
+        jobs = [one.job for one in self._active if not isinstance(one.need, Room)]
+        lesser = [job for job in jobs if job.leaves and level(job.priority, 0) < first.level]
+        if sum(job.leaves for job in lesser) >= first.need.short:
+            min(lesser, key=lambda job: level(job.priority, 0)).step_aside()
 
     def _go_on(self, one: _Active, failure: Exception | None = None) -> None:
         """Until it needs something. One job's failure is its own (invariant 7)."""
-        before, one.looked, one.room_seen = one.need, time.monotonic(), self._room_left
+        before, one.room_seen, one.told = one.need, self._room_left, one.job.cancelled
         try:
             one.need = next(one.steps) if failure is None else one.steps.throw(failure)
+            one.looked = time.monotonic()  # behind it: it may have taken long
         except StopIteration:
             self._leave(one)
         except AgentmemError as error:
@@ -201,11 +223,17 @@ class Executor:
             one.room_seen = self._room_left
 
     def _leave(self, one: _Active, error: AgentmemError | None = None) -> None:
+        one.ended = True
         self._active.remove(one)
         self._room_left += 1
         self._scheduler.done(one.job)
         if error is not None:
             one.job.fail(error)
+
+
+def _urgency(one: _Active) -> tuple[int, float]:
+    """The least goes first: of equals the one that has waited longest."""
+    return -one.level, one.progressed
 
 
 def where(error: BaseException) -> str:
@@ -215,23 +243,18 @@ def where(error: BaseException) -> str:
 
 
 class Call(Generic[T]):
-    """A job that calls a function in its agent's order; its result or error is in `future`.
-
-    A generator function is run step by step.
-    """
+    """A job that goes through what a function does, in its agent's order; its result or error is in `future`."""
 
     priority = Priority.NORMAL
-    takes_slot = False
+    takes_slot = cancelled = False
+    leaves = 0
 
-    def __init__(self, ref: AgentRef, function: Callable[[], T]) -> None:
+    def __init__(self, ref: AgentRef, function: Callable[[], Generator[Any, None, T]]) -> None:
         self.ref, self._function = ref, function
         self.future: Future[T] = Future()
 
     def steps(self) -> Generator[Any, None, None]:
-        result = self._function()
-        if isinstance(result, Generator):
-            yield from result
-        self.future.set_result(result)
+        self.future.set_result((yield from self._function()))
 
     def fail(self, error: AgentmemError) -> None:
         self.future.set_exception(error)

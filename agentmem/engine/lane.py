@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 import mlx.core as mx
 
 from agentmem.engine.steptimes import StepTimes
+from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent
 from agentmem.model.forward import decode
 from agentmem.model.loader import LoadedModel
@@ -49,6 +50,17 @@ class Lane:
         except Exception as error:
             self._error = error
         self._position += 1
+
+    @property
+    def state(self) -> AgentState:
+        state = self.agent.state
+        assert state is not None
+        return state
+
+    @property
+    def oldest(self) -> mx.array | None:
+        """The token that the run reads next, if that can go on while later ones are computed."""
+        return self._unread[0] if len(self._unread) > 1 else None
 
     @property
     def holds_last(self) -> bool:
@@ -91,7 +103,7 @@ class DecodeBatch:
 
     def _feed(self, lanes: Sequence[Lane]) -> None:
         began = time.perf_counter()
-        states = [lane.agent.state for lane in lanes if lane.agent.state is not None]
+        states = [lane.state for lane in lanes]
         logits = decode(self._model, states, mx.stack([lane.pending for lane in lanes if lane.pending is not None]))
         built = time.perf_counter()
         for row, lane in enumerate(lanes):
@@ -99,6 +111,8 @@ class DecodeBatch:
         sampled = time.perf_counter()
         evaluate = mx.async_eval if self.ahead else mx.eval
         evaluate([lane.pending for lane in lanes if lane.pending is not None], [state.arrays() for state in states])
+        if self.ahead:
+            mx.eval([lane.oldest for lane in lanes if lane.oldest is not None])  # what the runs are about to read
         times = self._times
         times.graph_s += built - began
         times.sample_s += sampled - built

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from agentmem.engine.agents import AgentOperations
+from agentmem.engine.agents import AgentOperations, Steps
 from agentmem.engine.request import AgentView
 from agentmem.engine.views import NamespaceView
 from agentmem.errors import AgentmemError, Reason
@@ -43,7 +43,8 @@ class Maintenance(AgentOperations):
     def _prune_history(self, ref: AgentRef, dry_run: bool, request_id: str, expect_turn: int | None) -> list[Pruned]:
         store, memory = self._context.store, self._context.memory
 
-        def prune() -> list[Pruned]:
+        def prune() -> Steps[list[Pruned]]:
+            yield from memory.unsaved.flushed()
             memory.unsaved.flush()  # turns of others on their way to the disk may use blocks that go
             self._check_turn(ref, request_id, expect_turn)
             memory.settle(ref)
@@ -60,7 +61,8 @@ class Maintenance(AgentOperations):
     ) -> list[Pruned]:
         store, memory = self._context.store, self._context.memory
 
-        def prune() -> list[Pruned]:
+        def prune() -> Steps[list[Pruned]]:
+            yield from memory.unsaved.flushed()
             unsaved = memory.unsaved.save_what_it_takes()  # the disk is to know when each was last used
             try:
                 return store.pruning.agents(
@@ -80,14 +82,15 @@ class Maintenance(AgentOperations):
         """The agent as it stands, in one file: chunks of about a block."""
         store, memory = self._context.store, self._context.memory
 
-        def begin() -> tuple[Iterator[bytes]]:
+        def begin() -> Steps[Iterator[bytes]]:
+            yield from memory.unsaved.arrived(ref)
             memory.settle(ref)
             chunks = store.transfers.export(ref.namespace, ref.name)
             memory.disk.reading.append(ref)
-            return (chunks,)
+            return chunks
 
         with readable():
-            (chunks,) = self._in_order(ref, begin)
+            chunks = self._in_order(ref, begin)
             try:
                 yield from chunks
             finally:
@@ -124,7 +127,7 @@ class Maintenance(AgentOperations):
                 )
             ref = AgentRef(namespace, name or record.agent_name)
             if not store.find_request(namespace, request_id):  # a repeat writes nothing
-                self._in_order(ref, lambda: memory.disk.make_room_for(ref, 0 if text_only else record.end, record.end))
+                self._briefly(ref, lambda: memory.disk.make_room_for(ref, 0 if text_only else record.end, record.end))
             return model.state_id if text_only else None
 
         return self._view(store.transfers.take_in(chunks, namespace, name, request_id, check))

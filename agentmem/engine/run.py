@@ -60,9 +60,16 @@ class Run:
         """Asks the run to end at its next step; with `error`, if nothing has been sent by then. Thread-safe."""
         self._control.cancel(reason, error)
 
+    @property
+    def cancelled(self) -> bool:
+        return self._control.cancelled is not None
+
+    @property
+    def leaves(self) -> int:
+        return self._turn.leaves
+
     def step_aside(self) -> None:
-        """Asks it to leave its room in RAM to another for a while; it does if it is in a state to."""
-        self._control.aside_asked = self.phase in (Phase.PREFILL, Phase.DECODING)
+        self._control.aside_asked = True
 
     def announce(self, started: Started) -> None:
         """Tells the sink that the request waits, unless it runs already. Thread-safe."""

@@ -33,8 +33,16 @@ class Job(Protocol):
     def steps(self) -> Generator[Any, None, None]:
         """Yields what it needs before it goes on (`memory.needs`, or a `Lane`)."""
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was asked to end."""
+
+    @property
+    def leaves(self) -> int:
+        """Bytes of RAM that it would leave to others if it was asked to step aside now; 0 if it can't."""
+
     def step_aside(self) -> None:
-        """Asks it to leave its room in RAM to another, and to wait for room itself. Only if it takes a slot."""
+        """Asks it to leave its room in RAM to another, and to wait for room itself."""
 
     def fail(self, error: AgentmemError) -> None: ...
 
@@ -82,24 +90,23 @@ class Scheduler:
 
     def _before(self, job: Job) -> int:
         """Jobs that begin or end before this one begins, if nothing else comes."""
-        if self._may_begin(self._waiting[job.ref][0]) and self._waiting[job.ref][0].job is job:
+        first = self._waiting[job.ref][0]
+        if first.job is job and self._may_begin(first, self._full):
             return 0
-        queues = OrderedDict((ref, deque(queue)) for ref, queue in self._waiting.items())
-        ahead = 0
-        while (taken := _pop(queues, [queue[0] for queue in queues.values()])) is not job:
-            assert taken is not None
-            ahead += 1
-        return ahead + 1  # what is active now
+        return self.waiting.index(job) + 1  # and what is active now
 
-    def _may_begin(self, one: _Waiting) -> bool:
-        slots = sum(job.takes_slot for job in self._active.values())
-        return one.job.ref not in self._active and (not one.job.takes_slot or slots < self.max_active)
+    @property
+    def _full(self) -> bool:
+        return sum(job.takes_slot for job in self._active.values()) >= self.max_active
+
+    def _may_begin(self, one: _Waiting, full: bool) -> bool:
+        return one.job.ref not in self._active and not (full and one.job.takes_slot)
 
     def take(self, least: int = 0) -> Job | None:
         """Makes the next job active that may be; None if there is none. least: the level that a request must have."""
         with self._changed:
-            heads = [queue[0] for queue in self._waiting.values()]
-            able = [h for h in heads if self._may_begin(h) and (h.level >= least or not h.job.takes_slot)]
+            heads, full = [queue[0] for queue in self._waiting.values()], self._full
+            able = [h for h in heads if self._may_begin(h, full) and (h.level >= least or not h.job.takes_slot)]
             job = _pop(self._waiting, able)
             if job is not None:
                 self._active[job.ref] = job
@@ -114,9 +121,13 @@ class Scheduler:
     def wait(self, timeout: float | None) -> bool:
         """Waits for something new, or `wake`. False once it is closed and empty: there will be nothing more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._woken or (self._closed and not self._waiting), timeout)
+            self._changed.wait_for(lambda: self._woken or self._over, timeout)
             self._woken = False
-            return bool(self._waiting or self._active) or not self._closed
+            return not self._over
+
+    @property
+    def _over(self) -> bool:
+        return self._closed and not self._waiting and not self._active
 
     def wake(self) -> None:
         """What the executor waits for may have come."""
@@ -159,11 +170,9 @@ class Scheduler:
     def waiting(self) -> list[Job]:
         """In the order in which they begin, as far as that is known."""
         with self._changed:
-            queues = OrderedDict((ref, deque(queue)) for ref, queue in self._waiting.items())
-        jobs = []
-        while (job := _pop(queues, [queue[0] for queue in queues.values()])) is not None:
-            jobs.append(job)
-        return jobs
+            queues = [list(queue) for queue in self._waiting.values()]
+        placed = [(-one.level, turn, one.job) for queue in queues for turn, one in enumerate(queue)]
+        return [job for _, _, job in sorted(placed, key=lambda place: place[:2])]
 
     @property
     def queued(self) -> int:

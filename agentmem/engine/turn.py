@@ -15,15 +15,16 @@ from agentmem.engine.control import Control
 from agentmem.engine.lane import Lane
 from agentmem.engine.reply import Reply
 from agentmem.engine.request import ChatInput, Delta, Event, OnCancel, Phase, Request, ReusePlan, TextInput
-from agentmem.engine.room import has_to_wait, with_room
+from agentmem.engine.room import with_room
 from agentmem.engine.sampling import sample
 from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.needs import Chunk, Room
+from agentmem.memory.taken import RoomTaken
 from agentmem.model.forward import LAST, feed, last_logits, next_chunk
 from agentmem.model.text import Encoded
 from agentmem.store.commit import check_turn
-from agentmem.types import FinishReason, TurnMessage
+from agentmem.types import BLOCK_TOKENS, FinishReason, TurnMessage
 
 RESERVE = 1024
 """Positions that a reply without max_tokens gets room for at a time."""
@@ -38,8 +39,9 @@ class Turn:
         self._context, self._request, self._draft = context, request, draft
         self._control, self._send = control, send
         self._model, self._memory = context.model, context.memory
-        self._encoded = Encoded([], ())
+        self._encoded, self._encoded_behind = Encoded([], ()), -1
         self._reserved = 0
+        self._cannot_leave = False
         self.phase = Phase.WAITING_FOR_ROOM
         self.plan = ReusePlan()
         self.agent: Agent | None = None
@@ -53,7 +55,7 @@ class Turn:
         Makes the agent, if it is to be made, once nothing refuses it.
         """
         memory, ref = self._memory, self._request.agent
-        agent = yield from with_room(memory, ref, self._prepare, self._control.stop_if_cancelled)
+        agent = yield from with_room(self._prepare, self._control.stop_if_cancelled)
         self.plan = self._plan(agent)
         self.agent = agent if agent.id else memory.create(ref)
         return self.agent
@@ -67,14 +69,19 @@ class Turn:
             agent = Agent(request.agent, "")
         check_turn(request.expect_turn, agent.turn)
         memory.require_match(agent, request.rebuild)
-        self._encoded = self._encode(agent)
+        if self._encoded_behind != agent.turn:  # not at every attempt
+            self._encoded, self._encoded_behind = self._encode(agent), agent.turn
         given = len(self._encoded.ids)
         if not given:
             raise AgentmemError(Reason.EMPTY_INPUT, "the input makes no tokens; there is nothing to add")
         self._check_context(agent, given)
         self._reserved = agent.tokens + given + self._to_reserve(agent, given)
-        memory.make_room(agent, self._reserved)
-        memory.disk.make_room(agent, self._encoded.ids, self._reserved - agent.tokens - given)
+        try:
+            memory.make_room(agent, self._reserved)
+            memory.disk.make_room(agent, self._encoded.ids, self._reserved - agent.tokens - given)
+        except AgentmemError:
+            memory.done(request.agent)
+            raise
         return agent
 
     def _plan(self, agent: Agent) -> ReusePlan:
@@ -122,10 +129,18 @@ class Turn:
         try:
             memory.disk.make_room(agent, draft.ids, more - agent.tokens - len(draft.ids))
             memory.make_room(agent, more)
-        except AgentmemError as error:
-            return has_to_wait(memory, agent.ref, error) and (yield from self._step_aside(agent, more))
+        except RoomTaken as taken:  # on disk it would take as much if it stepped aside
+            return taken.short > 0 and (yield from self._step_aside(agent, more))
+        except AgentmemError:
+            return False
         self._reserved = more
         return True
+
+    @property
+    def leaves(self) -> int:
+        """Bytes of RAM that it would leave to others if it stepped aside now; 0 if it can't."""
+        able = self.phase in (Phase.PREFILL, Phase.DECODING) and not self._cannot_leave
+        return self._memory.promised(self._request.agent) if able else 0
 
     def _step_aside(self, agent: Agent, wanted: int) -> Generator[Any, None, bool]:
         """Leaves the agent's room in RAM to others, and goes on once there is room for so many positions.
@@ -133,22 +148,25 @@ class Turn:
         False if it could not leave, or goes on with what it had because there never will be so much.
         """
         self._control.aside_asked = False
+        leaves = self.leaves
         aside = yield from self._memory.set_aside(agent, self._draft)
         if aside is None:
+            self._cannot_leave = True
             return False
         self._context.counters.set_aside += 1
         phase, self.phase = self.phase, Phase.SET_ASIDE
-        said = self._draft.usage.generated_tokens  # what was said is to be committed, whatever comes
-        check = (lambda: None) if said else self._control.stop_if_cancelled
-        yield Room()
+        # What was said is to be committed, whatever comes, unless it is to be discarded.
+        kept = self._draft.usage.generated_tokens and self._request.on_cancel is OnCancel.COMMIT
+        check = (lambda: None) if kept else self._control.stop_if_cancelled
+        yield Room(leaves)
         positions = wanted
         try:
-            yield from with_room(self._memory, agent.ref, lambda: self._memory.make_room(agent, positions), check)
+            yield from with_room(lambda: self._memory.make_room(agent, positions), check)
         except AgentmemError as error:
             if error.reason is not Reason.RAM_BUDGET_EXCEEDED or positions == self._reserved:
                 raise
             positions = self._reserved
-            yield from with_room(self._memory, agent.ref, lambda: self._memory.make_room(agent, positions), check)
+            yield from with_room(lambda: self._memory.make_room(agent, positions), check)
         yield from self._memory.bring_back(agent, self._draft, aside)
         self.phase = phase
         self._control.aside_asked = False
@@ -230,7 +248,8 @@ class Turn:
             draft.ids.append(token)
             draft.usage.generated_tokens += 1
             self._send(Delta(reply.add(token), (token,)))
-            self._memory.write_ahead(agent, draft, self._reserved)
+            if agent.state is not None and agent.state.offset % BLOCK_TOKENS == 0:
+                self._memory.write_ahead(agent, draft, self._reserved)
             if reply.finish_reason is None:
                 yield from self._or_interrupted(agent, reply)
             if reply.finish_reason is not None:

@@ -26,6 +26,9 @@ from agentmem.types import BLOCK_TOKENS
 Turned = dict[tuple[int, ...], mx.array]
 """Queries of a step by shift and agents."""
 
+LEAST_ROWS = 4
+"""Where products are taken of dequantised segments: from so many query rows on that is faster on a CPU."""
+
 _stock = base.quantized_scaled_dot_product_attention
 
 
@@ -129,7 +132,11 @@ def _products(weights: mx.array, stretch: Stretch, cache: BatchQuantizedKVCache)
 
 def _product(x: mx.array, packed: Quantised, cache: BatchQuantizedKVCache, transpose: bool) -> mx.array:
     weight, scales, biases = packed
-    out = mx.quantized_matmul(
-        x, weight, scales, biases, transpose=transpose, group_size=cache.group_size, bits=cache.bits
-    )
+    if cache.dequantises and x.shape[2] >= LEAST_ROWS:
+        whole = mx.dequantize(weight, scales, biases, group_size=cache.group_size, bits=cache.bits)
+        out = x @ (whole.swapaxes(2, 3) if transpose else whole)
+    else:
+        out = mx.quantized_matmul(
+            x, weight, scales, biases, transpose=transpose, group_size=cache.group_size, bits=cache.bits
+        )
     return out.astype(mx.float32)

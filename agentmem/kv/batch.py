@@ -27,7 +27,8 @@ MOST_SCORES = 1 << 24
 class Batch:
     """layers: in the model's order, what its code takes for its caches. Every agent appends as many positions.
 
-    fused: a chunk of one agent is attended to by `kv.fused`, which is fast numerics, unless it has a splice.
+    fused: fast numerics: chunks of one agent without a splice are attended to by `kv.fused`, and on a CPU what has
+    many query rows, shared segments above all, goes over dequantised keys and values.
     """
 
     def __init__(self, states: Sequence[AgentState], fused: bool = False) -> None:
@@ -36,7 +37,7 @@ class Batch:
         offsets = [state.offset for state in states]
         # An int where it will do: not all of mlx-lm's position encodings take an array.
         offset = offsets[0] if len(offsets) == 1 else mx.array(offsets)
-        fused = fused and len(states) == 1 and not states[0].full.is_spliced
+        alone = len(states) == 1 and not states[0].full.is_spliced
         plans: dict[LayerKind, list[Plan]] = {kind: [] for kind in LayerKind}
         self.layers: list[Any] = []
         for number, kind in enumerate(states[0].layout.kinds):
@@ -44,14 +45,15 @@ class Batch:
             if kind is LayerKind.RECURRENT:
                 self.layers.append(BatchRecurrentCache(layers))
             else:
-                self.layers.append(BatchQuantizedKVCache(layers, offset, plans[kind], fused))
+                self.layers.append(BatchQuantizedKVCache(layers, offset, plans[kind], fused and alone, fused))
 
 
 class BatchQuantizedKVCache:
     """One attention layer of all agents in the batch. Serves mlx-lm's model code as its cache object.
 
     offset: of the agents before the pass, [agents] or one number. plans: those of the step, shared by equal layers and
-    made by the first of them. fused: whether `kv.fused` may serve; only of one agent.
+    made by the first of them. fused: whether `kv.fused` may serve.
+    fast: whether products may be taken of dequantised keys and values.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class BatchQuantizedKVCache:
         offset: int | mx.array,
         plans: list[Plan],
         fused: bool = False,
+        fast: bool = False,
     ) -> None:
         self.offset, self.fused = offset, fused
+        self.dequantises = fast and mx.default_device() == mx.Device(mx.cpu)
         self.layout = layers[0].layout
         self.bits, self.group_size = self.layout.bits, self.layout.group_size  # what mlx-lm knows a quantised cache by
         self._layers, self._plans = layers, plans

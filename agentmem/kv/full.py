@@ -228,8 +228,12 @@ class FullLayers:
         return all(layer.tail_start <= length <= layer.offset for layer in self.layers)
 
     def trim(self, length: int) -> None:
+        used = -(-(length - self.tail_start) // BLOCK_TOKENS)
         for layer in self.layers:
             layer.offset = length
+            if layer.tail is not None and layer.tail.segments > used:
+                layer.tail = layer.tail.copy(0, used) if used else None
+        mx.eval(self.arrays())  # so that what it was copied from is free
 
 
 def _home(pieces: list[tuple[int, Piece]], position: int) -> tuple[int, int]:

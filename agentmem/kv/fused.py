@@ -24,8 +24,8 @@ head at the least: 32,768 positions of a head of 128 take 32 MiB in fp32."""
 def attend(queries: mx.array, cache: BatchQuantizedKVCache, scale: float) -> mx.array:
     """As `attention.attend`, for one agent: [1, heads, count, head_dim] -> the same.
 
-    Held at once, beside inputs and outputs: `MOST_BYTES`, and a few times `MOST_SCORES` numbers where MLX has no
-    kernel that does without the scores.
+    Held at once, beside inputs and outputs: `MOST_BYTES` and half of it again, and four times `MOST_SCORES` numbers
+    where MLX has no kernel that does without the scores.
     """
     held, end, window = cache.of_one_agent()
     first = end - queries.shape[2]

@@ -89,5 +89,6 @@ def write_rows(buffer: mx.array, rows: mx.array, begin: int) -> None:
             done += whole * BLOCK_TOKENS
         else:
             take = min(BLOCK_TOKENS - row, count - done)
-            buffer[segment, :, row : row + take] = rows[0, :, done : done + take]
+            part = rows if take == count else rows[:, :, done : done + take]
+            buffer[segment : segment + 1, :, row : row + take] = part
             done += take

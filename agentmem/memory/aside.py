@@ -21,10 +21,10 @@ from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.ahead import WriteAhead
 from agentmem.memory.budget import RamBudget
+from agentmem.memory.computing import computed
 from agentmem.memory.mending import Mender
 from agentmem.memory.needs import Chunk, Wait
 from agentmem.memory.writer import WriterThread
-from agentmem.model.forward import CHUNK, prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.store import Store
@@ -179,8 +179,7 @@ class Asides:
         if len(ids) < end:
             message = "a block of the running turn cannot be read; the timeline is as it was: repeat the request"
             raise AgentmemError(Reason.BLOCK_UNRECOVERABLE, message)
-        for _ in prefill(self._model, state, ids[start:]):
-            yield Chunk(CHUNK)
+        yield from computed(self._model, state, ids[start:])
         self._mender.say(start, len(ids), fault, read)
         for place, key in enumerate(keys, agent.tokens // BLOCK_TOKENS):
             yield READ_COST

@@ -12,6 +12,7 @@ from agentmem.kv.full import TAIL_SEGMENTS
 from agentmem.kv.layout import StateLayout
 from agentmem.kv.pool import BlockPool
 from agentmem.memory.agent import Agent
+from agentmem.memory.taken import RoomTaken
 from agentmem.memory.writer import WriterThread
 from agentmem.store.events import Events
 from agentmem.store.rows import EventKind
@@ -61,32 +62,45 @@ class RamBudget:
         Raises RAM_BUDGET_EXCEEDED with what would fit; the promise is what it was, then.
         """
         if not self._fits(agent, positions, evict):
-            need, free = self._need(agent, positions), max(0, self._free(agent.ref))
-            if not self.others_active(agent.ref):
-                self._events.note(EventKind.RAM_REFUSED, agent.id, nbytes=need, soon=True)
-            raise AgentmemError(
-                Reason.RAM_BUDGET_EXCEEDED,
-                f"{positions} tokens of this agent take up to {need} bytes more, and {free} of the RAM budget of "
-                f"{self.limit} are free: ask for fewer tokens, unpin agents, or serve with a larger --ram-budget",
-                needed_bytes=need,
-                free_bytes=free,
-                budget_bytes=self.limit,
-                fitting_tokens=self._most_positions(free + self._held(agent)),
-            )
+            raise self._refusal(agent, positions)
         self._promises[agent.ref] = _Promise(positions)
+
+    def _refusal(self, agent: Agent, positions: int) -> AgentmemError:
+        need, free = self._need(agent, positions), self._free(agent.ref)
+        message = (
+            f"{positions} tokens of this agent take up to {need} bytes more, and {max(0, free)} of the RAM budget of "
+            f"{self.limit} are free: ask for fewer tokens, unpin agents, or serve with a larger --ram-budget"
+        )
+        figures = {
+            "needed_bytes": need,
+            "free_bytes": max(0, free),
+            "budget_bytes": self.limit,
+            "fitting_tokens": self._most_positions(max(0, free) + self._held(agent)),
+        }
+        if self.others_active(agent.ref) and self._most_bytes(positions) <= self.limit:
+            return RoomTaken(Reason.RAM_BUDGET_EXCEEDED, message, short=max(1, need - free), **figures)
+        self._events.note(EventKind.RAM_REFUSED, agent.id, nbytes=need, soon=True)
+        return AgentmemError(Reason.RAM_BUDGET_EXCEEDED, message, **figures)
 
     def _fits(self, agent: Agent, positions: int, evict: Callable[[Agent], int]) -> bool:
         """Whether it fits, once those have left that may and rested longest."""
-        # What leaves may be what this agent, or one with a promise, was going to share: so all is counted again.
+        fits = self.spare(agent, positions) >= 0
         for other in list(self._agents.values()):
-            if self._need(agent, positions) <= self._free(agent.ref):
-                return True
+            if fits:
+                break
             may_go = other is not agent and not other.pinned and not other.unsaved and other.ref not in self
             if may_go and other.state is not None and self._pool.exclusive_bytes(other.state):
                 freed = evict(other)
                 self._events.note(EventKind.RAM_EVICTED, other.id, nbytes=freed)
                 log.info("agent %r left RAM (%d bytes) to make room", other.ref.name, freed)
-        return self._need(agent, positions) <= self._free(agent.ref)
+                # It may be what this agent, or one with a promise, was going to share: so all is counted again.
+                fits = self.spare(agent, positions) >= 0
+        return fits
+
+    def promised(self, ref: AgentRef) -> int:
+        """Bytes that an agent may come to hold, or does."""
+        promise = self._promises.get(ref)
+        return 0 if promise is None else self._most_bytes(promise.positions)
 
     def set_aside(self, ref: AgentRef, nbytes: int) -> None:
         """Promises the agent nothing until it makes room again; so many bytes were kept of its state."""
@@ -101,9 +115,14 @@ class RamBudget:
         return self._free(agent.ref) - self._need(agent, positions)
 
     def _free(self, ref: AgentRef) -> int:
-        """Bytes that an agent may come to take: what is neither taken nor promised to others."""
-        others = (self._outstanding(other, promise) for other, promise in self._promises.items() if other != ref)
-        return self.limit - self._pool.nbytes - self._writer.nbytes - sum(others)
+        """Bytes that an agent may come to take: what is neither taken nor promised to others.
+
+        What is kept of others that were set aside does not count if nobody else runs: they wait for this one, and it
+        for nobody. So the limit may be exceeded by that.
+        """
+        others = self._promises.items() if self.others_active(ref) else ()
+        promised = sum(self._outstanding(other, promise) for other, promise in others if other != ref)
+        return self.limit - self._pool.nbytes - self._writer.nbytes - promised
 
     def _outstanding(self, ref: AgentRef, promise: _Promise) -> int:
         """Bytes of a promise that are not in the pool."""

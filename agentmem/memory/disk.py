@@ -13,6 +13,7 @@ import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.agent import Agent
+from agentmem.memory.taken import RoomTaken
 from agentmem.model.loader import LoadedModel
 from agentmem.store.rows import EventKind
 from agentmem.store.store import Store
@@ -35,7 +36,10 @@ class _Promise(NamedTuple):
 
 
 class DiskBudget:
-    """limit: bytes. Owned by the executor thread, but for `reading`. Methods raise DISK_BUDGET_EXCEEDED."""
+    """limit: bytes. Owned by the executor thread, but for `reading`. Methods raise DISK_BUDGET_EXCEEDED.
+
+    It is raised as `RoomTaken` if others make turns that may come to take the room.
+    """
 
     def __init__(
         self,
@@ -102,6 +106,8 @@ class DiskBudget:
             )
         except AgentmemError as error:
             if error.reason is Reason.DISK_BUDGET_EXCEEDED:
+                if self._making - {ref} and needed <= self.limit:  # they take what they may at the most
+                    raise RoomTaken(error.reason, error.message, 0, **error.metadata) from None
                 self._store.events.note(EventKind.DISK_REFUSED, agent_id, nbytes=needed, soon=True)
             if error.reason is not Reason.STORE_UNWRITABLE:
                 raise

@@ -17,11 +17,11 @@ from agentmem.memory.ahead import WriteAhead
 from agentmem.memory.aside import Aside, Asides, until
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.companions import Companions
+from agentmem.memory.computing import computed
 from agentmem.memory.disk import DiskBudget
 from agentmem.memory.hot import HotBytes
 from agentmem.memory.lookup import Lookup
 from agentmem.memory.matching import matches, require_match
-from agentmem.memory.needs import Chunk
 from agentmem.memory.news import News
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.readable import readable
@@ -29,9 +29,9 @@ from agentmem.memory.reader import ReaderThreads
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
 from agentmem.memory.still import still_held
+from agentmem.memory.taken import RoomTaken
 from agentmem.memory.unsaved import UnsavedTurns
 from agentmem.memory.writer import WriterThread, until_done
-from agentmem.model.forward import CHUNK, prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow
@@ -126,20 +126,29 @@ class Memory:
         self._note_hot(agent)
 
     def make_room(self, agent: Agent, positions: int) -> None:
-        """Promises the agent RAM for `positions` in all, until its request is `done`. Raises RAM_BUDGET_EXCEEDED."""
+        """Promises the agent RAM for `positions` in all, until its request is `done`.
+
+        Raises RAM_BUDGET_EXCEEDED, as `RoomTaken` if others that run hold what it needs.
+        """
         self._readers.collect()
         self.unsaved.collect()
         try:
             self._budget.make_room(agent, positions, self.evict)
+        except RoomTaken:
+            raise
         except AgentmemError:
-            if self._writer.idle or self.others_active(agent.ref):  # these go on meanwhile
+            if self._writer.idle:
                 raise
             self.unsaved.flush()  # what waits for the disk takes RAM, and keeps agents in it
             self._budget.make_room(agent, positions, self.evict)
 
     def others_active(self, ref: AgentRef) -> bool:
-        """Whether what `make_room` refused may be had later: RAM is promised to other agents' requests."""
+        """Whether RAM is promised to other agents' requests."""
         return self._budget.others_active(ref)
+
+    def promised(self, ref: AgentRef) -> int:
+        """Bytes of RAM that the agent's request may come to hold, or does."""
+        return self._budget.promised(ref)
 
     def active(self) -> set[str]:
         """Ids of the agents that are in the middle of a request."""
@@ -160,8 +169,7 @@ class Memory:
     def rebuild(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         """Recomputes the whole timeline under the served model; `commit` makes that a turn of its own."""
         state = AgentState(self._model.layout)
-        for _ in prefill(self._model, state, agent.ids):
-            yield Chunk(CHUNK)
+        yield from computed(self._model, state, agent.ids)
         state.mark()
         self._drop(agent)
         agent.state, tokens = state, agent.tokens

@@ -22,4 +22,6 @@ class Chunk(NamedTuple):
 
 
 class Room(NamedTuple):
-    """That another request has ended or was set aside: RAM is promised to others."""
+    """That another request has ended or was set aside. short: bytes of RAM that lack; 0 if it is room on the disk."""
+
+    short: int

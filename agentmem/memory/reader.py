@@ -83,7 +83,8 @@ class Reading(Generic[T]):
         """What the next work returned. Yields while it waits."""
         first, _ = self._under_way[0]
         while not first.done():  # all are wanted: to wake for each would cost more than reading it
-            yield Wait((self._under_way[min(AHEAD // 2, len(self._under_way) - 1)][0],))
+            later, _ = self._under_way[min(AHEAD // 2, len(self._under_way) - 1)]
+            yield Wait((first if later.done() else later,))
         self._under_way.popleft()
         self._go_on()
         return first.result()

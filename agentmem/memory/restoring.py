@@ -17,11 +17,10 @@ from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.companions import Companions
+from agentmem.memory.computing import computed
 from agentmem.memory.incoming import IncomingBlocks, Wanted
 from agentmem.memory.mending import Mender
-from agentmem.memory.needs import Chunk
 from agentmem.memory.reader import ReaderThreads
-from agentmem.model.forward import CHUNK, prefill
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block, BlockUnreadable
 from agentmem.store.records import BlockUse, CompanionUse, RecordUnreadable
@@ -106,8 +105,7 @@ class Restorer:
             before.hold(span)
         incoming.lend(before)
         ids = agent.ids[: start + use.used]
-        for _ in prefill(self._model, before, ids[start:]):
-            yield Chunk(CHUNK)
+        yield from computed(self._model, before, ids[start:])
         return block_cutter.cut(before, ids, start, use.key, agent.parent_of(place), self._model)
 
     def _from_a_turn(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
@@ -121,8 +119,7 @@ class Restorer:
                 fault = fault or error.with_traceback(None)  # or it would keep what was read
         start = state.offset
         if fault is not None:
-            for _ in prefill(self._model, state, agent.ids[start:]):
-                yield Chunk(CHUNK)
+            yield from computed(self._model, state, agent.ids[start:])
             self._mender.say(start, agent.tokens, fault, draft)
             yield from self._mend(agent, state, draft)
         agent.state = state

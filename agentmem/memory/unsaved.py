@@ -103,6 +103,15 @@ class UnsavedTurns:
         turns = (one for agent in self._agents.values() for one in agent.unsaved)
         return next((o for o in turns if (o.record.namespace, o.record.request_id) == (namespace, request_id)), None)
 
+    def flushed(self) -> Iterator[object]:
+        """Waits, as `flush` does, for what the writer thread has been handed by now. Yields meanwhile."""
+        yield from until_done([self._writer.hand(0, lambda: None)])
+
+    def arrived(self, ref: AgentRef) -> Iterator[object]:
+        """Waits for the agent's turns that are on their way to the disk. Yields meanwhile."""
+        agent = self._agents.get(ref)
+        yield from until_done(agent.outstanding if agent is not None else [])
+
     def settle(self, ref: AgentRef | None) -> None:
         """Saves all, of one agent or of any. Raises STORE_UNWRITABLE if the disk does not take it."""
         for agent in [a for a in self._agents.values() if ref in (None, a.ref)]:

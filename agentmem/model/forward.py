@@ -17,7 +17,7 @@ from agentmem.types import BLOCK_TOKENS
 CHUNK = 2 * BLOCK_TOKENS
 """Positions per prefill step. Chunks end on segment borders; their size changes no bit in reference numerics."""
 
-LAST = 16
+LAST = 32
 """Positions of a prompt's end that run with the output head, in one pass: short turns take no second pass."""
 
 

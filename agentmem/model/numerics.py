@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import mlx.core as mx
@@ -26,8 +27,12 @@ def compute_dtype(stored: mx.Dtype) -> mx.Dtype:
 
 
 def path(dtype: mx.Dtype) -> str:
-    """REFERENCE on the CPU backend in fp32 with the wheel's own BLAS, else FAST (DESIGN section 5)."""
-    return REFERENCE if device() == "cpu" and dtype == mx.float32 and preloaded_blas() is None else FAST
+    """REFERENCE on Linux' CPU backend in fp32 with the wheel's own BLAS, else FAST (DESIGN section 5).
+
+    On macOS the CPU backend goes through Accelerate.
+    """
+    exact = device() == "cpu" and dtype == mx.float32 and sys.platform == "linux" and preloaded_blas() is None
+    return REFERENCE if exact else FAST
 
 
 def preloaded_blas() -> str | None:

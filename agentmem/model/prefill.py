@@ -31,7 +31,7 @@ class PrefillPath(str, Enum):
     FUSED = "fused"
 
 
-LOGIT_TOLERANCE = 0.05
+LOGIT_TOLERANCE = 0.1
 """How far fast numerics may move a logit from where the reference has it, in standard deviations of its position's.
 
 Tests and `benchmarks.prefill` hold the fused path and OpenBLAS to it, on the CPU backend in fp32. In half precision,
@@ -42,7 +42,7 @@ POSITIONS = 1024
 QUERIES = {"cpu": 64, "gpu": 512}
 """What is measured: a chunk's attention in one layer. A CPU takes as long for each query, and would take seconds."""
 
-MOST_S, MOST_TIMES = 1.0, 5
+MOST_S, MOST_TIMES = 1.0, 20
 """A measurement ends after this, but for what it is at."""
 
 

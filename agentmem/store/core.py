@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -62,10 +63,11 @@ class Core:
     @contextmanager
     def orphans(self) -> Iterator[list[str]]:
         """Paths of files that nothing refers to, while the store is held still."""
-        # Those of a commit in progress look like orphans, so what looks like one is looked at again, in peace.
+        # Those of a commit in progress look like orphans, so what looks like one is looked at again, in peace; and
+        # those of a turn that was let go have gone meanwhile.
         suspects = list(self.in_use().orphans())
         with self.change():
-            yield list(filter(self.in_use().orphaned, suspects))
+            yield [path for path in filter(self.in_use().orphaned, suspects) if os.path.lexists(path)]
 
 
 def in_use(folder: StateFolder, catalog: Catalog) -> InUse:

@@ -13,6 +13,7 @@ from agentmem_client import (
     AgentmemError,
     Client,
     DaemonNotRunning,
+    DeadlineExceeded,
     TurnMismatch,
     Unauthenticated,
 )
@@ -195,7 +196,9 @@ def test_agents_wait_their_turn_and_see_their_place(
     busy.cancel()
     assert low.drain().durable
     assert high.drain().durable
-    assert client.requests() == []
+    deadline = time.monotonic() + 10
+    while client.requests():  # one that has said its last word leaves a moment later
+        assert time.monotonic() < deadline
 
 
 def test_health_and_reflection(client: Client, shared: Daemon) -> None:
@@ -239,6 +242,25 @@ def test_no_prompt_text_in_the_log(checkpoint: Callable[[Spec], Path], daemon_on
     numbers = [int(n) for n in re.findall(r"\d+", text)]
     for said in (ids, list(reply.token_ids[:5])):
         assert not any(numbers[i : i + 5] == said for i in range(len(numbers)))
+
+
+@pytest.mark.reference
+def test_a_deadline_in_a_batch_ends_that_call_alone(client: Client) -> None:
+    """What it said is kept; who decodes along says what it would have alone."""
+    ids, more = [7, 8, 9], {"max_tokens": 150, "temperature": 1.0, "seed": 5, "include_token_ids": True}
+    alone = client.agent("deadline-solo").generate(token_ids=ids, **more)
+    first = client.agent("deadline-long").generate(token_ids=ids, max_tokens=4000, stream=True, timeout=2)
+    next(iter(first))
+    reply = client.agent("deadline-other").generate(token_ids=ids, **more)
+    assert reply.token_ids == alone.token_ids
+    with pytest.raises(DeadlineExceeded):
+        list(first)
+    deadline = time.monotonic() + 10
+    while client.stats().running and time.monotonic() < deadline:
+        time.sleep(0.02)
+    (turn,) = client.agent("deadline-long").turns()
+    assert (turn.finish_reason, client.agent("deadline-long").info().tokens) == ("DEADLINE", turn.end)
+    assert turn.end < 4000
 
 
 def test_sigterm_finishes_or_commits_what_runs_and_exits_0(

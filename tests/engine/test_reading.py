@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from agentmem.engine.engine import Engine
-from agentmem.engine.request import Delta, Event, Failed, Finished
+from agentmem.engine.request import Delta, Durability, Event, Failed, Finished
 from agentmem.errors import Reason
 from agentmem.kv.openspan import OpenSpan
 from agentmem.memory.agent import TurnDraft
@@ -23,7 +23,7 @@ from agentmem.memory.reader import THREADS
 from agentmem.memory.writer import WriterThread, until_done
 from agentmem.types import AgentRef, TurnKind
 from tests.engine.disks import Disk, soon
-from tests.engine.runs import PROMPT, SPEC, A, B, C, cold, feed, finished, request, run, said
+from tests.engine.runs import PROMPT, SPEC, A, B, C, cold, feed, finished, refused, request, run, said
 from tests.helpers.checkpoints import write
 
 LONG = tuple(5 + (i * 11 + i // 5) % 90 for i in range(1300))
@@ -93,7 +93,7 @@ def on_executor(engine: Engine, work: Callable[[], None]) -> None:
         except BaseException as error:
             failed.append(error)
 
-    engine._in_order(AgentRef("default", ""), attempt)
+    engine._briefly(AgentRef("default", ""), attempt)
     if failed:
         raise failed[0]
 
@@ -113,6 +113,21 @@ def test_others_go_on_while_a_restore_waits_for_the_disk(engine: Engine, gate: G
     assert (usage.reused_warm_tokens, usage.recomputed_tokens) == (1300, 0)
     assert said(events) == cold(engine, LONG, (11,))
     assert got == cold(engine, PROMPT[:300], (21,), tokens=4)
+
+
+@pytest.mark.reference
+def test_others_go_on_while_one_block_alone_is_slow(engine: Engine, disk: Disk, gate: Gate) -> None:
+    """Those behind it have long been read."""
+    first, *_ = evicted(engine, A, *LONG)
+    disk.before_read = lambda path: gate(path) if path.stem == first else None
+    gate.shut()
+    events: list[Event] = []
+    engine.submit(request(11, tokens=6), events.append)
+    assert len(feed(engine, B, 21, tokens=20)[0]) == 20
+    assert not any(isinstance(event, Delta | Finished | Failed) for event in events)
+    gate.open()
+    assert soon(lambda: isinstance(events[-1], Finished))
+    assert said(events) == cold(engine, LONG, (11,))
 
 
 def test_time_in_which_others_could_go_on_is_told(engine: Engine, gate: Gate) -> None:
@@ -265,3 +280,22 @@ def test_waiting_for_the_writer_thread_does_not_block() -> None:
     assert soon(lambda: writer.idle and writer.nbytes == 0)
     assert [next(steps, None) for steps in (waits, ends)] == [None, None]
     writer.close()
+
+
+@pytest.mark.reference
+def test_who_replies_does_not_wait_for_the_disk_when_another_is_deleted(engine: Engine, disk: Disk) -> None:
+    """All that is on its way to the disk must arrive before an agent goes."""
+    feed(engine, B, *PROMPT[:300], tokens=None)
+    feed(engine, C, 5, tokens=None)
+    disk.slow = True
+    engine.submit(request(7, agent=A, tokens=None, durability=Durability.WRITE_BEHIND), lambda event: None)
+    deleting = threading.Thread(target=engine.delete_agent, args=(C,))
+    deleting.start()
+    events: list[Event] = []
+    engine.submit(request(21, agent=B, tokens=20), events.append)
+    assert soon(lambda: sum(isinstance(event, Delta) for event in events) == 20)
+    assert deleting.is_alive()
+    disk.slow = False
+    deleting.join(60)
+    with refused(Reason.AGENT_NOT_FOUND):
+        engine.get_agent(C)

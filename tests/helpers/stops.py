@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from agentmem.sqlite import transaction
 from agentmem.store.catalog import thread
-from agentmem.store.catalog.schema import transaction
 from agentmem.store.files import Files
 from agentmem.store.turnfiles import TurnFiles
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agentmem.errors import Reason
 from agentmem.kv.state import AgentState
+from agentmem.memory.agent import Agent
 from agentmem.memory.memory import Memory
 from agentmem.model.forward import last_logits
 from agentmem.model.loader import LoadedModel
@@ -22,7 +23,7 @@ from agentmem.types import BLOCK_TOKENS, AgentRef, Share
 from tests.engine.disks import Disk, block_files
 from tests.engine.runs import refused
 from tests.memory.conftest import Opened
-from tests.memory.turns import A, B, Turn, bring_back, drive, prompt, set_aside
+from tests.memory.turns import A, B, C, Turn, bring_back, drive, prompt, set_aside
 
 pytestmark = pytest.mark.reference
 _numbers = itertools.count()
@@ -155,7 +156,10 @@ def test_ram_is_free_meanwhile(memory: Memory, each_model: LoadedModel) -> None:
     assert memory.pool.nbytes == 0
     assert 0 < aside.nbytes <= bound(each_model)
     assert not memory.others_active(B)
-    assert free() == memory.ram_budget - aside.nbytes
+    assert free() == memory.ram_budget  # it waits for who comes, who waits for nobody; unless somebody else runs
+    memory.make_room(Agent(C, ""), 300)
+    assert free() == memory.ram_budget - aside.nbytes - memory._budget._most_bytes(300)
+    memory.done(C)
     bring_back(memory, turn, aside)
     assert memory.others_active(B)
     assert free() == memory.ram_budget - promised

@@ -7,10 +7,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.model import identity, loader
+from benchmarks.numerics import trace
 from tests.helpers.checkpoints import ALL, Spec, with_other_weights, write
 
 
@@ -102,3 +104,14 @@ def test_head_dim_96_gets_groups_of_32(tmp_path: Path) -> None:
 
 def test_what_is_no_checkpoint_is_not_found(tmp_path: Path) -> None:
     assert _refusal(tmp_path).reason is Reason.MODEL_NOT_FOUND
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("spec", ALL[::2], ids=lambda s: s.name)
+def test_how_weights_lie_in_memory_changes_no_bit(spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, traces = str(write(tmp_path, spec)), []
+    for lay_out in (loader._lay_out, lambda network: None):
+        monkeypatch.setattr(loader, "_lay_out", lay_out)
+        traces.append(trace(loader.load(folder), list(range(5, 305)), [7, 8, 9]))
+    assert np.array_equal(traces[0].logits, traces[1].logits)
+    assert np.array_equal(traces[0].words, traces[1].words)

@@ -12,10 +12,11 @@ import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.kv.layout import AttentionLayout
-from agentmem.model import loader, numerics, prefill
+from agentmem.kv.state import AgentState
+from agentmem.model import forward, loader, numerics, prefill
 from agentmem.model.prefill import LOGIT_TOLERANCE, PrefillPath
 from agentmem.types import AgentRef
-from benchmarks.numerics import distance, trace
+from benchmarks.numerics import distance, goes_on, trace
 from tests.engine.runs import feed
 from tests.helpers.checkpoints import ALL, RECURRENT, WINDOWED, Spec, write
 
@@ -44,6 +45,19 @@ def test_fused_prefill_stays_within_the_stated_tolerance(spec: Spec, tmp_path: P
     assert found.logits < LOGIT_TOLERANCE, found
     assert found.flips < found.levels / 1000, found
     assert not np.array_equal(reference.logits, fused.logits), "the path made no difference: was it taken?"
+
+
+def test_another_division_of_a_prompt_stays_within_the_tolerance(tmp_path: Path) -> None:
+    """Fused, bits may move with it; nothing else does."""
+    model = loader.load(str(write(tmp_path, SPECS[0])), prefill=PrefillPath.FUSED)
+    ids = [int(i) for i in np.random.default_rng(2).integers(5, model.vocab_size, 420)]
+    state = AgentState(model.layout)
+    for begin, end in ((0, 90), (90, 97), (97, 330), (330, 400)):
+        for _ in forward.prefill(model, state, ids[begin:end]):
+            pass
+    found = distance(trace(model, ids[:400], ids[400:]), goes_on(model, state, ids[400:]))
+    assert found.logits < LOGIT_TOLERANCE, found
+    assert found.flips < found.levels / 1000, found
 
 
 def test_level_flips_are_counted(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,6 +97,24 @@ def test_nobody_takes_it_for_a_leftover(store: Store) -> None:
     store.blocks.release([full.key])
     assert on_disk(store) == set()
     assert store.pruning.orphans() == []
+
+
+def test_what_is_let_go_meanwhile_is_no_leftover(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file comes before the first look, which does not know of it, and goes before the second."""
+    full, _ = blocks_of(store)
+    real = store._core.in_use
+
+    def look() -> object:
+        monkeypatch.setattr(store._core, "in_use", real)
+        before = real()
+        store.blocks.write_ahead("default", full)
+        suspects = list(before.orphans())
+        store.blocks.release([full.key])
+        assert len(suspects) == 1
+        return SimpleNamespace(orphans=lambda: suspects)
+
+    monkeypatch.setattr(store._core, "in_use", look)
+    assert store.pruning.orphans(dry_run=True) == []
 
 
 def test_each_turn_claims_it_for_itself(store: Store) -> None:

@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Concatenate, ParamSpec, TypeVar
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.store.catalog.schema import open_database, sqlite_errors, transaction
+from agentmem.sqlite import transaction
+from agentmem.store.catalog.schema import open_database, sqlite_errors
 from agentmem.store.folder import StateFolder
 
 _P = ParamSpec("_P")

@@ -86,3 +86,11 @@ def test_budgets_are_sizes(budget: str, text: str | None, size: int | None) -> N
 def test_a_budget_that_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         DaemonSettings.model_validate({"disk_budget": text})
+
+
+def test_the_prefill_path_is_one_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert DaemonSettings().prefill_path == "auto"
+    monkeypatch.setenv("AGENTMEM_PREFILL_PATH", "fused")
+    assert DaemonSettings().prefill_path == "fused"
+    with pytest.raises(ValidationError):
+        DaemonSettings.model_validate({"prefill_path": "fastest"})

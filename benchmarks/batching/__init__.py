@@ -1,0 +1,1 @@
+"""Many agents at once, against what others would do: see `__main__`."""

@@ -1,0 +1,33 @@
+"""The benchmark of many agents runs, and says what it measured. What the figures are is another matter."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.slow
+def test_batching_says_what_it_measured() -> None:
+    command = [sys.executable, "-m", "benchmarks.batching", "--json", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["quick"] is True
+    assert {"same_path", "best_stock"} <= figures["cold_over_mlx_lm"][0].keys()
+    assert figures["stream"].keys() == {"embedded", "8x512"}
+    assert all(case["stream_over_loop"] > 0 for case in figures["stream"].values())
+    assert figures["ragged_over_padded"].keys() == {"ragged", "equal", "equal_mid_segment"}
+    assert {"join_ratio", "waiting_ratio"} <= figures["join"].keys()
+    assert {"shared_prefix_speedup", "shared_mb_per_step"} <= figures["shared_prefix"].keys()
+    assert figures["shared_ram"]["shared_prefix_ram"] <= 1.05
+    assert figures["batch_scaling"].keys() == {"1", "2", "4"}
+    assert 0 < figures["batch_scaling"]["4"]["python_share"] < 1
+    assert "hidden_restore_ms" in figures["hidden_restore"]
+    assert figures["reference_over_fast"]["level_flips"] < 0.05
+    assert {"mlx", "mlx-lm", "blas", "cpu"} <= figures["machine"].keys()
