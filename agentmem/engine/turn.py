@@ -159,6 +159,7 @@ class Turn:
         kept = self._draft.usage.generated_tokens and self._request.on_cancel is OnCancel.COMMIT
         check = (lambda: None) if kept else self._control.stop_if_cancelled
         yield Room(leaves)
+        check()
         positions = wanted
         try:
             yield from with_room(lambda: self._memory.make_room(agent, positions), check)

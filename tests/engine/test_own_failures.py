@@ -195,33 +195,27 @@ def test_sink(engine: Engine, alone: Alone, on_cancel: OnCancel) -> None:
 
 
 @pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("MARKER"),
-        AgentmemError(Reason.STORE_UNREADABLE, "no"),
-        AgentmemError(Reason.STORE_UNWRITABLE, "no"),
-    ],
-    ids=["bug", "unreadable", "full"],
+    "reason", [None, Reason.STORE_UNREADABLE, Reason.STORE_UNWRITABLE], ids=["bug", "unreadable", "full"]
 )
-def test_commit(engine: Engine, alone: Alone, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commit(engine: Engine, alone: Alone, reason: Reason | None, monkeypatch: pytest.MonkeyPatch) -> None:
     store = engine._context.store
     real = store.commit
 
     def commit(record: Any, blocks: Any) -> int:
         if record.agent_name == VICTIM:
-            raise error
+            raise RuntimeError("MARKER") if reason is None else AgentmemError(reason, "no")
         return real(record, blocks)
 
     monkeypatch.setattr(store, "commit", commit)
     asked = all_at_once(engine)
     end = asked[VICTIM].end()[-1]
-    if isinstance(error, AgentmemError) and error.reason is Reason.STORE_UNWRITABLE:
+    if reason is Reason.STORE_UNWRITABLE:
         assert isinstance(end, Finished)
         assert not end.durable
         monkeypatch.undo()
         assert go_on(engine, VICTIM) == alone.then[VICTIM]
     else:
-        failed_with(asked[VICTIM], error.reason if isinstance(error, AgentmemError) else Reason.INTERNAL)
+        failed_with(asked[VICTIM], reason or Reason.INTERNAL)
         monkeypatch.undo()
         goes_on_from_its_last_turn(engine, alone, VICTIM)
     others_are_as_alone(engine, asked, alone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from agentmem.memory.memory import Memory
 from agentmem.model import loader
 from agentmem.model.digests import FileDigests
 from agentmem.model.loader import LoadedModel
+from agentmem.store.files import Files
 from agentmem.store.verify import verify
 from agentmem.types import BLOCK_TOKENS, AgentRef, Residency, Share, TurnKind
 from tests.engine.disks import Disk
@@ -166,6 +168,13 @@ def test_an_agent_that_is_being_restored_is_not_forgotten(
     for ref in (A, B, C):
         memory.evict(memory.find(ref))
     monkeypatch.setattr("agentmem.memory.lookup.WARM_KEPT", 0)
+    real, read = Files.read, threading.Event()
+
+    def slow(self: Files, path: Path, size: int) -> bytes:
+        assert read.wait(60)
+        return real(self, path, size)
+
+    monkeypatch.setattr(Files, "read", slow)
     a = Turn(memory, full_model, A, [9])
     next(iter(a))
     agent = a.agent
@@ -174,6 +183,7 @@ def test_an_agent_that_is_being_restored_is_not_forgotten(
         memory._agents.pop(ref, None)
         memory.find(ref)
     assert a.agent is agent
+    read.set()
     a.finish()
     assert memory.find(A).turn == 2
 
