@@ -6,7 +6,6 @@ Full blocks go to the disk, where the turn would have written them anyway. What 
 from __future__ import annotations
 
 from collections.abc import Generator
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +21,11 @@ from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.ahead import WriteAhead
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.computing import computed
+from agentmem.memory.incoming import IncomingBlocks, Wanted
 from agentmem.memory.mending import Mender
 from agentmem.memory.needs import Chunk, Wait
-from agentmem.memory.writer import WriterThread
+from agentmem.memory.reader import ReaderThreads
+from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.store import Store
@@ -64,10 +65,11 @@ class Asides:
         ahead: WriteAhead,
         writer: WriterThread,
         budget: RamBudget,
+        readers: ReaderThreads,
     ) -> None:
         self._store, self._pool, self._model = store, pool, model
         self._ahead, self._writer, self._budget = ahead, writer, budget
-        self._mender = Mender(store, model)
+        self._readers, self._mender = readers, Mender(store, model)
 
     @property
     def quarantined(self) -> int:
@@ -82,7 +84,7 @@ class Asides:
         while not self._ahead.hand_over(agent, draft, lambda size: self._may_copy(agent, state, size)):
             yield from self._moment(draft)
         writes = [write for write in draft.ahead.values() if write is not None]
-        yield from until(writes)
+        yield from until_done(writes)
         if any(write.exception() for write in writes):
             return None
         return self._rest(state, agent.tokens, agent.tokens // BLOCK_TOKENS + len(draft.ahead))
@@ -118,45 +120,50 @@ class Asides:
             return
         ids = np.concatenate([agent.ids, np.asarray(draft.ids, np.int32)])[: aside.offset]
         base, keys = agent.tokens // BLOCK_TOKENS, list(draft.ahead)
-        held, blocks = FullLayers(self._model.layout.full), []
+        held = FullLayers(self._model.layout.full)
         for span in self._pool.find(keys):  # what others have in RAM too
             held.hold(span)
-        first = base + held.offset // BLOCK_TOKENS
-        try:
-            for place in range(first, base + len(keys)):
-                blocks.append(self._read(agent, ids, place, keys, read))
-                yield READ_COST
-        except BlockUnreadable as fault:
-            if self._model.layout.has_companions:  # they go on from the end of a turn only
-                held, blocks = FullLayers(self._model.layout.full), []
-            self._extend(state, base, held, blocks)
-            yield from self._compute(agent, state, ids, aside.offset, keys, fault, read)
+        incoming, fault = self._incoming(agent, ids, base + held.offset // BLOCK_TOKENS, keys), None
+        yield from incoming.allocate()
+        with incoming:
+            try:
+                for _ in keys[held.offset // BLOCK_TOKENS :]:
+                    read.usage.bytes_read += yield from incoming.next()
+            except BlockUnreadable as error:
+                fault = error.with_traceback(None)  # or it would keep what was read
+        if fault is None:
+            self._extend(state, base, held, incoming, aside.rows)
+            if state.window is not None:
+                state.window.go_on(aside.window, aside.offset)
+            if state.recurrent is not None:
+                state.recurrent.go_on(aside.snapshot, aside.offset)
+            state.evaluate()
             return
-        self._extend(state, base, held, [*blocks, aside.rows] if aside.rows else blocks)
-        if state.window is not None:
-            state.window.go_on(aside.window, aside.offset)
-        if state.recurrent is not None:
-            state.recurrent.go_on(aside.snapshot, aside.offset)
-        state.evaluate()
+        if not self._model.layout.has_companions:  # those go on from the end of a turn only
+            self._extend(state, base, held, incoming, {})
+        del held, incoming
+        yield from self._compute(agent, state, ids, aside.offset, keys, fault, read)
+
+    def _incoming(self, agent: Agent, ids: np.ndarray, first: int, keys: list[bytes]) -> IncomingBlocks:
+        """The draft's blocks, from the one at place `first` of the timeline on."""
+        base, wanted = agent.tokens // BLOCK_TOKENS, []
+        for place in range(first, base + len(keys)):
+            start = place * BLOCK_TOKENS
+            rows = ids[start : start + BLOCK_TOKENS]
+            wanted.append(Wanted(keys[place - base], self._parent(agent, place, keys), start, rows))
+        known = self._store.blocks.known_ahead(keys)
+        return IncomingBlocks(self._store, self._model, self._readers, agent.ref.namespace, wanted, known)
 
     @staticmethod
-    def _extend(state: AgentState, base: int, held: FullLayers, blocks: list[Tensors]) -> None:
+    def _extend(state: AgentState, base: int, held: FullLayers, incoming: IncomingBlocks, rows: Tensors) -> None:
         """Gives the full layers what follows the block border at `base`, in place of the part of a block there."""
-        if held.spans or blocks:
+        if held.spans or incoming.arrived or rows:
             state.full.trim(base * BLOCK_TOKENS)
             state.full.freeze()
             for span in held.spans:
                 state.hold(span)
-            state.extend(blocks)
-
-    def _read(self, agent: Agent, ids: np.ndarray, place: int, keys: list[bytes], read: TurnDraft) -> Tensors:
-        """The draft's block at a place of the timeline. Raises BlockUnreadable."""
-        base = agent.tokens // BLOCK_TOKENS
-        key, parent, start = keys[place - base], self._parent(agent, place, keys), place * BLOCK_TOKENS
-        block, size = self._store.blocks.read_ahead(agent.ref.namespace, key)
-        rows = block_cutter.checked(block, parent, start, ids[start : start + BLOCK_TOKENS], self._model)
-        read.usage.bytes_read += size
-        return rows
+            incoming.give(state)
+            state.extend([rows] if rows else [])
 
     @staticmethod
     def _parent(agent: Agent, place: int, keys: list[bytes]) -> bytes:
@@ -183,15 +190,10 @@ class Asides:
         self._mender.say(start, len(ids), fault, read)
         for place, key in enumerate(keys, agent.tokens // BLOCK_TOKENS):
             yield READ_COST
+            begin, parent = place * BLOCK_TOKENS, self._parent(agent, place, keys)
+            known, rows = self._store.blocks.known_ahead([key]), ids[begin : begin + BLOCK_TOKENS]
             try:
-                self._read(agent, ids, place, keys, TurnDraft(read.kind, ""))
+                block_cutter.read(self._store, agent.ref.namespace, key, known, parent, begin, rows, self._model)
             except BlockUnreadable as lost:
-                begin, parent = place * BLOCK_TOKENS, self._parent(agent, place, keys)
                 block = block_cutter.cut(state, ids, begin, key, parent, self._model)
                 self._mender.put_back(agent, block, lost, read)
-
-
-def until(futures: list[Future[int]]) -> Steps:
-    """Until all are done, whatever comes of them."""
-    while pending := tuple(one for one in futures if not one.done()):
-        yield Wait(pending)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ from agentmem.memory import blocks as block_cutter
 from agentmem.memory.needs import Wait
 from agentmem.memory.reader import ReaderThreads
 from agentmem.model.loader import LoadedModel
+from agentmem.store.rows import BlockRow
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS
 
@@ -36,11 +37,18 @@ class IncomingBlocks:
     """
 
     def __init__(
-        self, store: Store, model: LoadedModel, readers: ReaderThreads, namespace: str, wanted: Sequence[Wanted]
+        self,
+        store: Store,
+        model: LoadedModel,
+        readers: ReaderThreads,
+        namespace: str,
+        wanted: Sequence[Wanted],
+        known: Mapping[bytes, BlockRow] | None = None,
     ) -> None:
+        """known: of the blocks, if the catalog is not who knows them."""
         self._store, self._model, self._namespace = store, model, namespace
         self._span = OpenSpan(model.layout.full, sum(len(one.ids) == BLOCK_TOKENS for one in wanted))
-        self._known = store.blocks.known([one.key for one in wanted])
+        self._known = store.blocks.known([one.key for one in wanted]) if known is None else known
         self._reading = readers.reading((partial(self._read, *one) for one in enumerate(wanted)), self._span)
         self._last: Tensors | None = None
         self.arrived = 0

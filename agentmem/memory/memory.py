@@ -14,7 +14,7 @@ from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.ahead import WriteAhead
-from agentmem.memory.aside import Aside, Asides, until
+from agentmem.memory.aside import Aside, Asides
 from agentmem.memory.budget import RamBudget
 from agentmem.memory.companions import Companions
 from agentmem.memory.computing import computed
@@ -78,7 +78,7 @@ class Memory:
         self.unsaved = UnsavedTurns(self._saver, self._writer, self._news, lag_s, model.layout.full.bytes_per_token)
         self._prefix = PrefixMatch(store, self.pool, model, companions, self._readers)
         self._restorer = Restorer(store, self.pool, model, companions, self._readers)
-        self._asides = Asides(store, self.pool, model, self._ahead, self._writer, self._budget)
+        self._asides = Asides(store, self.pool, model, self._ahead, self._writer, self._budget, self._readers)
         self._hot: dict[AgentRef, AgentState] = {}
         self.hot_bytes: Mapping[AgentRef, int] = HotBytes(self._hot)
 
@@ -141,10 +141,6 @@ class Memory:
                 raise
             self.unsaved.flush()  # what waits for the disk takes RAM, and keeps agents in it
             self._budget.make_room(agent, positions, self.evict)
-
-    def others_active(self, ref: AgentRef) -> bool:
-        """Whether RAM is promised to other agents' requests."""
-        return self._budget.others_active(ref)
 
     def promised(self, ref: AgentRef) -> int:
         """Bytes of RAM that the agent's request may come to hold, or does."""
@@ -214,7 +210,7 @@ class Memory:
         None, and nothing has changed, if the agent is pinned, or the disk does not take the turn, or one before it.
         The agent's state must hold its timeline and what was fed of draft.ids.
         """
-        yield from until(agent.outstanding)
+        yield from until_done(agent.outstanding)
         self.unsaved.collect()
         aside = None if agent.unsaved or agent.pinned else (yield from self._asides.keep(agent, draft))
         if aside is not None:

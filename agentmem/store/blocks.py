@@ -32,6 +32,11 @@ class Blocks:
         """What `read` needs to know of blocks: who reads many asks once."""
         return self._core.catalog.read(rows.known, keys)
 
+    def known_ahead(self, keys: Sequence[bytes]) -> dict[bytes, BlockRow]:
+        """As `known`, with those that were written ahead of their turn."""
+        ahead = ((key, self._core.ahead.row(key)) for key in keys)
+        return self.known(keys) | {key: row for key, row in ahead if row is not None}
+
     def read(self, namespace: str, key: bytes, known: Mapping[bytes, BlockRow] | None = None) -> tuple[Block, int]:
         """A verified block, and the bytes read. known: it and others, as `known` gave it. Raises BlockUnreadable.
 
@@ -43,11 +48,6 @@ class Blocks:
         if row.size == 0:
             raise BlockUnreadable(Unreadable.EVICTED, "its file was given up")
         return self._core.blocks.read(key, row, self._core.secret(namespace)), row.size
-
-    def read_ahead(self, namespace: str, key: bytes) -> tuple[Block, int]:
-        """As `read`, a block that may have been written ahead of its turn."""
-        row = self._core.ahead.row(key)
-        return self.read(namespace, key, None if row is None else {key: row})
 
     def sizes(self, keys: Iterable[bytes]) -> dict[bytes, int]:
         """File sizes of those of the blocks that are known; 0 for one that was given up."""

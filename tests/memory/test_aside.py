@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import threading
+from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from agentmem.errors import Reason
 from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent
 from agentmem.memory.memory import Memory
+from agentmem.memory.needs import Wait
 from agentmem.model.forward import last_logits
 from agentmem.model.loader import LoadedModel
 from agentmem.store.store import Store
@@ -155,16 +158,16 @@ def test_ram_is_free_meanwhile(memory: Memory, each_model: LoadedModel) -> None:
     assert aside is not None
     assert memory.pool.nbytes == 0
     assert 0 < aside.nbytes <= bound(each_model)
-    assert not memory.others_active(B)
+    assert not memory._budget.others_active(B)
     assert free() == memory.ram_budget  # it waits for who comes, who waits for nobody; unless somebody else runs
     memory.make_room(Agent(C, ""), 300)
     assert free() == memory.ram_budget - aside.nbytes - memory._budget._most_bytes(300)
     memory.done(C)
     bring_back(memory, turn, aside)
-    assert memory.others_active(B)
+    assert memory._budget.others_active(B)
     assert free() == memory.ram_budget - promised
     turn.finish()
-    assert not memory.others_active(B)
+    assert not memory._budget.others_active(B)
     assert free() == memory.ram_budget - memory.pool.nbytes
 
 
@@ -359,3 +362,23 @@ def test_a_token_that_was_fed_before_it_is_known(memory: Memory, each_model: Loa
         turn.draft.ids.append(11)
         memory.write_ahead(turn.agent, turn.draft, 1000)
         assert len(turn.draft.ahead) == 3
+
+
+def test_the_thread_does_not_wait_while_the_turn_comes_back_from_a_slow_disk(
+    memory: Memory, each_model: LoadedModel, disk: Disk
+) -> None:
+    turn = begun(memory, each_model)
+    aside = set_aside(memory, turn)
+    assert aside is not None
+    ahead, opened = {key.hex() for key in turn.draft.ahead}, threading.Event()
+    disk.before_read = lambda path: opened.wait(60) if path.stem in ahead else None
+    memory.make_room(turn.agent, turn.positions)
+    waits = 0
+    for need in memory.bring_back(turn.agent, turn.draft, aside):
+        if isinstance(need, Wait):
+            waits += 1
+            if waits == 20:
+                opened.set()
+            wait(need.futures, 0.01)
+    assert waits >= 20
+    assert turn.finish() == undisturbed(memory, each_model, prompt(300), prompt(700, 1), tokens=8)

@@ -84,12 +84,12 @@ def test_what_is_promised_is_nobody_elses(opened: Opened, full_model: LoadedMode
     assert a.agent.state.nbytes == 0
     with refused(Reason.RAM_BUDGET_EXCEEDED):
         Turn(memory, full_model, B, prompt(300, 1)).finish()
-    assert memory.others_active(B)
-    assert not memory.others_active(A)
+    assert memory._budget.others_active(B)
+    assert not memory._budget.others_active(A)
     assert "RAM_REFUSED" not in events(memory), "it may fit in a moment"
     Turn(memory, full_model, C, prompt(250, 2)).finish()
     a.finish()
-    assert not memory.others_active(B)
+    assert not memory._budget.others_active(B)
     memory.evict(a.agent)
     assert len(Turn(memory, full_model, B, prompt(300, 1), tokens=3).finish()) == 3
 
