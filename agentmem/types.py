@@ -71,6 +71,14 @@ class FinishReason(str, Enum):
     DEADLINE = "DEADLINE"
 
 
+class PrefillPath(str, Enum):
+    """AUTO: reference where numerics are; where they are fast anyway, whichever takes less time."""
+
+    AUTO = "auto"
+    REFERENCE = "reference"
+    FUSED = "fused"
+
+
 class Priority(str, Enum):
     """Of a request; waiting raises it."""
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from agentmem.model import loader, prefill
-from agentmem.model.prefill import PrefillPath
+from agentmem.types import PrefillPath
 from benchmarks import machine
 from benchmarks.numerics import Trace, distance, goes_on, prefilled
 from benchmarks.ttft import LARGER

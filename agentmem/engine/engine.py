@@ -22,12 +22,11 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.memory import LAG_BYTES, LAG_S, Memory
 from agentmem.model import loader, numerics
 from agentmem.model.digests import FileDigests
-from agentmem.model.prefill import PrefillPath
 from agentmem.store.files import Files
 from agentmem.store.quota import default_budget
 from agentmem.store.rows import EventKind
 from agentmem.store.store import AgentRow, Store
-from agentmem.types import AgentRef, FinishReason
+from agentmem.types import AgentRef, FinishReason, PrefillPath
 
 Progress = Callable[[float, str], None]
 

@@ -11,8 +11,7 @@ import numpy as np
 from agentmem.kv.batch import Batch
 from agentmem.kv.state import AgentState
 from agentmem.model.loader import LoadedModel
-from agentmem.model.prefill import PrefillPath
-from agentmem.types import BLOCK_TOKENS
+from agentmem.types import BLOCK_TOKENS, PrefillPath
 
 CHUNK = 2 * BLOCK_TOKENS
 """Positions per prefill step. Chunks end on segment borders; their size changes no bit in reference numerics."""

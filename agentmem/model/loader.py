@@ -18,8 +18,9 @@ from agentmem.kv import attention
 from agentmem.kv.layout import AttentionLayout, LayerKind, RecurrentLayout, StateLayout, WindowLayout
 from agentmem.model import identity, numerics
 from agentmem.model.digests import FileDigests
-from agentmem.model.prefill import PrefillPath, choose
+from agentmem.model.prefill import choose
 from agentmem.model.text import TextCodec
+from agentmem.types import PrefillPath
 
 COVERED = {
     "llama": {"full_attention", "sliding_attention"},

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,7 @@ from agentmem.kv.batch import Batch
 from agentmem.kv.layout import AttentionLayout, StateLayout
 from agentmem.kv.state import AgentState
 from agentmem.model import keptfile, numerics
-
-
-class PrefillPath(str, Enum):
-    """AUTO: reference where numerics are; where they are fast anyway, whichever takes less time."""
-
-    AUTO = "auto"
-    REFERENCE = "reference"
-    FUSED = "fused"
-
+from agentmem.types import PrefillPath
 
 LOGIT_TOLERANCE = 0.1
 """How far fast numerics may move a logit from where the reference has it, in standard deviations of its position's.

@@ -142,7 +142,6 @@ class _Daemon:
         settings = self._settings
         key = masterkey.load(settings.encrypt) if settings.encrypt else None
         from agentmem.engine.engine import Engine, EngineSettings
-        from agentmem.model.prefill import PrefillPath
 
         def report(progress: float, message: str) -> None:
             self._loop.call_soon_threadsafe(self._note_progress, progress, message)
@@ -158,7 +157,7 @@ class _Daemon:
                 encryption_key=key,
                 lag_s=settings.lag_s,
                 lag_bytes=settings.lag_bytes,
-                prefill_path=PrefillPath(settings.prefill_path),
+                prefill_path=settings.prefill_path,
             ),
             report,
         )

@@ -11,6 +11,8 @@ from agentmem_client.discovery import default_socket_path, default_state_dir
 from pydantic import AfterValidator, ByteSize, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from agentmem.types import PrefillPath
+
 
 def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path.expanduser()))
@@ -55,7 +57,7 @@ class DaemonSettings(BaseSettings):
     otlp_names: bool = Field(False, description="Tell agents' names in traces.")
     lag_s: float = Field(2.0, ge=0, le=3600, description="Age of unsaved turns at which the next one waits.")
     lag_bytes: ByteSize = Field(ByteSize(64 << 20), description="What may wait for the disk in RAM.")
-    prefill_path: Literal["auto", "reference", "fused"] = Field("auto", description="How prompts are attended to.")
+    prefill_path: PrefillPath = Field(PrefillPath.AUTO, description="How prompts are attended to.")
     encrypt: KeyPlace | None = Field(None, description="Where the key is of an encrypted state folder.")
 
     @field_validator("encrypt")

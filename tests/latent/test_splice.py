@@ -16,8 +16,7 @@ from agentmem.latent.frequencies import frequencies
 from agentmem.latent.splice import Order, Part, splice
 from agentmem.model.forward import decode, feed, last_logits
 from agentmem.model.loader import LoadedModel
-from agentmem.model.prefill import PrefillPath
-from agentmem.types import Exactness
+from agentmem.types import Exactness, PrefillPath
 from tests.latent.reference import Rows, block_diagonal, causal, error, forward, held
 from tests.latent.states import ids, logits, part, prefilled, same
 

@@ -14,8 +14,8 @@ from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.kv.layout import AttentionLayout
 from agentmem.kv.state import AgentState
 from agentmem.model import forward, loader, numerics, prefill
-from agentmem.model.prefill import LOGIT_TOLERANCE, PrefillPath
-from agentmem.types import AgentRef
+from agentmem.model.prefill import LOGIT_TOLERANCE
+from agentmem.types import AgentRef, PrefillPath
 from benchmarks.numerics import distance, goes_on, trace
 from tests.engine.runs import feed
 from tests.helpers.checkpoints import ALL, RECURRENT, WINDOWED, Spec, write

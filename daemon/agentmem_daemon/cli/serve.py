@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from agentmem.types import PrefillPath
 from agentmem_daemon.cli.errors import EXIT_USAGE, CommandError
 from agentmem_daemon.cli.options import Encrypt, Socket
 from agentmem_daemon.cli.progress import progress
@@ -18,12 +19,6 @@ class LogLevel(str, Enum):
     INFO = "INFO"
     WARNING = "WARNING"
     ERROR = "ERROR"
-
-
-class PrefillPath(str, Enum):
-    AUTO = "auto"
-    REFERENCE = "reference"
-    FUSED = "fused"
 
 
 def serve(
