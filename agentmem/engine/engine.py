@@ -153,6 +153,11 @@ class Engine(Maintenance):
             return ReusePlan(n, cold_tokens=n)
         return ReusePlan(n, hot_tokens=n) if ref in self._context.memory.hot_bytes else ReusePlan(n, warm_tokens=n)
 
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model takes messages; else text and token ids only."""
+        return self._context.model.text.has_chat_template
+
     def model_info(self) -> ModelInfo:
         return ModelInfo.of(self._context.model)
 
