@@ -97,8 +97,8 @@ def run_together(
                     on_text(index, text)
                 case Finished():
                     ends[index] = event
-                case Failed(error=error):
-                    give_up(error)
+                case Failed():
+                    give_up(event.error)
         except Exception as error:  # of on_text; the requests must end all the same
             give_up(error)
     for ticket in tickets:
