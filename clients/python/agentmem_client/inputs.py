@@ -14,7 +14,7 @@ from uuid import uuid4
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agentmem.v1 import generation_pb2, types_pb2
+from agentmem.v1 import generation_pb2, primitives_pb2, types_pb2
 from agentmem_client.errors import InvalidRequest
 from agentmem_client.types import Message, ToolCall
 
@@ -88,6 +88,28 @@ def share(value: str | None) -> types_pb2.Share:
     if value is None:
         return types_pb2.SHARE_UNSPECIFIED
     return _choice(value, "share", {"namespace": types_pb2.SHARE_NAMESPACE, "private": types_pb2.SHARE_PRIVATE})
+
+
+def primitive(value: str | None) -> primitives_pb2.Primitive:
+    """None leaves it to the daemon."""
+    if value is None:
+        return primitives_pb2.PRIMITIVE_UNSPECIFIED
+    choices = {
+        "answer": primitives_pb2.PRIMITIVE_ANSWER,
+        "review": primitives_pb2.PRIMITIVE_REVIEW,
+        "vote": primitives_pb2.PRIMITIVE_VOTE,
+        "plan_execute": primitives_pb2.PRIMITIVE_PLAN_EXECUTE,
+    }
+    return _choice(value, "primitive", choices)
+
+
+def medium(value: str) -> primitives_pb2.Medium:
+    choices = {
+        "latent": primitives_pb2.MEDIUM_LATENT,
+        "text": primitives_pb2.MEDIUM_TEXT,
+        "both": primitives_pb2.MEDIUM_BOTH,
+    }
+    return _choice(value, "medium", choices)
 
 
 def evict_to(value: str) -> types_pb2.Residency:
@@ -175,6 +197,10 @@ def sampling(
         max_tokens=optional_unsigned(max_tokens, "max_tokens", 32, reason),
         stop=[text(one, "A stop sequence") for one in stops],
     )
+
+
+def optional_number(value: Any, what: str) -> float | None:
+    return None if value is None else _number(value, what)
 
 
 def _number(value: Any, what: str) -> float:
