@@ -10,6 +10,7 @@ import typer
 from agentmem_daemon.cli import (
     agents,
     append,
+    bench,
     chat,
     demo,
     doctor,
@@ -21,6 +22,7 @@ from agentmem_daemon.cli import (
     namespaces,
     serve,
     stats,
+    together,
     top,
     transfer,
     version,
@@ -42,6 +44,7 @@ app.command()(demo.demo)
 app.command()(stats.status)
 app.command()(chat.chat)
 app.command()(append.append)
+app.command()(together.run)
 app.command()(agents.ps)
 app.command()(agents.ls)
 app.command()(agents.show)
@@ -66,6 +69,7 @@ app.command()(stats.stats)
 app.command()(top.top)
 app.command()(events.events)
 app.command()(doctor.doctor)
+app.add_typer(bench.app, name="bench")
 app.add_typer(namespaces.app, name="namespace")
 app.add_typer(key.app, name="key")
 app.command()(version.version)
