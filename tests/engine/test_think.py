@@ -16,6 +16,7 @@ from agentmem.types import AgentRef, Exactness, Projection, Residency, Share, Tu
 from tests.engine.runs import PROMPT, A, B, C, attempt, feed, finished, recorded, refused, run
 from tests.engine.thoughts import alone, held, prefilled, think, thinks, thought
 from tests.helpers.checkpoints import Spec, write
+from tests.store.samples import SameHash
 
 pytestmark = pytest.mark.reference
 
@@ -222,6 +223,22 @@ def test_forks_share_what_they_are_fed_behind_the_same_thought(engine: Engine) -
     assert usage.prefill_tokens == 300
     for ref in (A, B, C):
         assert held(engine, ref) == prefilled(engine, ref)
+
+
+@pytest.mark.parametrize("more", [30, 300])
+def test_thoughts_are_told_apart_even_if_their_ids_are_the_same(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    monkeypatch.setattr("agentmem.store.latents.blake2b", SameHash)
+    think(engine, A, 4, *PROMPT[:250])
+    think(engine, B, 4, *PROMPT[:250], projection=Projection.SOFTMAX)
+    feed(engine, A, *PROMPT[300 : 300 + more], tokens=None)
+    _, usage = feed(engine, B, *PROMPT[300 : 300 + more], tokens=None)
+    assert recorded(engine, A) == recorded(engine, B)
+    assert usage.prefill_tokens == more
+    assert held(engine, A) == prefilled(engine, A)
+    assert held(engine, B) == prefilled(engine, B)
+    assert held(engine, B) != held(engine, A)
 
 
 def test_export_and_import(engine: Engine) -> None:
