@@ -22,6 +22,7 @@ from agentmem_daemon.cli import (
     namespaces,
     serve,
     stats,
+    think,
     together,
     top,
     transfer,
@@ -45,6 +46,7 @@ app.command()(stats.status)
 app.command()(chat.chat)
 app.command()(append.append)
 app.command()(together.run)
+app.command()(think.think)
 app.command()(agents.ps)
 app.command()(agents.ls)
 app.command()(agents.show)
