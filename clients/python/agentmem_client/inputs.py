@@ -5,6 +5,7 @@ Errors never quote the text they refuse, and hide protobuf's own, which would.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import index
@@ -164,6 +165,7 @@ def sampling(
     seed: int | None,
     max_tokens: int | None,
     stop: str | Sequence[str],
+    json_schema: str | Mapping[str, Any] | None,
 ) -> generation_pb2.Sampling:
     reason = "SAMPLING_INVALID"
     stops = [stop] if isinstance(stop, str) else stop
@@ -174,7 +176,17 @@ def sampling(
         seed=optional_unsigned(seed, "seed", 64, reason),
         max_tokens=optional_unsigned(max_tokens, "max_tokens", 32, reason),
         stop=[text(one, "A stop sequence") for one in stops],
+        json_schema=_schema(json_schema),
     )
+
+
+def _schema(value: str | Mapping[str, Any] | None) -> str:
+    if isinstance(value, Mapping):
+        try:
+            value = json.dumps(dict(value))
+        except (TypeError, ValueError, RecursionError):
+            raise invalid("json_schema must be what JSON can say.", "SCHEMA_INVALID") from None
+    return text(value or "", "json_schema")
 
 
 def _number(value: Any, what: str) -> float:
