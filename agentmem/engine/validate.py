@@ -18,6 +18,10 @@ def check(request: Request, model: LoadedModel) -> None:
     if request.sampling is not None and request.sampling.json_schema:
         model.grammars.check(request.sampling.json_schema)
     given = request.input
+    if given is None:
+        if request.thinking is None:
+            raise AgentmemError(Reason.EMPTY_INPUT, "there is no input; there is nothing to add")
+        return
     if isinstance(given, TokenInput):
         _check_ids(given, model)
         return

@@ -22,37 +22,56 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from agentmem.v1 import types_pb2 as agentmem_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61gentmem/v1/primitives.proto\x12\x0b\x61gentmem.v1\"\xae\x01\n\tPoolEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x0c\n\x04plan\x18\x05 \x01(\t\x12\x0b\n\x03why\x18\x06 \x01(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x10\n\x08outcomes\x18\x08 \x01(\x04\x12\x12\n\nmean_score\x18\t \x01(\x01\x12\x12\n\nsimilarity\x18\n \x01(\x01\"G\n\x0fListPoolRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x10ListPoolResponse\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.agentmem.v1.PoolEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x14RecordOutcomeRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x10\n\x08\x65ntry_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"W\n\x15RecordOutcomeResponse\x12%\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x16.agentmem.v1.PoolEntry\x12\x17\n\x0frepeated_result\x18\x02 \x01(\x08\"(\n\x14\x46orgetOutcomeRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\"*\n\x15\x46orgetOutcomeResponse\x12\x11\n\tforgotten\x18\x01 \x01(\x08\"\x13\n\x11\x45xportPoolRequest\"#\n\x12\x45xportPoolResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\"\n\x11ImportPoolRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"%\n\x12ImportPoolResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\r2\xae\x03\n\x11PrimitivesService\x12G\n\x08ListPool\x12\x1c.agentmem.v1.ListPoolRequest\x1a\x1d.agentmem.v1.ListPoolResponse\x12V\n\rRecordOutcome\x12!.agentmem.v1.RecordOutcomeRequest\x1a\".agentmem.v1.RecordOutcomeResponse\x12V\n\rForgetOutcome\x12!.agentmem.v1.ForgetOutcomeRequest\x1a\".agentmem.v1.ForgetOutcomeResponse\x12O\n\nExportPool\x12\x1e.agentmem.v1.ExportPoolRequest\x1a\x1f.agentmem.v1.ExportPoolResponse0\x01\x12O\n\nImportPool\x12\x1e.agentmem.v1.ImportPoolRequest\x1a\x1f.agentmem.v1.ImportPoolResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61gentmem/v1/primitives.proto\x12\x0b\x61gentmem.v1\x1a\x17\x61gentmem/v1/types.proto\"\xae\x01\n\tPoolEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x0c\n\x04plan\x18\x05 \x01(\t\x12\x0b\n\x03why\x18\x06 \x01(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x10\n\x08outcomes\x18\x08 \x01(\x04\x12\x12\n\nmean_score\x18\t \x01(\x01\x12\x12\n\nsimilarity\x18\n \x01(\x01\"G\n\x0fListPoolRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x10ListPoolResponse\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.agentmem.v1.PoolEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x14RecordOutcomeRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x10\n\x08\x65ntry_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"W\n\x15RecordOutcomeResponse\x12%\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x16.agentmem.v1.PoolEntry\x12\x17\n\x0frepeated_result\x18\x02 \x01(\x08\"(\n\x14\x46orgetOutcomeRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\"*\n\x15\x46orgetOutcomeResponse\x12\x11\n\tforgotten\x18\x01 \x01(\x08\"\x13\n\x11\x45xportPoolRequest\"#\n\x12\x45xportPoolResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\"\n\x11ImportPoolRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"%\n\x12ImportPoolResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\r\"\xc9\x03\n\nRunRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12)\n\tprimitive\x18\x03 \x01(\x0e\x32\x16.agentmem.v1.Primitive\x12#\n\x06medium\x18\x04 \x01(\x0e\x32\x13.agentmem.v1.Medium\x12\r\n\x05\x61gent\x18\x05 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x06 \x01(\t\x12\x17\n\nmax_tokens\x18\x07 \x01(\rH\x00\x88\x01\x01\x12\x19\n\x0clatent_steps\x18\x08 \x01(\rH\x01\x88\x01\x01\x12\x18\n\x0btemperature\x18\t \x01(\x01H\x02\x88\x01\x01\x12\x13\n\x06rounds\x18\n \x01(\rH\x03\x88\x01\x01\x12\x14\n\x07solvers\x18\x0b \x01(\rH\x04\x88\x01\x01\x12\x16\n\texecutors\x18\x0c \x01(\rH\x05\x88\x01\x01\x12\x11\n\x04seed\x18\r \x01(\x04H\x06\x88\x01\x01\x12\'\n\x08priority\x18\x0e \x01(\x0e\x32\x15.agentmem.v1.PriorityB\r\n\x0b_max_tokensB\x0f\n\r_latent_stepsB\x0e\n\x0c_temperatureB\t\n\x07_roundsB\n\n\x08_solversB\x0c\n\n_executorsB\x07\n\x05_seed\"\x9e\x01\n\x0bRunResponse\x12*\n\x07started\x18\x01 \x01(\x0b\x32\x17.agentmem.v1.RunStartedH\x00\x12,\n\x08progress\x18\x02 \x01(\x0b\x32\x18.agentmem.v1.RunProgressH\x00\x12,\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x18.agentmem.v1.RunFinishedH\x00\x42\x07\n\x05\x65vent\"\'\n\nRunStarted\x12\x0c\n\x04plan\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"r\n\x0bRunProgress\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12*\n\x08\x61\x63tivity\x18\x04 \x01(\x0e\x32\x18.agentmem.v1.RunActivity\x12\x0c\n\x04text\x18\x05 \x01(\t\"\xeb\x01\n\tRoleUsage\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0e\n\x06\x61gents\x18\x03 \x01(\r\x12\x18\n\x10generated_tokens\x18\x04 \x01(\x04\x12\x14\n\x0clatent_steps\x18\x05 \x01(\x04\x12\x16\n\x0eprefill_tokens\x18\x06 \x01(\x04\x12\x14\n\x0csaved_tokens\x18\x07 \x01(\x04\x12\x0f\n\x07seconds\x18\x08 \x01(\x01\x12\x12\n\nbytes_read\x18\t \x01(\x04\x12\x15\n\rbytes_written\x18\n \x01(\x04\x12\x10\n\x03pte\x18\x0b \x01(\x01H\x00\x88\x01\x01\x42\x06\n\x04_pte\"\xa9\x01\n\x0bRunFinished\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\texactness\x18\x02 \x01(\x0e\x32\x16.agentmem.v1.Exactness\x12%\n\x05roles\x18\x03 \x03(\x0b\x32\x16.agentmem.v1.RoleUsage\x12\r\n\x05notes\x18\x04 \x03(\t\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x12\x0c\n\x04plan\x18\x07 \x01(\t*\x82\x01\n\tPrimitive\x12\x19\n\x15PRIMITIVE_UNSPECIFIED\x10\x00\x12\x14\n\x10PRIMITIVE_ANSWER\x10\x01\x12\x14\n\x10PRIMITIVE_REVIEW\x10\x02\x12\x12\n\x0ePRIMITIVE_VOTE\x10\x03\x12\x1a\n\x16PRIMITIVE_PLAN_EXECUTE\x10\x04*U\n\x06Medium\x12\x16\n\x12MEDIUM_UNSPECIFIED\x10\x00\x12\x11\n\rMEDIUM_LATENT\x10\x01\x12\x0f\n\x0bMEDIUM_TEXT\x10\x02\x12\x0f\n\x0bMEDIUM_BOTH\x10\x03*z\n\x0bRunActivity\x12\x1c\n\x18RUN_ACTIVITY_UNSPECIFIED\x10\x00\x12\x18\n\x14RUN_ACTIVITY_READING\x10\x01\x12\x19\n\x15RUN_ACTIVITY_THINKING\x10\x02\x12\x18\n\x14RUN_ACTIVITY_WRITING\x10\x03\x32\xea\x03\n\x11PrimitivesService\x12:\n\x03Run\x12\x17.agentmem.v1.RunRequest\x1a\x18.agentmem.v1.RunResponse0\x01\x12G\n\x08ListPool\x12\x1c.agentmem.v1.ListPoolRequest\x1a\x1d.agentmem.v1.ListPoolResponse\x12V\n\rRecordOutcome\x12!.agentmem.v1.RecordOutcomeRequest\x1a\".agentmem.v1.RecordOutcomeResponse\x12V\n\rForgetOutcome\x12!.agentmem.v1.ForgetOutcomeRequest\x1a\".agentmem.v1.ForgetOutcomeResponse\x12O\n\nExportPool\x12\x1e.agentmem.v1.ExportPoolRequest\x1a\x1f.agentmem.v1.ExportPoolResponse0\x01\x12O\n\nImportPool\x12\x1e.agentmem.v1.ImportPoolRequest\x1a\x1f.agentmem.v1.ImportPoolResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentmem.v1.primitives_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_POOLENTRY']._serialized_start=46
-  _globals['_POOLENTRY']._serialized_end=220
-  _globals['_LISTPOOLREQUEST']._serialized_start=222
-  _globals['_LISTPOOLREQUEST']._serialized_end=293
-  _globals['_LISTPOOLRESPONSE']._serialized_start=295
-  _globals['_LISTPOOLRESPONSE']._serialized_end=379
-  _globals['_RECORDOUTCOMEREQUEST']._serialized_start=381
-  _globals['_RECORDOUTCOMEREQUEST']._serialized_end=485
-  _globals['_RECORDOUTCOMERESPONSE']._serialized_start=487
-  _globals['_RECORDOUTCOMERESPONSE']._serialized_end=574
-  _globals['_FORGETOUTCOMEREQUEST']._serialized_start=576
-  _globals['_FORGETOUTCOMEREQUEST']._serialized_end=616
-  _globals['_FORGETOUTCOMERESPONSE']._serialized_start=618
-  _globals['_FORGETOUTCOMERESPONSE']._serialized_end=660
-  _globals['_EXPORTPOOLREQUEST']._serialized_start=662
-  _globals['_EXPORTPOOLREQUEST']._serialized_end=681
-  _globals['_EXPORTPOOLRESPONSE']._serialized_start=683
-  _globals['_EXPORTPOOLRESPONSE']._serialized_end=718
-  _globals['_IMPORTPOOLREQUEST']._serialized_start=720
-  _globals['_IMPORTPOOLREQUEST']._serialized_end=754
-  _globals['_IMPORTPOOLRESPONSE']._serialized_start=756
-  _globals['_IMPORTPOOLRESPONSE']._serialized_end=793
-  _globals['_PRIMITIVESSERVICE']._serialized_start=796
-  _globals['_PRIMITIVESSERVICE']._serialized_end=1226
+  _globals['_PRIMITIVE']._serialized_start=2009
+  _globals['_PRIMITIVE']._serialized_end=2139
+  _globals['_MEDIUM']._serialized_start=2141
+  _globals['_MEDIUM']._serialized_end=2226
+  _globals['_RUNACTIVITY']._serialized_start=2228
+  _globals['_RUNACTIVITY']._serialized_end=2350
+  _globals['_POOLENTRY']._serialized_start=71
+  _globals['_POOLENTRY']._serialized_end=245
+  _globals['_LISTPOOLREQUEST']._serialized_start=247
+  _globals['_LISTPOOLREQUEST']._serialized_end=318
+  _globals['_LISTPOOLRESPONSE']._serialized_start=320
+  _globals['_LISTPOOLRESPONSE']._serialized_end=404
+  _globals['_RECORDOUTCOMEREQUEST']._serialized_start=406
+  _globals['_RECORDOUTCOMEREQUEST']._serialized_end=510
+  _globals['_RECORDOUTCOMERESPONSE']._serialized_start=512
+  _globals['_RECORDOUTCOMERESPONSE']._serialized_end=599
+  _globals['_FORGETOUTCOMEREQUEST']._serialized_start=601
+  _globals['_FORGETOUTCOMEREQUEST']._serialized_end=641
+  _globals['_FORGETOUTCOMERESPONSE']._serialized_start=643
+  _globals['_FORGETOUTCOMERESPONSE']._serialized_end=685
+  _globals['_EXPORTPOOLREQUEST']._serialized_start=687
+  _globals['_EXPORTPOOLREQUEST']._serialized_end=706
+  _globals['_EXPORTPOOLRESPONSE']._serialized_start=708
+  _globals['_EXPORTPOOLRESPONSE']._serialized_end=743
+  _globals['_IMPORTPOOLREQUEST']._serialized_start=745
+  _globals['_IMPORTPOOLREQUEST']._serialized_end=779
+  _globals['_IMPORTPOOLRESPONSE']._serialized_start=781
+  _globals['_IMPORTPOOLRESPONSE']._serialized_end=818
+  _globals['_RUNREQUEST']._serialized_start=821
+  _globals['_RUNREQUEST']._serialized_end=1278
+  _globals['_RUNRESPONSE']._serialized_start=1281
+  _globals['_RUNRESPONSE']._serialized_end=1439
+  _globals['_RUNSTARTED']._serialized_start=1441
+  _globals['_RUNSTARTED']._serialized_end=1480
+  _globals['_RUNPROGRESS']._serialized_start=1482
+  _globals['_RUNPROGRESS']._serialized_end=1596
+  _globals['_ROLEUSAGE']._serialized_start=1599
+  _globals['_ROLEUSAGE']._serialized_end=1834
+  _globals['_RUNFINISHED']._serialized_start=1837
+  _globals['_RUNFINISHED']._serialized_end=2006
+  _globals['_PRIMITIVESSERVICE']._serialized_start=2353
+  _globals['_PRIMITIVESSERVICE']._serialized_end=2843
 # @@protoc_insertion_point(module_scope)

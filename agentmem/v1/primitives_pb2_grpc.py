@@ -34,6 +34,11 @@ class PrimitivesServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.Run = channel.unary_stream(
+                '/agentmem.v1.PrimitivesService/Run',
+                request_serializer=agentmem_dot_v1_dot_primitives__pb2.RunRequest.SerializeToString,
+                response_deserializer=agentmem_dot_v1_dot_primitives__pb2.RunResponse.FromString,
+                _registered_method=True)
         self.ListPool = channel.unary_unary(
                 '/agentmem.v1.PrimitivesService/ListPool',
                 request_serializer=agentmem_dot_v1_dot_primitives__pb2.ListPoolRequest.SerializeToString,
@@ -63,6 +68,14 @@ class PrimitivesServiceStub(object):
 
 class PrimitivesServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
+
+    def Run(self, request, context):
+        """Lets agents work on a query together. They are temporary, and deleted at the end, whatever ends the run; a run
+        changes no agent of yours. The first message is `started`, the last `finished`. Cancelling the call ends the run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def ListPool(self, request, context):
         """The knowledge pool's entries: all of them, or those that suit a query best.
@@ -102,6 +115,11 @@ class PrimitivesServiceServicer(object):
 
 def add_PrimitivesServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Run': grpc.unary_stream_rpc_method_handler(
+                    servicer.Run,
+                    request_deserializer=agentmem_dot_v1_dot_primitives__pb2.RunRequest.FromString,
+                    response_serializer=agentmem_dot_v1_dot_primitives__pb2.RunResponse.SerializeToString,
+            ),
             'ListPool': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPool,
                     request_deserializer=agentmem_dot_v1_dot_primitives__pb2.ListPoolRequest.FromString,
@@ -137,6 +155,33 @@ def add_PrimitivesServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class PrimitivesService(object):
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Run(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/agentmem.v1.PrimitivesService/Run',
+            agentmem_dot_v1_dot_primitives__pb2.RunRequest.SerializeToString,
+            agentmem_dot_v1_dot_primitives__pb2.RunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def ListPool(request,

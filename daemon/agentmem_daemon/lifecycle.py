@@ -142,11 +142,12 @@ class _Daemon:
         settings = self._settings
         key = masterkey.load(settings.encrypt) if settings.encrypt else None
         from agentmem.engine.engine import Engine, EngineSettings
+        from agentmem.primitives.crew import sweep
 
         def report(progress: float, message: str) -> None:
             self._loop.call_soon_threadsafe(self._note_progress, progress, message)
 
-        return Engine.open(
+        engine = Engine.open(
             EngineSettings(
                 model=settings.model,
                 state_dir=settings.state,
@@ -161,6 +162,8 @@ class _Daemon:
             ),
             report,
         )
+        sweep(engine)
+        return engine
 
     def _note_progress(self, progress: float, message: str) -> None:
         self._readiness.loading(progress, message)

@@ -18,6 +18,8 @@ from agentmem.v1 import (
     generation_pb2_grpc,
     maintenance_pb2,
     maintenance_pb2_grpc,
+    primitives_pb2,
+    primitives_pb2_grpc,
 )
 from agentmem_daemon.auth import TokenInterceptor
 from agentmem_daemon.errors import ErrorInterceptor, StartError
@@ -26,12 +28,13 @@ from agentmem_daemon.services.admin import AdminService
 from agentmem_daemon.services.agents import AgentService
 from agentmem_daemon.services.generation import GenerationService
 from agentmem_daemon.services.maintenance import MaintenanceService
+from agentmem_daemon.services.primitives import PrimitivesService
 from agentmem_daemon.traces import NoTraces, Traces
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 SERVICES = tuple(
     service.full_name
-    for module in (admin_pb2, agents_pb2, generation_pb2, maintenance_pb2)
+    for module in (admin_pb2, agents_pb2, generation_pb2, maintenance_pb2, primitives_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 _OPTIONS = (
@@ -56,6 +59,7 @@ class Server:
         )
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(readiness, state_dir), self.grpc)
         maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server(MaintenanceService(readiness), self.grpc)
+        primitives_pb2_grpc.add_PrimitivesServiceServicer_to_server(PrimitivesService(readiness), self.grpc)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

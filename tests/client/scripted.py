@@ -17,8 +17,11 @@ from agentmem.v1.admin_pb2_grpc import AdminServiceServicer, add_AdminServiceSer
 from agentmem.v1.agents_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
 from agentmem.v1.generation_pb2_grpc import GenerationServiceServicer, add_GenerationServiceServicer_to_server
 from agentmem.v1.maintenance_pb2_grpc import MaintenanceServiceServicer, add_MaintenanceServiceServicer_to_server
+from agentmem.v1.primitives_pb2_grpc import PrimitivesServiceServicer, add_PrimitivesServiceServicer_to_server
 
 TOKEN = "a-token"
+STREAMS = ("Generate", "ExportAgent", "Run", "ExportPool")
+UPLOADS = ("ImportAgent", "ImportPool")
 Answer = Callable[[Any, grpc.ServicerContext], Any]
 
 
@@ -84,6 +87,7 @@ class ScriptedDaemon:
             (GenerationServiceServicer, add_GenerationServiceServicer_to_server),
             (AdminServiceServicer, add_AdminServiceServicer_to_server),
             (MaintenanceServiceServicer, add_MaintenanceServiceServicer_to_server),
+            (PrimitivesServiceServicer, add_PrimitivesServiceServicer_to_server),
         )
         for base, add in services:
             methods = [name for name in vars(base) if name[0].isupper()]
@@ -114,4 +118,4 @@ class ScriptedDaemon:
         def upload(servicer: Any, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
             return unary(servicer, list(requests), context)
 
-        return stream if name in ("Generate", "ExportAgent") else upload if name == "ImportAgent" else unary
+        return stream if name in STREAMS else upload if name in UPLOADS else unary

@@ -16,6 +16,7 @@ from agentmem.v1 import (
     generation_pb2_grpc,
     maintenance_pb2,
     maintenance_pb2_grpc,
+    primitives_pb2_grpc,
     types_pb2,
 )
 from agentmem_client import convert, files, inputs
@@ -45,6 +46,7 @@ class Stubs(
     generation_pb2_grpc.GenerationServiceStub,
     admin_pb2_grpc.AdminServiceStub,
     maintenance_pb2_grpc.MaintenanceServiceStub,
+    primitives_pb2_grpc.PrimitivesServiceStub,
 ):
     """All methods of all services, by their names, which are unique."""
 

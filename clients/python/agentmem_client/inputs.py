@@ -15,7 +15,7 @@ from uuid import uuid4
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agentmem.v1 import generation_pb2, types_pb2
+from agentmem.v1 import generation_pb2, primitives_pb2, types_pb2
 from agentmem_client.errors import InvalidRequest
 from agentmem_client.types import Message, ToolCall
 
@@ -89,6 +89,28 @@ def share(value: str | None) -> types_pb2.Share:
     if value is None:
         return types_pb2.SHARE_UNSPECIFIED
     return _choice(value, "share", {"namespace": types_pb2.SHARE_NAMESPACE, "private": types_pb2.SHARE_PRIVATE})
+
+
+def primitive(value: str | None) -> primitives_pb2.Primitive:
+    """None leaves it to the daemon."""
+    if value is None:
+        return primitives_pb2.PRIMITIVE_UNSPECIFIED
+    choices = {
+        "answer": primitives_pb2.PRIMITIVE_ANSWER,
+        "review": primitives_pb2.PRIMITIVE_REVIEW,
+        "vote": primitives_pb2.PRIMITIVE_VOTE,
+        "plan_execute": primitives_pb2.PRIMITIVE_PLAN_EXECUTE,
+    }
+    return _choice(value, "primitive", choices)
+
+
+def medium(value: str) -> primitives_pb2.Medium:
+    choices = {
+        "latent": primitives_pb2.MEDIUM_LATENT,
+        "text": primitives_pb2.MEDIUM_TEXT,
+        "both": primitives_pb2.MEDIUM_BOTH,
+    }
+    return _choice(value, "medium", choices)
 
 
 def evict_to(value: str) -> types_pb2.Residency:
@@ -187,6 +209,10 @@ def _schema(value: str | Mapping[str, Any] | None) -> str:
         except (TypeError, ValueError, RecursionError):
             raise invalid("json_schema must be what JSON can say.", "SCHEMA_INVALID") from None
     return text(value or "", "json_schema")
+
+
+def optional_number(value: Any, what: str) -> float | None:
+    return None if value is None else _number(value, what)
 
 
 def _number(value: Any, what: str) -> float:
