@@ -164,6 +164,17 @@ class Engine(Maintenance):
         """Whether the model takes messages; else text and token ids only."""
         return self._context.model.text.has_chat_template
 
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are below it."""
+        return self._context.model.vocab_size
+
+    @property
+    def setup(self) -> str:
+        """Of model and machine: how long computing takes hangs on it."""
+        model = self._context.model
+        return f"{numerics.machine()}, {model.prefill.value} prefill, {model.state_id}"
+
     def model_info(self) -> ModelInfo:
         return ModelInfo.of(self._context.model)
 
