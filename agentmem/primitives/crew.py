@@ -12,7 +12,7 @@ from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from agentmem.engine.request import ChatInput, Durability, OnCancel, Request, Sampling, TextInput
+from agentmem.engine.request import ChatInput, Durability, OnCancel, Request, Sampling, TextInput, Thinking
 from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives.agents import Ask, Member, RoleUsage
 from agentmem.primitives.together import Done, Halt, run_together
@@ -111,7 +111,8 @@ class Crew:
         return [done.text for done in self._run(asks, Activity.WRITING, requests)]
 
     def think(self, asks: Sequence[Ask], steps: int) -> None:
-        raise AgentmemError(Reason.NOT_IMPLEMENTED, "this daemon takes no latent steps yet")
+        thinking = Thinking(steps)
+        self._run(asks, Activity.THINKING, [replace(self._request(ask), thinking=thinking) for ask in asks])
 
     def splice(self, target: Member, parts: Sequence[Member]) -> None:
         raise AgentmemError(Reason.NOT_IMPLEMENTED, "this daemon splices no agents yet")
