@@ -192,8 +192,8 @@ def sampling(
     reason = "SAMPLING_INVALID"
     stops = [stop] if isinstance(stop, str) else stop
     return generation_pb2.Sampling(
-        temperature=_number(temperature, "temperature"),
-        top_p=None if top_p is None else _number(top_p, "top_p"),
+        temperature=number(temperature, "temperature"),
+        top_p=None if top_p is None else number(top_p, "top_p"),
         top_k=unsigned(top_k, "top_k", 32, reason),
         seed=optional_unsigned(seed, "seed", 64, reason),
         max_tokens=optional_unsigned(max_tokens, "max_tokens", 32, reason),
@@ -212,14 +212,14 @@ def _schema(value: str | Mapping[str, Any] | None) -> str:
 
 
 def optional_number(value: Any, what: str) -> float | None:
-    return None if value is None else _number(value, what)
+    return None if value is None else number(value, what)
 
 
-def _number(value: Any, what: str) -> float:
+def number(value: Any, what: str, reason: str = "SAMPLING_INVALID") -> float:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise invalid(f"{what} must be a number, not {type(value).__name__}.", "SAMPLING_INVALID") from None
+        raise invalid(f"{what} must be a number, not {type(value).__name__}.", reason) from None
 
 
 def _message(message: MessageLike) -> types_pb2.ChatMessage:

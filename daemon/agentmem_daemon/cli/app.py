@@ -19,6 +19,7 @@ from agentmem_daemon.cli import (
     key,
     maintenance,
     namespaces,
+    pool,
     serve,
     stats,
     top,
@@ -68,6 +69,7 @@ app.command()(events.events)
 app.command()(doctor.doctor)
 app.add_typer(namespaces.app, name="namespace")
 app.add_typer(key.app, name="key")
+app.add_typer(pool.app, name="pool")
 app.command()(version.version)
 
 
