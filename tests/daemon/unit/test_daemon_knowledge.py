@@ -73,7 +73,7 @@ def test_all_entries_page_by_page(served: Callable[..., Any]) -> None:
 
 def test_the_nearest_entries(served: Callable[..., Any], folder: Path) -> None:
     async def scenario(call: Callable[..., Any]) -> None:
-        query = "look for bugs in my diff"
+        query = "review this code, this text and this list of questions"
         found = (await call("ListPool", pb.ListPoolRequest(query=query, page_size=3))).entries
         with KnowledgePool(folder / FILE) as pool:
             expected = [(m.entry.id, m.similarity) for m in pool.nearest(query, 3)]
