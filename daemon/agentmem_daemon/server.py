@@ -17,6 +17,8 @@ from agentmem.v1 import (
     agents_pb2_grpc,
     generation_pb2,
     generation_pb2_grpc,
+    latent_pb2,
+    latent_pb2_grpc,
     maintenance_pb2,
     maintenance_pb2_grpc,
     primitives_pb2,
@@ -28,6 +30,7 @@ from agentmem_daemon.readiness import Readiness
 from agentmem_daemon.services.admin import AdminService
 from agentmem_daemon.services.agents import AgentService
 from agentmem_daemon.services.generation import GenerationService
+from agentmem_daemon.services.latent import LatentService
 from agentmem_daemon.services.maintenance import MaintenanceService
 from agentmem_daemon.services.primitives import PrimitivesService
 from agentmem_daemon.traces import NoTraces, Traces
@@ -35,7 +38,7 @@ from agentmem_daemon.traces import NoTraces, Traces
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 SERVICES = tuple(
     service.full_name
-    for module in (admin_pb2, agents_pb2, generation_pb2, maintenance_pb2, primitives_pb2)
+    for module in (admin_pb2, agents_pb2, generation_pb2, latent_pb2, maintenance_pb2, primitives_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 _OPTIONS = (
@@ -65,6 +68,7 @@ class Server:
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(
             GenerationService(readiness, traces or NoTraces()), self.grpc
         )
+        latent_pb2_grpc.add_LatentServiceServicer_to_server(LatentService(readiness, traces or NoTraces()), self.grpc)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(readiness, state_dir), self.grpc)
         maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server(MaintenanceService(readiness), self.grpc)
         primitives_pb2_grpc.add_PrimitivesServiceServicer_to_server(

@@ -6,7 +6,15 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, maintenance_pb2, primitives_pb2, types_pb2
+from agentmem.v1 import (
+    admin_pb2,
+    agents_pb2,
+    generation_pb2,
+    latent_pb2,
+    maintenance_pb2,
+    primitives_pb2,
+    types_pb2,
+)
 from agentmem_client import daemon_types, knowledge_types, run_types, types
 
 T = TypeVar("T")
@@ -68,6 +76,18 @@ def run_result(message: primitives_pb2.RunFinished) -> run_types.RunResult:
             _plain(run_types.RoleUsage, role, pte=role.pte if role.HasField("pte") else None) for role in message.roles
         ),
         notes=tuple(message.notes),
+    )
+
+
+def thought(message: latent_pb2.ThinkResponse, request_id: str) -> types.Thought:
+    return _plain(
+        types.Thought,
+        message,
+        request_id=request_id,
+        finish_reason=_name(types_pb2.FinishReason, message.finish_reason),
+        usage=usage(message.usage),
+        timings=_plain(types.Timings, message.timings),
+        warnings=_warnings(message),
     )
 
 

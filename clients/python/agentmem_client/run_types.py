@@ -34,6 +34,7 @@ class RoleUsage:
 
     generated_tokens: those that no one was shown included. prefill_tokens: prompt positions that were computed;
     saved_tokens: remembered ones that were not. seconds: by the clock; what its agents did side by side counts once.
+    bytes_read, bytes_written: from disk and to it; what was on its way there when a turn ended is not counted.
     pte: prefill-token equivalents, None where the device's ratio has not been measured.
     """
 

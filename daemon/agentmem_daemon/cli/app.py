@@ -10,6 +10,7 @@ import typer
 from agentmem_daemon.cli import (
     agents,
     append,
+    bench,
     chat,
     demo,
     doctor,
@@ -22,6 +23,8 @@ from agentmem_daemon.cli import (
     pool,
     serve,
     stats,
+    think,
+    together,
     top,
     transfer,
     version,
@@ -43,6 +46,8 @@ app.command()(demo.demo)
 app.command()(stats.status)
 app.command()(chat.chat)
 app.command()(append.append)
+app.command()(together.run)
+app.command()(think.think)
 app.command()(agents.ps)
 app.command()(agents.ls)
 app.command()(agents.show)
@@ -67,6 +72,7 @@ app.command()(stats.stats)
 app.command()(top.top)
 app.command()(events.events)
 app.command()(doctor.doctor)
+app.add_typer(bench.app, name="bench")
 app.add_typer(namespaces.app, name="namespace")
 app.add_typer(key.app, name="key")
 app.add_typer(pool.app, name="pool")
