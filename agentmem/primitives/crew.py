@@ -65,7 +65,7 @@ class Crew:
         self, engine: Engine, given: Given, halt: Halt | None = None, on_progress: OnProgress = lambda progress: None
     ) -> None:
         self._engine, self._given, self._halt, self._on_progress = engine, given, halt or Halt(), on_progress
-        self._prefix = f"run-{secrets.token_hex(16)}/"
+        self._prefix = temporary("")
         self._members: list[Member] = []
         self._numbers: Counter[str] = Counter()
         self._roles: dict[str, RoleUsage] = {}
@@ -175,6 +175,11 @@ class Crew:
         usage = self._roles.setdefault(role, RoleUsage(role))
         usage.agents = self._numbers[role]
         return usage
+
+
+def temporary(label: str) -> str:
+    """A new name for an agent of a run."""
+    return f"run-{secrets.token_hex(16)}/{label}"
 
 
 def forget(engine: Engine, ref: AgentRef) -> None:

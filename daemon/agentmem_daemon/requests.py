@@ -331,4 +331,5 @@ def sampling(choice: generation_pb2.Sampling) -> Sampling:
         seed=choice.seed if choice.HasField("seed") else None,
         max_tokens=choice.max_tokens if choice.HasField("max_tokens") else None,
         stop=tuple(choice.stop),
+        json_schema=choice.json_schema,
     )

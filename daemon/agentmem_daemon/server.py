@@ -9,6 +9,7 @@ from agentmem_client.discovery import socket_target
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from agentmem.primitives.library import Library
 from agentmem.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -53,7 +54,14 @@ _OPTIONS = (
 class Server:
     """A grpc.aio server whose health says NOT_SERVING until it is told otherwise."""
 
-    def __init__(self, readiness: Readiness, state_dir: Path, token: str, traces: Traces | None = None) -> None:
+    def __init__(
+        self,
+        readiness: Readiness,
+        state_dir: Path,
+        token: str,
+        traces: Traces | None = None,
+        library: Library | None = None,
+    ) -> None:
         # The token first: without it a caller does not even learn which methods there are.
         self.grpc = grpc.aio.server(interceptors=[TokenInterceptor(token), ErrorInterceptor()], options=_OPTIONS)
         agents_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(readiness), self.grpc)
@@ -63,7 +71,9 @@ class Server:
         latent_pb2_grpc.add_LatentServiceServicer_to_server(LatentService(readiness, traces or NoTraces()), self.grpc)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(readiness, state_dir), self.grpc)
         maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server(MaintenanceService(readiness), self.grpc)
-        primitives_pb2_grpc.add_PrimitivesServiceServicer_to_server(PrimitivesService(readiness), self.grpc)
+        primitives_pb2_grpc.add_PrimitivesServiceServicer_to_server(
+            PrimitivesService(readiness, library or Library(state_dir)), self.grpc
+        )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -45,6 +45,7 @@ from agentmem_client.errors import (
     Unauthenticated,
     Unavailable,
 )
+from agentmem_client.knowledge_types import PoolEntry
 from agentmem_client.run_types import RoleUsage, RunProgress, RunResult, RunStarted
 from agentmem_client.types import (
     AgentInfo,
@@ -124,6 +125,7 @@ __all__ = [
     "NamespaceDiskUsage",
     "NotFound",
     "NotImplementedByDaemon",
+    "PoolEntry",
     "Prefetched",
     "PrefixMiss",
     "Problem",

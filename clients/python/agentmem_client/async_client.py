@@ -27,6 +27,7 @@ from agentmem_client.daemon_types import (
     VerifyReport,
 )
 from agentmem_client.errors import AgentmemError
+from agentmem_client.knowledge import AsyncKnowledgePool
 from agentmem_client.readiness import PAUSE, Wait
 from agentmem_client.retries import Attempts
 from agentmem_client.rpc_errors import from_rpc_error
@@ -55,6 +56,11 @@ class AsyncClient:
     def agent(self, name: str, namespace: str = DEFAULT_NAMESPACE) -> AsyncAgent:
         """A handle; nothing is sent, and the agent need not exist."""
         return AsyncAgent(self, name, namespace)
+
+    @property
+    def pool(self) -> AsyncKnowledgePool:
+        """A handle for the knowledge pool: which way of working together suited what kind of task."""
+        return AsyncKnowledgePool(self)
 
     def agents(
         self,

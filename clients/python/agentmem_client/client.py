@@ -26,6 +26,7 @@ from agentmem_client.daemon_types import (
     VerifyReport,
 )
 from agentmem_client.errors import AgentmemError
+from agentmem_client.knowledge import KnowledgePool
 from agentmem_client.readiness import PAUSE, Wait
 from agentmem_client.retries import Attempts
 from agentmem_client.rpc_errors import from_rpc_error
@@ -62,6 +63,11 @@ class Client:
     def agent(self, name: str, namespace: str = DEFAULT_NAMESPACE) -> Agent:
         """A handle; nothing is sent, and the agent need not exist."""
         return Agent(self, name, namespace)
+
+    @property
+    def pool(self) -> KnowledgePool:
+        """A handle for the knowledge pool: which way of working together suited what kind of task."""
+        return KnowledgePool(self)
 
     def agents(
         self,

@@ -15,7 +15,7 @@ from agentmem.v1 import (
     primitives_pb2,
     types_pb2,
 )
-from agentmem_client import daemon_types, run_types, types
+from agentmem_client import daemon_types, knowledge_types, run_types, types
 
 T = TypeVar("T")
 
@@ -203,6 +203,10 @@ def event(message: maintenance_pb2.Event) -> daemon_types.Event:
 def verify_report(message: maintenance_pb2.VerifyResponse) -> daemon_types.VerifyReport:
     problems = tuple(_plain(daemon_types.Problem, one) for one in message.problems)
     return _plain(daemon_types.VerifyReport, message, problems=problems)
+
+
+def pool_entry(message: primitives_pb2.PoolEntry) -> knowledge_types.PoolEntry:
+    return _plain(knowledge_types.PoolEntry, message, tags=tuple(message.tags))
 
 
 def _warnings(message: Any) -> tuple[types.Warning, ...]:

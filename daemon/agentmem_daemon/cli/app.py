@@ -20,6 +20,7 @@ from agentmem_daemon.cli import (
     key,
     maintenance,
     namespaces,
+    pool,
     serve,
     stats,
     think,
@@ -74,6 +75,7 @@ app.command()(doctor.doctor)
 app.add_typer(bench.app, name="bench")
 app.add_typer(namespaces.app, name="namespace")
 app.add_typer(key.app, name="key")
+app.add_typer(pool.app, name="pool")
 app.command()(version.version)
 
 

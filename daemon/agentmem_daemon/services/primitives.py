@@ -1,21 +1,26 @@
-"""Primitives: agents that work on a query together."""
+"""Primitives: agents that work on a query together, and the knowledge of which way suits what."""
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import TypeAlias, TypeVar
 
 import grpc
 
+from agentmem.primitives.knowledge import KnowledgePool
+from agentmem.primitives.library import Library
 from agentmem.v1 import primitives_pb2, primitives_pb2_grpc
-from agentmem_daemon import runs
+from agentmem_daemon import knowledge, runs
 from agentmem_daemon.readiness import Readiness
 
 Context: TypeAlias = grpc.aio.ServicerContext
+T = TypeVar("T")
 
 
 class PrimitivesService(primitives_pb2_grpc.PrimitivesServiceServicer):
-    def __init__(self, readiness: Readiness) -> None:
-        self._readiness = readiness
+    def __init__(self, readiness: Readiness, library: Library) -> None:
+        self._readiness, self._library = readiness, library
 
     async def Run(self, request: primitives_pb2.RunRequest, context: Context) -> None:
         order = runs.order(request)
@@ -24,3 +29,36 @@ class PrimitivesService(primitives_pb2_grpc.PrimitivesServiceServicer):
             async for event in run:
                 await context.write(runs.progress(order, event))
             await context.write(runs.finished(order, run.result))
+
+    async def ListPool(
+        self, request: primitives_pb2.ListPoolRequest, context: Context
+    ) -> primitives_pb2.ListPoolResponse:
+        return await self._ask(self._library.do, lambda pool: knowledge.listed(pool, request))
+
+    async def RecordOutcome(
+        self, request: primitives_pb2.RecordOutcomeRequest, context: Context
+    ) -> primitives_pb2.RecordOutcomeResponse:
+        return await self._ask(self._library.learn, lambda pool: knowledge.recorded(pool, request))
+
+    async def ForgetOutcome(
+        self, request: primitives_pb2.ForgetOutcomeRequest, context: Context
+    ) -> primitives_pb2.ForgetOutcomeResponse:
+        forgotten = await self._ask(self._library.do, lambda pool: pool.forget(request.entry_id))
+        return primitives_pb2.ForgetOutcomeResponse(forgotten=forgotten)
+
+    async def ExportPool(self, request: primitives_pb2.ExportPoolRequest, context: Context) -> None:
+        lines = await self._ask(self._library.do, lambda pool: pool.export_lines())
+        for piece in knowledge.pieces(lines):
+            await context.write(primitives_pb2.ExportPoolResponse(chunk=piece))
+
+    async def ImportPool(
+        self, stream: AsyncIterator[primitives_pb2.ImportPoolRequest | None], context: Context
+    ) -> primitives_pb2.ImportPoolResponse:
+        lines = await knowledge.lines(stream)
+        changed = await self._ask(self._library.learn, lambda pool: pool.import_lines(lines))
+        return primitives_pb2.ImportPoolResponse(changed=changed)
+
+    async def _ask(self, how: Callable[[Callable[[KnowledgePool], T]], T], function: Callable[[KnowledgePool], T]) -> T:
+        """What the function makes of the pool, once the daemon serves: its folder may not be there before."""
+        _ = self._readiness.engine
+        return await asyncio.to_thread(how, function)
