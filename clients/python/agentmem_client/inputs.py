@@ -113,7 +113,10 @@ def primitive(value: str | None) -> primitives_pb2.Primitive:
     return _choice(value, "primitive", choices)
 
 
-def medium(value: str) -> primitives_pb2.Medium:
+def medium(value: str | None) -> primitives_pb2.Medium:
+    """None leaves it to the plan."""
+    if value is None:
+        return primitives_pb2.MEDIUM_UNSPECIFIED
     choices = {
         "latent": primitives_pb2.MEDIUM_LATENT,
         "text": primitives_pb2.MEDIUM_TEXT,

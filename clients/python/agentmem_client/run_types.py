@@ -7,18 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunStarted:
-    """plan: what is run, as JSON, with all parameters in place. why: why this one, for people."""
+    """plan: what is run, as JSON, with all parameters in place. why: why this one, for people.
+
+    source: GIVEN by the caller, or chosen from the POOL, by the MODEL, or by DEFAULT. entry_id: of the pool's entry.
+    """
 
     plan: str
     why: str
+    source: str
+    entry_id: str
 
 
 @dataclass(frozen=True)
 class RunProgress:
     """An agent begins something, or has written some more.
 
-    node: of the plan. agent: its role, numbered where several have it. activity: READING, THINKING or WRITING. text:
-    what it wrote since the last progress.
+    node: of the plan, empty for the organizer. agent: its role, numbered where several have it. activity: READING,
+    THINKING or WRITING. text: what it wrote since the last progress.
     """
 
     node: str
@@ -53,7 +58,10 @@ class RoleUsage:
 
 @dataclass(frozen=True)
 class RunResult:
-    """exactness: of the state that the text was written from. notes: what went otherwise than asked for."""
+    """exactness: of the state that the text was written from. notes: what went otherwise than asked for.
+
+    plan, entry_id: what was run, and the entry of the knowledge pool that it is from, for recording an outcome.
+    """
 
     text: str
     exactness: str
@@ -62,6 +70,7 @@ class RunResult:
     seconds: float
     seed: int
     plan: str
+    entry_id: str
 
     def __str__(self) -> str:
         return self.text

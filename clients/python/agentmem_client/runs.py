@@ -11,6 +11,8 @@ from agentmem_client import inputs
 class RunOptions(TypedDict, total=False):
     """What a run takes; None leaves it to the daemon.
 
+    With neither a primitive nor a plan, the organizer chooses one: that of the knowledge pool's nearest entry, or with
+    compose one that the model is asked for. plan: JSON, for instance of an earlier result.
     medium: how agents hand over to each other: "latent", as state; "text"; "both", as state with the text behind it.
     agent: the first agents of the run remember as much as this one, which stays as it is. context: a text that they
     read. max_tokens: the most that one agent writes at a time. latent_steps: taken before an agent hands over or
@@ -19,7 +21,9 @@ class RunOptions(TypedDict, total=False):
 
     namespace: str
     primitive: Literal["answer", "review", "vote", "plan_execute"] | None
-    medium: Literal["latent", "text", "both"]
+    plan: str | None
+    compose: bool
+    medium: Literal["latent", "text", "both"] | None
     agent: str | None
     context: str
     max_tokens: int | None
@@ -37,7 +41,9 @@ def run(
     *,
     namespace: str = "default",
     primitive: str | None = None,
-    medium: str = "latent",
+    plan: str | None = None,
+    compose: bool = False,
+    medium: str | None = None,
     agent: str | None = None,
     context: str = "",
     max_tokens: int | None = None,
@@ -53,6 +59,8 @@ def run(
         namespace=inputs.text(namespace, "The namespace"),
         query=inputs.text(query, "The query"),
         primitive=inputs.primitive(primitive),
+        plan=inputs.text(plan or "", "The plan"),
+        compose=bool(compose),
         medium=inputs.medium(medium),
         agent=inputs.text(agent or "", "The agent's name"),
         context=inputs.text(context, "The context"),

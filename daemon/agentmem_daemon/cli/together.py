@@ -16,7 +16,7 @@ from agentmem_daemon.cli.output import print_json, print_table, print_text, say
 from agentmem_daemon.cli.source import STDIN, argument, read_text
 
 if TYPE_CHECKING:
-    from agentmem_client import RunResult, RunStream
+    from agentmem_client import RunResult, RunStarted, RunStream
 
 Primitive = Literal["answer", "review", "vote", "plan_execute"]
 Medium = Literal["latent", "text", "both"]
@@ -33,11 +33,19 @@ MaxTokens = Annotated[
 def run(
     query: Annotated[str, typer.Argument(metavar="QUERY|-", help="What to work on; - for standard input.")],
     primitive: Annotated[
-        Primitive | None, typer.Option("--primitive", "-p", help="How they work together. [default: one agent answers]")
+        Primitive | None,
+        typer.Option("--primitive", "-p", help="How they work together. [default: the organizer's choice]"),
     ] = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", metavar="FILE|-", help="A plan to run, as JSON, instead of a primitive.")
+    ] = None,
+    compose: Annotated[bool, typer.Option("--compose", help="Ask the model for a plan.")] = False,
     medium: Annotated[
-        Medium, typer.Option("--medium", "-m", help="How they hand over: as state, as text, or as state and text.")
-    ] = "latent",
+        Medium | None,
+        typer.Option(
+            "--medium", "-m", help="How they hand over: as state, as text, or as state and text. [default: the plan's]"
+        ),
+    ] = None,
     agent: Annotated[
         str | None, typer.Option("--agent", "-a", metavar="NAME", help="Begin with what this agent remembers.")
     ] = None,
@@ -60,8 +68,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Let temporary agents work on a query together. No agent of yours is changed."""
-    if query == context == STDIN:
-        raise typer.BadParameter("Standard input is either the query or the context.", param_hint="--context")
+    if (query, context, plan).count(STDIN) > 1:
+        raise typer.BadParameter("Standard input is one of the query, the context and the plan.")
     interrupted = False
     stream: RunStream | None = None
 
@@ -77,6 +85,8 @@ def run(
             stream=True,
             namespace=namespace,
             primitive=primitive,
+            plan=None if plan is None else read_text(plan),
+            compose=compose,
             medium=medium,
             agent=agent,
             context=read_text(context) if context is not None else "",
@@ -101,13 +111,20 @@ def run(
 
 def watch(stream: RunStream, explain: bool) -> None:
     """Reads to the end."""
-    if explain and stream.started.why:
-        say(stream.started.why)
-    if explain:
-        say(f"plan: {stream.started.plan}")
+    told = False
     for event in stream:
+        if explain and not told and event.node:
+            told = True
+            explain_plan(stream.started)
         if explain and not event.text:
-            say(f"{event.agent}: {event.activity.lower()}")
+            say(f"{event.node or 'organizer'}, {event.agent}: {event.activity.lower()}")
+
+
+def explain_plan(started: RunStarted) -> None:
+    sources = {"POOL": f"of the knowledge pool's entry {started.entry_id}", "MODEL": "the model's", "GIVEN": "given"}
+    say(f"plan ({sources.get(started.source, 'the default')}): {started.plan}")
+    if started.why:
+        say(f"why: {started.why}")
 
 
 def finish(result: RunResult, explain: bool, as_json: bool) -> None:
@@ -123,9 +140,10 @@ def finish(result: RunResult, explain: bool, as_json: bool) -> None:
 
 def print_roles(result: RunResult) -> None:
     """What each role cost, on stderr."""
-    columns = ("ROLE", "AGENTS>", "WRITTEN>", "LATENT>", "COMPUTED>", "SAVED>", "TIME>", "DISK>", "PTE>")
+    columns = ("NODE", "ROLE", "AGENTS>", "WRITTEN>", "LATENT>", "COMPUTED>", "SAVED>", "TIME>", "DISK>", "PTE>")
     rows = [
         (
+            role.node or "-",
             role.role,
             str(role.agents),
             str(role.generated_tokens),
