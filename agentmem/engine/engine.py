@@ -39,7 +39,7 @@ class EngineSettings:
     encryption_key: of an encrypted state folder, 32 random bytes (see `store.masterkey`); a new one becomes so.
     disk_budget: bytes of blocks and records on disk; None is a tenth of what is free, the store's own included.
     max_batch: requests that may be active at once; others wait.
-    ahead: whether a decode step begins before the tokens of the one before are read; None: where that helps.
+    ahead: whether a decode step begins before the tokens of the one before are read.
     lag_s, lag_bytes: how old, and how large, what waits for the disk may be before the next turn waits too.
     prefill_path: see `model.prefill`; what AUTO measures is kept in the state folder.
     """
@@ -53,7 +53,7 @@ class EngineSettings:
     lag_s: float = LAG_S
     lag_bytes: int = LAG_BYTES
     max_batch: int = 32
-    ahead: bool | None = None
+    ahead: bool = True
     prefill_path: PrefillPath = PrefillPath.AUTO
 
 
@@ -103,8 +103,7 @@ class Engine(Maintenance):
             digests = FileDigests(settings.state_dir / "weights.json")
             measured = settings.state_dir / "prefill.json"
             model = executor.start(lambda: loader.load(settings.model, digests, settings.prefill_path, measured))
-            ahead = numerics.computes_alongside() if settings.ahead is None else settings.ahead
-            executor.batch = DecodeBatch(model, ahead, executor.times)
+            executor.batch = DecodeBatch(model, settings.ahead, executor.times)
             ram, disk = settings.ram_budget, settings.disk_budget
             memory = Memory(
                 store,

@@ -1,8 +1,8 @@
 """An agent's place in the batch while it replies, and the step that decodes all of them at once.
 
-A token is sampled lazily, from the logits behind the one before it, and fed in the next step. On a device that
-computes while Python goes on, a step is begun before the tokens of the one before are read (`ahead`): so what an
-agent's run learns lags a step behind what its state holds, and once it knows that a token is the last, that was fed.
+A token is sampled lazily, from the logits behind the one before it, and fed in the next step. A step is begun before
+the tokens of the one before are read (`ahead`), so that the device computes while Python goes on: what an agent's run
+learns lags a step behind what its state holds, and once it knows that a token is the last, that was fed.
 """
 
 from __future__ import annotations

@@ -16,11 +16,6 @@ def device() -> str:
     return "gpu" if mx.default_device() == mx.Device(mx.gpu) else "cpu"
 
 
-def computes_alongside() -> bool:
-    """Whether the device computes while Python goes on. On MLX's CPU backend, to begin a pass is all but to end it."""
-    return device() == "gpu"
-
-
 def compute_dtype(stored: mx.Dtype) -> mx.Dtype:
     """The dtype a checkpoint runs in: its own on a GPU; fp32 on a CPU, where fp16 products are 16 times slower."""
     return stored if device() == "gpu" else mx.float32
