@@ -79,6 +79,18 @@ class PrefillPath(str, Enum):
     FUSED = "fused"
 
 
+class Projection(str, Enum):
+    """How a hidden state becomes an input embedding.
+
+    IDENTITY: as it is. RIDGE: by the linear map from output to input embeddings that errs least in squares. SOFTMAX:
+    the mean of the input embeddings, weighted with the probabilities of the tokens.
+    """
+
+    IDENTITY = "identity"
+    RIDGE = "ridge"
+    SOFTMAX = "softmax"
+
+
 class Priority(str, Enum):
     """Of a request; waiting raises it."""
 

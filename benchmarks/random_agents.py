@@ -19,7 +19,7 @@ from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block, RawTensor
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.store import Store
-from agentmem.store.timelinekeys import text_keys
+from agentmem.store.timelinekeys import block_keys
 from agentmem.types import BLOCK_TOKENS, BlockKind, Exactness, Timings, TurnKind, Usage
 
 LAYOUT = AttentionLayout(layers=8, kv_heads=4, head_dim=64, group_size=64, dtype=mx.float32)
@@ -67,7 +67,7 @@ class RandomAgent:
         parent = self._uses[base - 1].key if base else b""
         state_id = self._identity.state_id
         blocks, uses = [], []
-        keys = text_keys(self._ids, base * BLOCK_TOKENS, parent, secret, state_id)
+        keys = block_keys(self._ids, base * BLOCK_TOKENS, parent, secret, state_id, {})
         for place, key in enumerate(keys, base):
             ids = self._ids[place * BLOCK_TOKENS : (place + 1) * BLOCK_TOKENS]
             blocks.append(self._block(place, key, parent, ids))

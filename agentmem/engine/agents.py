@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,8 +20,10 @@ from agentmem.errors import AgentmemError, Reason, agent_not_found, request_id_r
 from agentmem.memory.agent import TurnDraft
 from agentmem.memory.readable import readable
 from agentmem.store.commit import check_turn
+from agentmem.store.history import History
+from agentmem.store.latents import kind_of
 from agentmem.store.rows import EVICT, UNCHANGED, AgentRow, RequestRow, Standing
-from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Residency, Share, TurnKind
+from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Exactness, Residency, Share, TurnKind
 
 T = TypeVar("T")
 Steps = Generator[Any, None, T]
@@ -40,7 +43,7 @@ class AgentOperations:
         store = self._context.store
         row = self._row(ref)
         history = store.history(row.id)
-        held = [(BlockKind.TEXT, place, use) for place, use in enumerate(history.timeline())]
+        held = list(zip(self._kinds(history, row), count(), history.timeline(), strict=False))
         held += [(use.kind, use.place, use) for use in history.companions()]
         sizes = store.blocks.sizes([use.key for _, _, use in held])
         blocks = tuple(
@@ -48,6 +51,13 @@ class AgentOperations:
             for kind, place, use in held
         )
         return replace(self._view(row), blocks=blocks)
+
+    @staticmethod
+    def _kinds(history: History, row: AgentRow) -> Iterator[BlockKind]:
+        """Of the blocks of an agent's timeline."""
+        with readable():
+            ids = history.ids() if row.exactness is Exactness.LATENT else np.zeros(row.tokens, np.int32)
+        return (kind_of(ids[start : start + BLOCK_TOKENS]) for start in range(0, len(ids), BLOCK_TOKENS))
 
     def list_agents(self, namespace: str, after: str = "", limit: int = 100, hot_only: bool = False) -> list[AgentView]:
         """Up to `limit` agents whose names come behind `after`, by name."""

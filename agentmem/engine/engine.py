@@ -16,6 +16,7 @@ from agentmem.engine.maintenance import Maintenance
 from agentmem.engine.request import EngineStats, Request, RequestView, ReusePlan, Sink, Started
 from agentmem.engine.run import Run
 from agentmem.engine.scheduler import Scheduler, shutting_down
+from agentmem.engine.thinking import ThinkBatch
 from agentmem.engine.validate import check
 from agentmem.engine.views import ModelInfo
 from agentmem.errors import AgentmemError, Reason
@@ -104,6 +105,7 @@ class Engine(Maintenance):
             measured = settings.state_dir / "prefill.json"
             model = executor.start(lambda: loader.load(settings.model, digests, settings.prefill_path, measured))
             executor.batch = DecodeBatch(model, settings.ahead, executor.times)
+            executor.thinking = ThinkBatch(model, executor.times)
             ram, disk = settings.ram_budget, settings.disk_budget
             memory = Memory(
                 store,

@@ -1,4 +1,5 @@
-"""The one thread that owns MLX. In each of its steps every agent that replies decodes, in one batch; then others go on.
+"""The one thread that owns MLX. In each of its steps all agents that reply decode, in one batch, and all that think
+take a latent step, in another; then others go on.
 
 What a job yields says what it needs before it goes on (`memory.needs`). About one chunk of positions is computed
 between two decode steps, so that a long prompt does not keep others from their tokens.
@@ -17,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from agentmem.engine.lane import DecodeBatch, Lane
 from agentmem.engine.scheduler import Job, Scheduler, level
 from agentmem.engine.steptimes import StepTimes
+from agentmem.engine.thinking import ThinkBatch, Thinker
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.needs import Chunk, Room, Wait
 from agentmem.model.forward import CHUNK
@@ -61,7 +63,7 @@ class _Active:
     def may_go_on(self, room_left: int) -> bool:
         """If it waits for room, it must be first in line besides."""
         need = self.need
-        if isinstance(need, Lane) or self.ended:
+        if isinstance(need, Lane | Thinker) or self.ended:
             return False
         if isinstance(need, Wait | Room) and (self.cancelled or time.monotonic() - self.looked > MOMENT_S):
             return True
@@ -83,6 +85,7 @@ class Executor:
         """How often a job has ended or begun to wait for room: then there may be some for others."""
         self.times = StepTimes()
         self.batch: DecodeBatch | None = None
+        self.thinking: ThinkBatch | None = None
         self.began: float | None = None
         """When the present step began, by the monotonic clock; None while there is nothing to do."""
         self.on_stop: Callable[[], None] = lambda: None
@@ -117,14 +120,17 @@ class Executor:
 
     def _patience(self) -> float | None:
         """Seconds that nothing need be done for, unless something comes: None if there is nothing to do at all."""
-        if any(isinstance(one.need, Lane) for one in self._active) or self._able():
+        if any(isinstance(one.need, Lane | Thinker) for one in self._active) or self._able():
             return 0.0
         return MOMENT_S if self._active else None
 
     def _step(self) -> None:
         began = time.perf_counter()
         before = self._busy_s()
-        self._decode()
+        if self.batch is not None:
+            self._together(self.batch.step, Lane)
+        if self.thinking is not None:
+            self._together(self.thinking.step, Thinker)
         self._admit()  # behind it: what came meanwhile begins at once
         self._spend()
         self._make_way()
@@ -155,13 +161,13 @@ class Executor:
         line = [one for one in self._active if isinstance(one.need, Room) and bool(one.need.short) is ram]
         return min(line, key=_urgency, default=None)
 
-    def _decode(self) -> None:
-        lanes = {one.need: one for one in self._active if isinstance(one.need, Lane)}
+    def _together(self, step: Callable[[list[Any]], list[Any]], kind: type[Lane | Thinker]) -> None:
+        """The next step of all that have a place in a batch: of the replies, or of the thoughts."""
+        lanes = {one.need: one for one in self._active if isinstance(one.need, kind)}
         if not lanes:
             return
-        assert self.batch is not None
         try:
-            ready = self.batch.step(list(lanes))
+            ready = step(list(lanes))
         except Exception as error:  # the states of all are in doubt
             for one in lanes.values():
                 self._go_on(one, error)

@@ -9,6 +9,7 @@ from agentmem.engine.agents import AgentOperations, Steps
 from agentmem.engine.request import AgentView
 from agentmem.engine.views import NamespaceView
 from agentmem.errors import AgentmemError, Reason
+from agentmem.memory.embeddings import is_own
 from agentmem.memory.readable import readable
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import DiskUsage, Event, EventKind, Pruned
@@ -111,17 +112,19 @@ class Maintenance(AgentOperations):
         model, memory, store = self._context.model, self._context.memory, self._context.store
 
         def check(record: TurnRecord) -> str | None:
-            if any(not 0 <= int(i) < model.vocab_size for i in record.ids):
+            foreign = record.state_id == model.state_id and not is_own(record.embeddings, model)
+            if (record.ids >= model.vocab_size).any() or foreign:
                 raise AgentmemError(Reason.IMPORT_INVALID, "The file cannot be imported: its ids are another model's.")
             if text_only and record.tokenizer_id != model.tokenizer_id:
                 raise AgentmemError(
                     Reason.TOKENIZER_MISMATCH,
                     "the exported tokens were made by another tokenizer, so they mean nothing to this model",
                 )
-            if not text_only and record.end and record.state_id != model.state_id:
+            if record.end and record.state_id != model.state_id and (not text_only or record.latents):
+                instead = "" if record.latents else ", or import the text only"
                 raise AgentmemError(
                     Reason.MODEL_MISMATCH,
-                    "the exported state was computed by another model; serve that one, or import the text only",
+                    f"the exported state was computed by another model; serve that one{instead}",
                     agent_state_id=record.state_id,
                     served_state_id=model.state_id,
                 )

@@ -14,9 +14,11 @@ from agentmem.types import (
     FinishReason,
     Message,
     Priority,
+    Projection,
     Residency,
     Share,
     Timings,
+    TurnKind,
     Usage,
     Warning,
 )
@@ -80,6 +82,18 @@ class Sampling:
                 raise AgentmemError(Reason.SAMPLING_INVALID, f"sampling.{name} {rule}.", field=name)
 
 
+@dataclass(frozen=True)
+class Thinking:
+    """Latent steps to take, at least 1. Raises AgentmemError INPUT_INVALID."""
+
+    steps: int
+    projection: Projection = Projection.RIDGE
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise AgentmemError(Reason.INPUT_INVALID, "steps is at least 1; append adds input without thinking.")
+
+
 class OnCancel(str, Enum):
     COMMIT = "COMMIT"
     DISCARD = "DISCARD"
@@ -106,10 +120,13 @@ class Durability(str, Enum):
 
 @dataclass(frozen=True)
 class Request:
-    """One turn to add. Without `sampling` the input is appended and nothing is generated."""
+    """One turn to add. Without `sampling` or `thinking`, of which it has one, the input is appended and that is all.
+
+    input: None only for thinking that goes on from where the timeline ends.
+    """
 
     agent: AgentRef
-    input: Input
+    input: Input | None
     sampling: Sampling | None = None
     on_cancel: OnCancel = OnCancel.COMMIT
     create: bool = False
@@ -118,6 +135,14 @@ class Request:
     expect_turn: int | None = None
     durability: Durability = Durability.DURABLE
     priority: Priority = Priority.NORMAL
+    thinking: Thinking | None = None
+
+    @property
+    def kind(self) -> TurnKind:
+        """Of the turn that it makes."""
+        if self.thinking is not None:
+            return TurnKind.THINK
+        return TurnKind.APPEND if self.sampling is None else TurnKind.GENERATE
 
 
 @dataclass(frozen=True)

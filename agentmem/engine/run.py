@@ -28,7 +28,7 @@ from agentmem.engine.turn import Turn
 from agentmem.errors import AgentmemError, agent_not_found, request_id_reused
 from agentmem.memory.agent import TurnDraft
 from agentmem.memory.memory import NOT_DURABLE
-from agentmem.types import FinishReason, TurnKind
+from agentmem.types import Exactness, FinishReason
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ class Run:
         self._submitted = time.monotonic()
         self._control = Control()
         self._begun, self._announcing = False, threading.Lock()
-        kind = TurnKind.APPEND if request.sampling is None else TurnKind.GENERATE
-        self._draft = TurnDraft(kind, request.request_id)
+        exactness = Exactness.EXACT if request.thinking is None else Exactness.LATENT
+        self._draft = TurnDraft(request.kind, request.request_id, exactness=exactness)
         self._turn = Turn(context, request, self._draft, self._control, self._send)
 
     @property

@@ -31,7 +31,7 @@ class Job(Protocol):
     takes_slot: bool
 
     def steps(self) -> Generator[Any, None, None]:
-        """Yields what it needs before it goes on (`memory.needs`, or a `Lane`)."""
+        """Yields what it needs before it goes on (`memory.needs`, a `Lane`, or a `Thinker`)."""
 
     @property
     def cancelled(self) -> bool:

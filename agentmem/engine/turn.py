@@ -17,14 +17,17 @@ from agentmem.engine.reply import Reply
 from agentmem.engine.request import ChatInput, Delta, Event, OnCancel, Phase, Request, ReusePlan, TextInput
 from agentmem.engine.room import with_room
 from agentmem.engine.sampling import sample
+from agentmem.engine.thinking import Thinker
 from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.memory.agent import Agent, TurnDraft
+from agentmem.memory.embeddings import kept
+from agentmem.memory.ending import require_end
 from agentmem.memory.needs import Chunk, Room
 from agentmem.memory.taken import RoomTaken
-from agentmem.model.forward import LAST, feed, last_logits, next_chunk
+from agentmem.model.forward import LAST, feed, last_hidden, last_logits, next_chunk
 from agentmem.model.text import Encoded
 from agentmem.store.commit import check_turn
-from agentmem.types import BLOCK_TOKENS, FinishReason, TurnMessage
+from agentmem.types import BLOCK_TOKENS, FinishReason, TurnKind, TurnMessage
 
 RESERVE = 1024
 """Positions that a reply without max_tokens gets room for at a time."""
@@ -72,13 +75,14 @@ class Turn:
         if self._encoded_behind != agent.turn:  # not at every attempt
             self._encoded, self._encoded_behind = self._encode(agent), agent.turn
         given = len(self._encoded.ids)
-        if not given:
+        if not given and request.input is not None:
             raise AgentmemError(Reason.EMPTY_INPUT, "the input makes no tokens; there is nothing to add")
         self._check_context(agent, given)
         self._reserved = agent.tokens + given + self._to_reserve(agent, given)
+        steps = request.thinking.steps if request.thinking is not None else 0
         try:
             memory.make_room(agent, self._reserved)
-            memory.disk.make_room(agent, self._encoded.ids, self._reserved - agent.tokens - given)
+            memory.disk.make_room(agent, self._encoded.ids, self._reserved - agent.tokens - given, steps)
         except AgentmemError:
             memory.done(request.agent)
             raise
@@ -93,20 +97,30 @@ class Turn:
 
     def _encode(self, agent: Agent) -> Encoded:
         codec, given = self._model.text, self._request.input
+        if given is None:
+            require_end(agent, self._model)
+            return Encoded([], ())
         if isinstance(given, ChatInput):
             last = int(agent.ids[-1]) if agent.tokens else None
-            return codec.encode_chat(given.messages, last, agent.unclosed, self._request.sampling is not None)
+            return codec.encode_chat(given.messages, last, agent.unclosed, self._goes_on)
         if isinstance(given, TextInput):
             return codec.encode_text(given.text, empty=agent.tokens == 0)
         return codec.encode_ids(given.ids)
 
+    @property
+    def _goes_on(self) -> bool:
+        """Whether the agent says or thinks something behind the input."""
+        return self._request.kind is not TurnKind.APPEND
+
     def _check_context(self, agent: Agent, given: int) -> None:
-        limit = self._model.context_limit
-        if agent.tokens + given + (self._request.sampling is not None) > limit:
+        limit, thinking = self._model.context_limit, self._request.thinking
+        steps = 0 if thinking is None else thinking.steps
+        if agent.tokens + given + steps + (self._request.sampling is not None) > limit:
+            asked = f", and {steps} latent steps are asked for" if steps else ""
             raise AgentmemError(
                 Reason.CONTEXT_OVERFLOW,
                 f"the model's context holds {limit} tokens; this agent remembers {agent.tokens} and the input has "
-                f"{given}. Send less, or begin a new agent",
+                f"{given}{asked}. Send less, or begin a new agent",
                 limit=limit,
                 remembered=agent.tokens,
                 input=given,
@@ -114,9 +128,9 @@ class Turn:
 
     def _to_reserve(self, agent: Agent, given: int) -> int:
         """Positions of the reply to make room for before work starts: all it may have, if it says how many."""
-        sampling = self._request.sampling
+        sampling, thinking = self._request.sampling, self._request.thinking
         if sampling is None:
-            return 0
+            return 0 if thinking is None else thinking.steps
         left = self._model.context_limit - agent.tokens - given
         return min(left, RESERVE if sampling.max_tokens is None else sampling.max_tokens)
 
@@ -156,7 +170,8 @@ class Turn:
         self._context.counters.set_aside += 1
         phase, self.phase = self.phase, Phase.SET_ASIDE
         # What was said is to be committed, whatever comes, unless it is to be discarded.
-        kept = self._draft.usage.generated_tokens and self._request.on_cancel is OnCancel.COMMIT
+        usage = self._draft.usage
+        kept = usage.generated_tokens + usage.latent_steps and self._request.on_cancel is OnCancel.COMMIT
         check = (lambda: None) if kept else self._control.stop_if_cancelled
         yield Room(leaves)
         check()
@@ -185,7 +200,7 @@ class Turn:
         timings.restore_s = time.monotonic() - began
 
     def advance(self, agent: Agent, submitted: float) -> Generator[Any, None, None]:
-        """Feeds the input and, if asked, a reply. submitted: when the request was, by the monotonic clock."""
+        """Feeds the input and, if asked, a reply or a thought. submitted: when it was asked, by the monotonic clock."""
         draft, sampling = self._draft, self._request.sampling
         draft.messages = [
             TurnMessage(m.message, agent.tokens + m.start, agent.tokens + m.end) for m in self._encoded.messages
@@ -193,21 +208,26 @@ class Turn:
         draft.usage.prompt_tokens = agent.tokens + len(self._encoded.ids)
         draft.ids = list(self._encoded.ids)
         self.phase, began = Phase.PREFILL, time.monotonic()
-        takeable = draft.ids if sampling is None else draft.ids[:-1]  # the last one's logits are needed
+        takeable = draft.ids[:-1] if self._goes_on else draft.ids  # what comes out behind the last one is needed
         yield from self._control.until_cancelled(self._memory.take_over(agent, takeable, draft))
         draft.usage.prefill_tokens = len(draft.ids) - self._fed(agent)
-        kept_back = 0 if sampling is None else LAST
-        yield from self._prefill(agent, len(draft.ids) - kept_back)
-        if sampling is None:
+        yield from self._prefill(agent, len(draft.ids) - (LAST if self._goes_on else 0))
+        if not self._goes_on:
             draft.timings.prefill_s = time.monotonic() - began
             return
         rest = draft.ids[self._fed(agent) :]
         yield Chunk(len(rest))
         self._control.stop_if_cancelled()
         assert agent.state is not None
-        logits = last_logits(self._model, agent.state, rest)
+        if self._request.thinking is not None:
+            hidden = last_hidden(self._model, agent.state, rest) if rest else self._memory.hidden_at_end(agent)
+        elif sampling is not None:
+            logits = last_logits(self._model, agent.state, rest)
         draft.timings.prefill_s = time.monotonic() - began
         self._memory.write_ahead(agent, draft, self._reserved)
+        if sampling is None:
+            yield from self._think(agent, hidden)
+            return
         draft.seed = sampling.seed if sampling.seed is not None else secrets.randbits(63)
         yield from self._reply(agent, logits, submitted)
 
@@ -228,6 +248,26 @@ class Turn:
             assert agent.state is not None
             feed(self._model, agent.state, chunk)
             self._memory.write_ahead(agent, self._draft, self._reserved)
+
+    def _think(self, agent: Agent, hidden: mx.array) -> Generator[Any, None, None]:
+        """Takes the latent steps. hidden: that behind the input, or behind the timeline without one."""
+        draft, request, began = self._draft, self._request, time.monotonic()
+        assert request.thinking is not None
+        thinker = Thinker(agent, request.thinking.projection, hidden)
+        self.phase = Phase.DECODING
+        while draft.usage.latent_steps < request.thinking.steps:
+            if self._control.cancelled is not None:
+                if not draft.usage.latent_steps or request.on_cancel is OnCancel.DISCARD:
+                    self._control.stop_if_cancelled()
+                draft.finish_reason = self._control.cancelled
+                break
+            if self._control.aside_asked:
+                yield from self._step_aside(agent, self._reserved)
+            draft.ids.append(agent.add_latent(kept((yield from thinker.next()))))
+            draft.usage.latent_steps += 1
+            self._memory.write_ahead(agent, draft, self._reserved)
+        draft.unclosed = agent.unclosed if request.input is None else isinstance(request.input, ChatInput)
+        draft.timings.decode_s = time.monotonic() - began
 
     def _reply(self, agent: Agent, logits: mx.array, submitted: float) -> Generator[Any, None, None]:
         """Samples, sends and feeds until the reply ends. The last token is fed too (invariant 1)."""

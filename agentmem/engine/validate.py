@@ -16,6 +16,10 @@ MAX_BYTES_PER_POSITION = 64
 def check(request: Request, model: LoadedModel) -> None:
     """Raises AgentmemError for a request that no state of the agent could make valid."""
     given = request.input
+    if given is None:
+        if request.thinking is None:
+            raise AgentmemError(Reason.EMPTY_INPUT, "there is no input; there is nothing to add")
+        return
     if isinstance(given, TokenInput):
         _check_ids(given, model)
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
 from functools import cached_property
 
 import mlx.core as mx
@@ -11,24 +10,13 @@ import mlx.nn as nn
 import numpy as np
 
 from agentmem.model.loader import LoadedModel
+from agentmem.types import Projection
 
 ROWS = 8192
 """Rows of an embedding table that are in fp32 at once."""
 
 DAMPING = 1e-5
 """What ridge adds to the normal equation's diagonal."""
-
-
-class Projection(str, Enum):
-    """How a hidden state becomes an input embedding.
-
-    IDENTITY: as it is. RIDGE: by the linear map from output to input embeddings that errs least in squares. SOFTMAX:
-    the mean of the input embeddings, weighted with the probabilities of the tokens.
-    """
-
-    IDENTITY = "identity"
-    RIDGE = "ridge"
-    SOFTMAX = "softmax"
 
 
 class EmbeddingSpace:

@@ -10,6 +10,8 @@ import numpy as np
 
 from agentmem.kv.state import AgentState
 from agentmem.store.blockfile import Block
+from agentmem.store.latents import latent_id
+from agentmem.store.layout import RawTensor
 from agentmem.store.records import BlockUse, CompanionUse, TurnRecord
 from agentmem.types import (
     BLOCK_TOKENS,
@@ -88,7 +90,7 @@ class Unsaved:
 
 @dataclass
 class Agent:
-    """Owned by the executor thread. `ids` holds the timeline's token ids, int32 [tokens]."""
+    """Owned by the executor thread. `ids` holds the timeline's, int32 [tokens]; negative where it is latent."""
 
     ref: AgentRef
     id: str
@@ -98,6 +100,8 @@ class Agent:
     blocks: list[BlockUse] = field(default_factory=list)
     companions: tuple[CompanionUse, ...] = ()
     ids: np.ndarray = field(default_factory=_no_ids)
+    latents: dict[int, RawTensor] = field(default_factory=dict)
+    """What was fed at latent positions, by the ids that stand for it; those of the running turn included."""
     unclosed: bool = False
     pinned: bool = False
     private: bool = False
@@ -112,6 +116,22 @@ class Agent:
     @property
     def tokens(self) -> int:
         return len(self.ids)
+
+    def add_latent(self, embedding: RawTensor) -> int:
+        """The id that stands for an embedding [width] from now on."""
+        id_ = latent_id(embedding, self.latents)
+        self.latents[id_] = embedding
+        return id_
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether any position is latent."""
+        return bool((self.ids < 0).any())
+
+    @property
+    def latent_bytes(self) -> int:
+        """Bytes of RAM that the embeddings of latent positions take."""
+        return next((len(self.latents) * row.data.nbytes for row in self.latents.values()), 0)
 
     @property
     def keys(self) -> list[bytes]:

@@ -14,7 +14,7 @@ from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.writer import WriterThread
 from agentmem.model.loader import LoadedModel
 from agentmem.store.store import Store
-from agentmem.store.timelinekeys import text_keys
+from agentmem.store.timelinekeys import block_keys
 from agentmem.types import BLOCK_TOKENS
 
 log = logging.getLogger(__name__)
@@ -40,10 +40,10 @@ class WriteAhead:
             ids = np.concatenate([agent.ids[:end], np.asarray(new, np.int32)])
             parent = next(reversed(draft.ahead)) if draft.ahead else agent.parent_of(base)
             secret = self._store.namespace(agent.ref.namespace).secret
-            (key,) = text_keys(ids, start, parent, secret, self._model.state_id)
+            (key,) = block_keys(ids, start, parent, secret, self._model.state_id, agent.latents)
             write = None
             if key not in draft.taken:
-                block = block_cutter.cut(agent.state, ids, start, key, parent, self._model)
+                block = block_cutter.cut(agent.state, ids, agent.latents, start, key, parent, self._model)
                 write = self._writer.hand(self._block_bytes, self._store.blocks.write_ahead, agent.ref.namespace, block)
             draft.ahead[key] = write
         return True

@@ -186,7 +186,7 @@ class Asides:
         if len(ids) < end:
             message = "a block of the running turn cannot be read; the timeline is as it was: repeat the request"
             raise AgentmemError(Reason.BLOCK_UNRECOVERABLE, message)
-        yield from computed(self._model, state, ids[start:])
+        yield from computed(self._model, state, ids[start:], agent.latents)
         self._mender.say(start, len(ids), fault, read)
         for place, key in enumerate(keys, agent.tokens // BLOCK_TOKENS):
             yield READ_COST
@@ -195,5 +195,5 @@ class Asides:
             try:
                 block_cutter.read(self._store, agent.ref.namespace, key, known, parent, begin, rows, self._model)
             except BlockUnreadable as lost:
-                block = block_cutter.cut(state, ids, begin, key, parent, self._model)
+                block = block_cutter.cut(state, ids, agent.latents, begin, key, parent, self._model)
                 self._mender.put_back(agent, block, lost, read)

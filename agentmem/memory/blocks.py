@@ -12,56 +12,62 @@ from agentmem.kv.layout import AttentionLayout, RecurrentLayout
 from agentmem.kv.state import AgentState
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block, BlockUnreadable, RawTensor
+from agentmem.store.latents import Latents, embeddings_of, kind_of
 from agentmem.store.rows import BlockRow
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, BlockKind
 
-_DTYPES = {mx.uint32: "U32", mx.float32: "F32", mx.float16: "F16", mx.bfloat16: "BF16"}
+DTYPES = {mx.uint32: "U32", mx.float32: "F32", mx.float16: "F16", mx.bfloat16: "BF16"}
 
 
 def cut(
     state: AgentState,
     ids: np.ndarray,
+    latents: Latents,
     start: int,
     key: bytes,
     parent: bytes,
     model: LoadedModel,
-    kind: BlockKind = BlockKind.TEXT,
+    companion: BlockKind | None = None,
 ) -> Block:
-    """The block at `start`, on a block border, as the state holds it; or its companion. ids: the timeline's, int32."""
+    """The block at `start`, on a block border, as the state holds it; or its companion of a kind.
+
+    ids, latents: the timeline's.
+    """
     payload = np.ascontiguousarray(ids[start : start + BLOCK_TOKENS], np.int32)
-    layout = _layout(model, kind)
+    layout = _layout(model, companion)
     arrays = state.group(layout.kind).read(start, start + len(payload))
     return Block(
         key=key,
         parent=parent,
         state_id=model.state_id,
-        kind=kind,
+        kind=companion or kind_of(payload),
         start=start,
         ids=payload,
-        tensors={n: RawTensor(_DTYPES[layout.dtype_of(n)], a.shape, a) for n, a in arrays.items()},
+        tensors={n: RawTensor(DTYPES[layout.dtype_of(n)], a.shape, a) for n, a in arrays.items()},
         numerics=model.numerics,
         group_size=layout.group_size,
         bits=layout.bits,
+        embeddings=embeddings_of(payload, latents),
     )
 
 
 def checked(
-    block: Block, parent: bytes, start: int, ids: np.ndarray, model: LoadedModel, kind: BlockKind = BlockKind.TEXT
+    block: Block, parent: bytes, start: int, ids: np.ndarray, model: LoadedModel, companion: BlockKind | None = None
 ) -> Tensors:
     """The block's arrays for its first len(ids) positions, once it is what the timeline says it is. Any thread.
 
     Raises BlockUnreadable: FOREIGN if it is another block, CORRUPT if its tensors are not this model's.
     """
-    same = (block.kind, block.parent, block.start, block.state_id) == (kind, parent, start, model.state_id)
+    same = (block.companion, block.parent, block.start, block.state_id) == (companion, parent, start, model.state_id)
     if not same or len(block.ids) < len(ids) or not np.array_equal(block.ids[: len(ids)], ids):
         raise BlockUnreadable("FOREIGN", "the block belongs to another timeline")
-    tokens, layout = len(block.ids), _layout(model, kind)
+    tokens, layout = len(block.ids), _layout(model, companion)
     for name in layout.tensors:
         tensor = block.tensors.get(name)
         if tensor is None or tensor.shape != layout.shape(name, tokens):
             raise BlockUnreadable("CORRUPT", f"{name} has another shape than this model's")
-        if tensor.dtype != _DTYPES[layout.dtype_of(name)]:
+        if tensor.dtype != DTYPES[layout.dtype_of(name)]:
             raise BlockUnreadable("CORRUPT", f"{name} has another dtype than this model's")
     return rows(block, len(ids), model)
 
@@ -75,25 +81,25 @@ def read(
     start: int,
     ids: np.ndarray,
     model: LoadedModel,
-    kind: BlockKind = BlockKind.TEXT,
+    companion: BlockKind | None = None,
 ) -> tuple[Tensors, int]:
     """The `checked` arrays of a block in the store, and the bytes read. known: as the store gave it. Any thread."""
     block, size = store.blocks.read(namespace, key, known)
-    return checked(block, parent, start, ids, model, kind), size
+    return checked(block, parent, start, ids, model, companion), size
 
 
 def rows(block: Block, count: int, model: LoadedModel) -> Tensors:
     """The arrays of a checked block's first `count` positions; a snapshot's are all of them."""
-    names = _layout(model, block.kind).tensors
+    names = _layout(model, block.companion).tensors
     if block.kind is BlockKind.SNAPSHOT:
         return {name: block.tensors[name].data for name in names}
     return {name: block.tensors[name].data[:, :, :count] for name in names}
 
 
-def _layout(model: LoadedModel, kind: BlockKind) -> AttentionLayout | RecurrentLayout:
-    """Of the layers whose state such a block holds."""
+def _layout(model: LoadedModel, companion: BlockKind | None) -> AttentionLayout | RecurrentLayout:
+    """Of the layers whose state a block, or such a companion, holds."""
     layouts = {BlockKind.WINDOW: model.layout.window, BlockKind.SNAPSHOT: model.layout.recurrent}
-    layout = layouts.get(kind, model.layout.full)
+    layout = model.layout.full if companion is None else layouts[companion]
     if layout is None:
         raise BlockUnreadable("FOREIGN", "the model has no such layers")
     return layout

@@ -122,7 +122,8 @@ class RamBudget:
         """
         others = self._promises.items() if self.others_active(ref) else ()
         promised = sum(self._outstanding(other, promise) for other, promise in others if other != ref)
-        return self.limit - self._pool.nbytes - self._writer.nbytes - promised
+        latents = sum(agent.latent_bytes for agent in list(self._agents.values()) if agent.state is not None)
+        return self.limit - self._pool.nbytes - self._writer.nbytes - latents - promised
 
     def _outstanding(self, ref: AgentRef, promise: _Promise) -> int:
         """Bytes of a promise that are not in the pool."""

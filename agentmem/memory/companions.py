@@ -17,6 +17,7 @@ from agentmem.memory import blocks as block_cutter
 from agentmem.memory.reader import ReaderThreads
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
+from agentmem.store.latents import Latents
 from agentmem.store.records import CompanionUse
 from agentmem.store.store import Store
 from agentmem.store.timelinekeys import TimelineKeys
@@ -54,9 +55,9 @@ class Companions:
     def __init__(self, store: Store, pool: BlockPool, model: LoadedModel, readers: ReaderThreads) -> None:
         self._store, self._pool, self._model, self._readers = store, pool, model, readers
 
-    def timeline(self, namespace: str, ids: np.ndarray, keys: Sequence[bytes]) -> TimelineKeys:
+    def timeline(self, namespace: str, ids: np.ndarray, latents: Latents, keys: Sequence[bytes]) -> TimelineKeys:
         """Of this model, in a namespace."""
-        return TimelineKeys(self._store.namespace(namespace).secret, self._model.state_id, ids, keys)
+        return TimelineKeys(self._store.namespace(namespace).secret, self._model.state_id, ids, keys, latents)
 
     def needed(self, timeline: TimelineKeys) -> tuple[CompanionUse, ...]:
         """Those that the end of a timeline needs."""
@@ -79,16 +80,16 @@ class Companions:
         for one in uses:
             start = one.place * BLOCK_TOKENS
             ids, parent = timeline.ids[: start + one.used], timeline.parent(one.place)
-            yield block_cutter.cut(state, ids, start, one.key, parent, self._model, one.kind)
+            yield block_cutter.cut(state, ids, timeline.latents, start, one.key, parent, self._model, one.kind)
 
     def read(
-        self, namespace: str, ids: np.ndarray, keys: Sequence[bytes], uses: Sequence[CompanionUse]
+        self, namespace: str, ids: np.ndarray, latents: Latents, keys: Sequence[bytes], uses: Sequence[CompanionUse]
     ) -> Generator[object, None, Restorable]:
         """Reads and verifies the companions of a timeline's end, or finds them in RAM. Yields while it waits.
 
         Raises BlockUnreadable if one cannot be read, or one that the model needs is not among them.
         """
-        read, timeline = Restorable(), self.timeline(namespace, ids, keys)
+        read, timeline = Restorable(), self.timeline(namespace, ids, latents, keys)
         known = self._store.blocks.known([one.key for one in uses])
         given = {(one.kind, one.place): one for one in uses}
         lacking, works = [], []

@@ -13,11 +13,12 @@ import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.agent import Agent
+from agentmem.memory.embeddings import embedding_bytes
 from agentmem.memory.taken import RoomTaken
 from agentmem.model.loader import LoadedModel
 from agentmem.store.rows import EventKind
 from agentmem.store.store import Store
-from agentmem.store.timelinekeys import text_keys
+from agentmem.store.timelinekeys import block_keys
 from agentmem.types import BLOCK_TOKENS, AgentRef
 
 FILE_BYTES = 4096
@@ -60,12 +61,13 @@ class DiskBudget:
         self.reading: list[AgentRef] = []
         """Agents whose blocks other threads read."""
 
-    def make_room(self, agent: Agent, ids: Sequence[int], more: int = 0) -> None:
-        """For a turn of these ids, and `more` positions behind them.
+    def make_room(self, agent: Agent, ids: Sequence[int], more: int = 0, latent: int = 0) -> None:
+        """For a turn of these ids, and `more` positions behind them, so many of which are latent.
 
         The agent has it until its turn is `done`, and then until all of its turns are on disk.
         """
         needed, relied_on = self._needed(agent, np.asarray(ids, np.int32), more)
+        needed += self._latent_bytes(agent, latent)
         self._free(agent.ref, agent.id, needed, relied_on)
         self._promise(agent.ref, _Promise(needed, relied_on))
 
@@ -132,6 +134,12 @@ class DiskBudget:
         state = positions * (self._model.layout.full.bytes_per_token + 4)
         return state + self._companion_bytes() + blocks * FILE_BYTES + FILE_BYTES + said * SAID_BYTES
 
+    def _latent_bytes(self, agent: Agent, more: int) -> int:
+        """The most that the embeddings of a turn with so many latent positions take, in blocks and in its record."""
+        start = agent.tokens // BLOCK_TOKENS * BLOCK_TOKENS  # its last block is written again
+        count = more + sum(len(one.record.latents) for one in agent.unsaved) + int((agent.ids[start:] < 0).sum())
+        return count * embedding_bytes(self._model) * 5 // 2 if count else 0
+
     def _companion_bytes(self) -> int:
         """The most that the companions of a turn's end take."""
         layout, size = self._model.layout, 0
@@ -149,7 +157,8 @@ class DiskBudget:
         ahead, first = np.concatenate([agent.ids, ids]), saved // BLOCK_TOKENS
         secret = self._store.namespace(agent.ref.namespace).secret
         whole = ahead[: len(ahead) // BLOCK_TOKENS * BLOCK_TOKENS]
-        keys = text_keys(whole, first * BLOCK_TOKENS, agent.parent_of(first), secret, self._model.state_id)
+        parent, state_id = agent.parent_of(first), self._model.state_id
+        keys = block_keys(whole, first * BLOCK_TOKENS, parent, secret, state_id, agent.latents)
         there = {key for key, size in self._store.blocks.sizes(keys).items() if size}
         end = len(ahead) + more
         positions = end - (first + len(there)) * BLOCK_TOKENS

@@ -13,7 +13,7 @@ from agentmem.store.store import Store
 from agentmem.types import AgentRef, Share
 
 WARM_KEPT = 256
-"""Agents beside the hot ones whose ids stay in RAM: 4 bytes a token, outside the budget."""
+"""Agents beside the hot ones whose ids, and latent inputs, stay in RAM, outside the budget: 4 bytes a token."""
 
 
 class Lookup:
@@ -62,7 +62,7 @@ class Lookup:
         with readable():
             history = self._store.history(agent.id)
             last = history.record(agent.turn)
-            agent.ids = history.ids()
+            agent.ids, agent.latents = history.ids(), history.latents()
         agent.blocks, agent.companions = history.timeline(), tuple(history.companions())
         agent.unclosed, agent.tokenizer_id = last.open, last.tokenizer_id
         if sum(b.used for b in agent.blocks) != last.end or len(agent.ids) != last.end:

@@ -16,6 +16,14 @@ def require_match(agent: Agent, model: LoadedModel, rebuild: bool) -> None:
     """MODEL_MISMATCH or TOKENIZER_MISMATCH if the timeline cannot be continued as it is, or rebuilt if asked."""
     if matches(agent, model):
         return
+    if agent.is_latent:
+        raise AgentmemError(
+            Reason.MODEL_MISMATCH,
+            "this agent has thought: its latent positions mean nothing to another model than the one that made them; "
+            "serve that one, or fork the agent at a turn before, and rebuild that",
+            agent_state_id=agent.state_id,
+            served_state_id=model.state_id,
+        )
     if not rebuild:
         raise AgentmemError(
             Reason.MODEL_MISMATCH,

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 
 from agentmem.errors import AgentmemError
@@ -19,6 +20,7 @@ from agentmem.memory.budget import RamBudget
 from agentmem.memory.companions import Companions
 from agentmem.memory.computing import computed
 from agentmem.memory.disk import DiskBudget
+from agentmem.memory.ending import hidden_at_end
 from agentmem.memory.hot import HotBytes
 from agentmem.memory.lookup import Lookup
 from agentmem.memory.matching import matches, require_match
@@ -36,7 +38,7 @@ from agentmem.model.loader import LoadedModel
 from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
-from agentmem.types import BLOCK_TOKENS, AgentRef, PrefixMiss, Share, TurnKind, Warning
+from agentmem.types import BLOCK_TOKENS, AgentRef, Exactness, PrefixMiss, Share, TurnKind, Warning
 
 NOT_DURABLE = Warning("NOT_DURABLE", "the disk takes nothing now: this turn is in RAM only")
 
@@ -114,6 +116,8 @@ class Memory:
 
     def restore(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         """Brings the agent's state into RAM, mending what cannot be read. Yields what it needs (`needs`)."""
+        if agent.is_latent:
+            draft.exactness = Exactness.LATENT
         draft.usage.exactness = draft.exactness
         if agent.state is not None:
             draft.usage.reused_hot_tokens += agent.tokens
@@ -155,6 +159,10 @@ class Memory:
         self._budget.done(ref)
         self.disk.done(ref)
 
+    def hidden_at_end(self, agent: Agent) -> mx.array:
+        """The last hidden state behind the hot agent's timeline, after the final norm: [width]."""
+        return hidden_at_end(agent, self._model, self._restorer.from_pool)
+
     def take_over(self, agent: Agent, ids: Sequence[int], draft: TurnDraft) -> Iterator[object]:
         """Takes over what others of the namespace computed of `ids`, which are about to follow the timeline."""
         if len(ids) >= BLOCK_TOKENS and not agent.private:  # what is about to be on disk is worth a wait
@@ -165,7 +173,7 @@ class Memory:
     def rebuild(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         """Recomputes the whole timeline under the served model; `commit` makes that a turn of its own."""
         state = AgentState(self._model.layout)
-        yield from computed(self._model, state, agent.ids)
+        yield from computed(self._model, state, agent.ids, agent.latents)
         state.mark()
         self._drop(agent)
         agent.state, tokens = state, agent.tokens
@@ -251,6 +259,7 @@ class Memory:
         """Takes the state back to the last committed turn; what cannot be trimmed is restored from disk later."""
         if self._agents.get(agent.ref) is not agent:
             return
+        agent.latents = {id_: agent.latents[id_] for id_ in agent.ids[agent.ids < 0].tolist()}
         if agent.rebuilt is not None or (agent.state is not None and not agent.state.trim(agent.tokens)):
             self._drop(agent)
             agent.rebuilt = None

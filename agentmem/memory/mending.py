@@ -57,7 +57,7 @@ class Mender:
     def _is_sound(self, namespace: str, block: Block) -> bool:
         """Whether the store's block of that key can be served."""
         known = self._store.blocks.known([block.key])
-        expected = block.parent, block.start, block.ids, self._model, block.kind
+        expected = block.parent, block.start, block.ids, self._model, block.companion
         try:
             block_cutter.read(self._store, namespace, block.key, known, *expected)
         except BlockUnreadable:

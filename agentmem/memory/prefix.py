@@ -26,7 +26,7 @@ from agentmem.store.blockfile import Block, BlockUnreadable
 from agentmem.store.keys import BEGINNING, beginning
 from agentmem.store.records import CompanionUse
 from agentmem.store.store import Store
-from agentmem.store.timelinekeys import text_keys
+from agentmem.store.timelinekeys import block_keys
 from agentmem.types import BLOCK_TOKENS, BlockKind
 
 MAX_CANDIDATES = 4
@@ -95,7 +95,7 @@ class PrefixMatch:
         secret = self._store.namespace(namespace).secret
         first = agent.parent_of(found.base)
         whole = ids[: len(ids) // BLOCK_TOKENS * BLOCK_TOKENS]
-        keys = list(text_keys(whole, found.base * BLOCK_TOKENS, first, secret, state_id))
+        keys = list(block_keys(whole, found.base * BLOCK_TOKENS, first, secret, state_id, agent.latents))
         found.keys = keys[: self._store.blocks.count_shared(keys)]
         parent = found.keys[-1] if found.keys else first
         start = found.end
@@ -118,11 +118,17 @@ class PrefixMatch:
                     block, size = yield from reading.next()
                     found.bytes_read += size
                     same = _common(block.ids, run)
-                    if same >= max(own, found.part_tokens) + BEGINNING:
+                    if same >= max(own, found.part_tokens) + BEGINNING and self._is_same(agent, block, run[:same]):
                         block_cutter.checked(block, parent, start, run[:same], self._model)
                         found.part, found.part_tokens = block, same
                 except BlockUnreadable:
                     continue  # its owner's next restore mends it
+
+    def _is_same(self, agent: Agent, block: Block, run: np.ndarray) -> bool:
+        """Whether a block begins as the agent's does, latent positions included: their ids alone do not tell."""
+        secret = self._store.namespace(agent.ref.namespace).secret
+        (key,) = block_keys(run, 0, block.parent, secret, self._model.state_id, agent.latents)
+        return key == block.key_of_prefix(secret, len(run))
 
     def _where_companions_are(
         self, agent: Agent, ids: np.ndarray, found: _Found
@@ -138,7 +144,7 @@ class PrefixMatch:
                 uses, keys = self._uses(agent, ids[:end], found, part)
                 if uses is None:
                     continue
-                read = yield from self._companions.read(agent.ref.namespace, ids[:end], keys, uses)
+                read = yield from self._companions.read(agent.ref.namespace, ids[:end], agent.latents, keys, uses)
             except BlockUnreadable:
                 continue
             found.bytes_read += read.bytes_read
@@ -157,7 +163,9 @@ class PrefixMatch:
         keys = [*agent.keys[: found.base], *found.keys]
         snapshots = {
             end: self._companions.use(
-                BlockKind.SNAPSHOT, (end - 1) // BLOCK_TOKENS, self._companions.timeline(namespace, ids[:end], keys)
+                BlockKind.SNAPSHOT,
+                (end - 1) // BLOCK_TOKENS,
+                self._companions.timeline(namespace, ids[:end], agent.latents, keys),
             )
             for end in self._store.turn_ends(namespace, agent.tokens, found.end, MAX_ENDS)
         }
@@ -188,11 +196,11 @@ class PrefixMatch:
         if part is not None:
             keys.append(part.key)
         uses = []
-        for needed in self._companions.needed(self._companions.timeline(namespace, ids, keys)):
+        for needed in self._companions.needed(self._companions.timeline(namespace, ids, agent.latents, keys)):
             possible = [needed]
             if part is not None and needed.kind is BlockKind.WINDOW and needed.place == len(keys) - 1:
                 whole = np.concatenate([ids[: needed.place * BLOCK_TOKENS], part.ids])
-                longer = self._companions.timeline(namespace, whole, keys)
+                longer = self._companions.timeline(namespace, whole, agent.latents | part.latents, keys)
                 possible.append(self._companions.use(BlockKind.WINDOW, needed.place, longer))
             shared = next((use for use in possible if self._store.blocks.shared(use.key)), None)
             if shared is None:

@@ -105,8 +105,8 @@ class Restorer:
             before.hold(span)
         incoming.lend(before)
         ids = agent.ids[: start + use.used]
-        yield from computed(self._model, before, ids[start:])
-        return block_cutter.cut(before, ids, start, use.key, agent.parent_of(place), self._model)
+        yield from computed(self._model, before, ids[start:], agent.latents)
+        return block_cutter.cut(before, ids, agent.latents, start, use.key, agent.parent_of(place), self._model)
 
     def _from_a_turn(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         fault: BlockUnreadable | None = None
@@ -119,7 +119,7 @@ class Restorer:
                 fault = fault or error.with_traceback(None)  # or it would keep what was read
         start = state.offset
         if fault is not None:
-            yield from computed(self._model, state, agent.ids[start:])
+            yield from computed(self._model, state, agent.ids[start:], agent.latents)
             self._mender.say(start, agent.tokens, fault, draft)
             yield from self._mend(agent, state, draft)
         agent.state = state
@@ -148,7 +148,9 @@ class Restorer:
         with incoming:
             for _ in uses:
                 bytes_read += yield from incoming.next()
-        companions = yield from self._companions.read(agent.ref.namespace, end.ids, end.keys, end.companions)
+        companions = yield from self._companions.read(
+            agent.ref.namespace, end.ids, agent.latents, end.keys, end.companions
+        )
         incoming.give(state)
         companions.give(state, len(end.ids))
         state.evaluate()
@@ -159,18 +161,18 @@ class Restorer:
 
     def _mend(self, agent: Agent, state: AgentState, draft: TurnDraft) -> Iterator[object]:
         """Puts back what of the timeline and its companions cannot be read."""
-        uses: list[tuple[int, BlockKind, BlockUse | CompanionUse]]
-        uses = [(place, BlockKind.TEXT, use) for place, use in enumerate(agent.blocks)]
+        uses: list[tuple[int, BlockKind | None, BlockUse | CompanionUse]]
+        uses = [(place, None, use) for place, use in enumerate(agent.blocks)]
         uses += [(one.place, one.kind, one) for one in agent.companions]
         works = (partial(self._is_there, agent.ref.namespace, use.key) for _, _, use in uses)
         with self._readers.reading(works) as reading:
-            for place, kind, use in uses:
+            for place, companion, use in uses:
                 try:
                     yield from reading.next()
                 except BlockUnreadable as fault:
                     start = place * BLOCK_TOKENS
                     ids, parent = agent.ids[: start + use.used], agent.parent_of(place)
-                    block = block_cutter.cut(state, ids, start, use.key, parent, self._model, kind)
+                    block = block_cutter.cut(state, ids, agent.latents, start, use.key, parent, self._model, companion)
                     self._mender.put_back(agent, block, fault, draft)
 
     def _is_there(self, namespace: str, key: bytes) -> None:

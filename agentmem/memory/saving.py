@@ -18,9 +18,10 @@ from agentmem.memory.companions import Companions
 from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block
+from agentmem.store.latents import embeddings_of
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.store import Store
-from agentmem.store.timelinekeys import text_keys
+from agentmem.store.timelinekeys import block_keys
 from agentmem.types import BLOCK_TOKENS, TurnKind
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class TurnSaver:
         ids = new if fresh else np.concatenate([agent.ids, new])
         parent = b"" if fresh else agent.parent_of(base)
         secret = self._store.namespace(agent.ref.namespace).secret
-        keys = text_keys(ids, base * BLOCK_TOKENS, parent, secret, self._model.state_id)
+        keys = block_keys(ids, base * BLOCK_TOKENS, parent, secret, self._model.state_id, agent.latents)
         uses = tuple(
             BlockUse(key, min(BLOCK_TOKENS, len(ids) - place * BLOCK_TOKENS)) for place, key in enumerate(keys, base)
         )
@@ -60,7 +61,7 @@ class TurnSaver:
         if not self._model.layout.has_companions:
             return record, ()
         assert agent.state is not None
-        timeline = self._companions.timeline(agent.ref.namespace, ids, keys)
+        timeline = self._companions.timeline(agent.ref.namespace, ids, agent.latents, keys)
         needed = self._companions.needed(timeline)
         new = [use for use in needed if use not in agent.companions]
         return replace(record, companions=needed), tuple(self._companions.cut(agent.state, timeline, new))
@@ -138,7 +139,7 @@ class TurnSaver:
             if not there.get(use.key) and use.key not in ahead:
                 start = place * BLOCK_TOKENS
                 ids = agent.ids[: start + use.used]
-                yield block_cutter.cut(agent.state, ids, start, use.key, parent, self._model)
+                yield block_cutter.cut(agent.state, ids, agent.latents, start, use.key, parent, self._model)
             parent = use.key
 
     def _record(
@@ -168,6 +169,7 @@ class TurnSaver:
             timings=replace(draft.timings),
             seed=draft.seed,
             warnings=tuple(draft.warnings),
+            embeddings=embeddings_of(ids, agent.latents),
         )
 
 

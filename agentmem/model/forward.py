@@ -49,6 +49,11 @@ def last_logits(model: LoadedModel, state: AgentState, ids: Sequence[int] | np.n
     return logits
 
 
+def last_hidden(model: LoadedModel, state: AgentState, ids: Sequence[int] | np.ndarray) -> mx.array:
+    """Appends a few ids and returns the hidden state behind the last one, after the final norm: [width]."""
+    return feed_embeddings(model, [state], embed(model, ids)[None])[0]
+
+
 def feed_embeddings(model: LoadedModel, states: Sequence[AgentState], embeddings: mx.array) -> mx.array:
     """Appends embeddings [agents, count, width] to the states, as if they were those of tokens, chunk by chunk.
 

@@ -13,12 +13,13 @@ from enum import StrEnum
 import numpy as np
 import xxhash
 
-from agentmem.store.keys import block_key
+from agentmem.store.latents import by_id, key_of, kind_of
 from agentmem.store.layout import RawTensor, header_end, pack, unpack
-from agentmem.types import BLOCK_TOKENS, BlockKind
+from agentmem.types import BLOCK_TOKENS, COMPANIONS, BlockKind
 
 FORMAT = "1"
 PAYLOAD = "payload.ids"
+EMBEDDINGS = "embeddings"
 
 _FIELDS = {
     "format", "key", "parent", "state_id", "kind", "start", "tokens", "group_size", "bits", "numerics", "checksum",
@@ -50,10 +51,11 @@ class BlockUnreadable(Exception):
 class Block:
     """An immutable run of up to 256 positions, starting at `start`.
 
-    key, parent: 32 bytes (parent b"" for the first block). ids: int32 [tokens].
+    key, parent: 32 bytes (parent b"" for the first block). ids: int32 [tokens], negative where positions are latent.
     tensors: by name, for instance `attn.k.weight` [layers, kv_heads, tokens, packed]; the store knows of them only that
     axis 2 is the positions.
     numerics: the path that computed it. group_size, bits: of the quantisation.
+    embeddings: of the latent positions, in order, [latent positions, width]; None if there are none.
     """
 
     key: bytes
@@ -66,21 +68,46 @@ class Block:
     numerics: str
     group_size: int
     bits: int
+    embeddings: RawTensor | None = None
 
     @property
     def tokens(self) -> int:
         return len(self.ids)
 
+    @property
+    def companion(self) -> BlockKind | None:
+        """Its kind, if it is the companion of a block, and none itself."""
+        return self.kind if self.kind in COMPANIONS else None
+
+    @property
+    def latents(self) -> dict[int, RawTensor]:
+        """Its embeddings by the ids that stand for them."""
+        return by_id(self.ids, self.embeddings)
+
+    def kind_of_prefix(self, tokens: int) -> BlockKind:
+        """What a block, or companion, of the first `tokens` positions is."""
+        latent = self.kind is BlockKind.LATENT and tokens < self.tokens
+        return kind_of(self.ids[:tokens]) if latent else self.kind
+
+    def embeddings_of_prefix(self, tokens: int) -> RawTensor | None:
+        count = int((self.ids[:tokens] < 0).sum())
+        if self.embeddings is None or not count:
+            return None
+        return RawTensor(self.embeddings.dtype, (count, *self.embeddings.shape[1:]), self.embeddings.data[:count])
+
     def key_of_prefix(self, secret: bytes, tokens: int) -> bytes:
         """The key of the block that holds this one's first `tokens` positions (its own key if that is all)."""
-        return block_key(secret, self.parent, self.state_id, self.kind, id_bytes(self.ids[:tokens]))
+        kind, embeddings = self.kind_of_prefix(tokens), self.embeddings_of_prefix(tokens)
+        return key_of(secret, self.parent, self.state_id, kind, self.ids[:tokens], embeddings)
 
     def prefix(self, secret: bytes, tokens: int) -> Block:
         """The block of this one's first `tokens` positions: the state does not depend on what came later."""
         return replace(
             self,
             key=self.key_of_prefix(secret, tokens),
+            kind=self.kind_of_prefix(tokens),
             ids=self.ids[:tokens],
+            embeddings=self.embeddings_of_prefix(tokens),
             tensors={name: tensor.prefix(tokens) for name, tensor in self.tensors.items()},
         )
 
@@ -95,13 +122,8 @@ class Block:
     def _comparable(self) -> tuple[object, ...]:
         return (
             self.key, self.parent, self.state_id, self.kind, self.start, self.ids.tolist(), self.tensors,
-            self.numerics, self.group_size, self.bits,
+            self.numerics, self.group_size, self.bits, self.embeddings,
         )  # fmt: skip
-
-
-def id_bytes(ids: np.ndarray) -> bytes:
-    """Token ids as little-endian int32: the payload of a TEXT block."""
-    return np.ascontiguousarray(ids, dtype="<i4").tobytes()
 
 
 def encode(block: Block) -> bytes:
@@ -109,6 +131,10 @@ def encode(block: Block) -> bytes:
     if not 1 <= block.tokens <= BLOCK_TOKENS or block.ids.ndim != 1:
         raise ValueError(f"a block of {block.tokens} positions")
     ids = np.ascontiguousarray(block.ids, dtype="<i4")
+    by_id(block.ids, block.embeddings)
+    if block.companion is None and block.kind is not BlockKind.SPLICE and block.kind is not kind_of(block.ids):
+        raise ValueError("the kind is not that of the positions")
+    embeddings = {} if block.embeddings is None else {EMBEDDINGS: block.embeddings}
     metadata = {
         "format": FORMAT,
         "key": block.key.hex(),
@@ -122,7 +148,7 @@ def encode(block: Block) -> bytes:
         "numerics": block.numerics,
         "checksum": _BLANK.decode(),
     }
-    header, pieces = pack({PAYLOAD: RawTensor("I32", ids.shape, ids), **block.tensors}, metadata)
+    header, pieces = pack({PAYLOAD: RawTensor("I32", ids.shape, ids), **embeddings, **block.tensors}, metadata)
     return b"".join([_seal(header, pieces), *pieces])
 
 
@@ -166,7 +192,7 @@ def _parse(data: bytes) -> Block:
     tokens = _natural(metadata["tokens"])
     if payload is None or payload.dtype != "I32" or payload.shape != (tokens,) or not 1 <= tokens <= BLOCK_TOKENS:
         raise ValueError("the payload is not the ids of 1 to 256 positions")
-    return Block(
+    block = Block(
         key=_hex(metadata["key"]),
         parent=_hex(metadata["parent"]),
         state_id=metadata["state_id"],
@@ -177,7 +203,10 @@ def _parse(data: bytes) -> Block:
         numerics=metadata["numerics"],
         group_size=_natural(metadata["group_size"]),
         bits=_natural(metadata["bits"]),
+        embeddings=tensors.pop(EMBEDDINGS, None),
     )
+    by_id(block.ids, block.embeddings)  # raises unless they are those of the latent positions
+    return block
 
 
 def _checksum_span(header: bytes) -> tuple[int, int]:

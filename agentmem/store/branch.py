@@ -20,6 +20,7 @@ from agentmem.store.catalog import agents, requests, turns
 from agentmem.store.catalog import blocks as block_rows
 from agentmem.store.core import Core
 from agentmem.store.history import History
+from agentmem.store.latents import Latents, embeddings_of
 from agentmem.store.records import BlockUse, CompanionUse, TurnRecord
 from agentmem.store.rows import AgentRow, BlockRow
 from agentmem.store.timelinekeys import TimelineKeys
@@ -41,6 +42,7 @@ class TurnEnd:
     blocks: tuple[Block, ...] = ()
     to_compute: dict[bytes, BlockRow] = field(default_factory=dict)
     ids: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    latents: Latents = field(default_factory=dict)
     messages: tuple[TurnMessage, ...] = ()
     state_id: str = ""
     tokenizer_id: str = ""
@@ -74,6 +76,7 @@ class TurnEnd:
             seed=0,
             warnings=(),
             companions=self.companions,
+            embeddings=embeddings_of(self.ids[start:], self.latents),
         )
 
 
@@ -142,15 +145,17 @@ class Branches:
             return TurnEnd()
         record = history.record(number)
         uses, companions, ids = history.timeline(number), history.companions(number), history.ids(number)
+        latents = history.latents(number)
         secret = self._core.secret(history.agent.namespace)
-        parts = _Parts(TimelineKeys(secret, record.state_id, ids, [use.key for use in uses]))
+        parts = _Parts(TimelineKeys(secret, record.state_id, ids, [use.key for use in uses], latents))
         rows = self._core.catalog.read(block_rows.get, {use.key for use in (*uses, *companions)})
         return TurnEnd(
-            uses=tuple(self._whole(use, rows, parts, BlockKind.TEXT, place) for place, use in enumerate(uses)),
+            uses=tuple(self._whole(use, rows, parts, None, place) for place, use in enumerate(uses)),
             companions=tuple(self._whole(use, rows, parts, use.kind, use.place) for use in companions),
             blocks=tuple(parts.blocks),
             to_compute=parts.to_compute,
             ids=ids,
+            latents=latents,
             messages=history.messages(number),
             state_id=record.state_id,
             tokenizer_id=record.tokenizer_id,
@@ -158,7 +163,7 @@ class Branches:
             exactness=record.exactness,
         )
 
-    def _whole(self, use: _Use, rows: dict[bytes, BlockRow], parts: _Parts, kind: BlockKind, place: int) -> _Use:
+    def _whole(self, use: _Use, rows: dict[bytes, BlockRow], parts: _Parts, kind: BlockKind | None, place: int) -> _Use:
         """The use of a block of which all positions are used: for one that is used in part, of that part."""
         if use.used == rows[use.key].tokens:
             return use
@@ -179,7 +184,7 @@ class _Parts:
     blocks: list[Block] = field(default_factory=list)
     to_compute: dict[bytes, BlockRow] = field(default_factory=dict)
 
-    def lack(self, kind: BlockKind, place: int, used: int) -> bytes:
+    def lack(self, kind: BlockKind | None, place: int, used: int) -> bytes:
         """The key of a part of which there is no file: its ids are known, so that it can be computed again."""
         key = self.timeline.key(kind, place, used)
         self.to_compute[key] = self.timeline.given_up(kind, place, used)

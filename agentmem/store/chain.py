@@ -17,11 +17,11 @@ import numpy as np
 
 from agentmem.errors import AgentmemError
 from agentmem.store import commit as rules
-from agentmem.store.blockfile import id_bytes
 from agentmem.store.files import read_file
 from agentmem.store.folder import StateFolder
-from agentmem.store.keys import beginning, block_key
-from agentmem.store.layout import parse_json
+from agentmem.store.keys import beginning
+from agentmem.store.latents import embeddings_of, key_of, kind_of
+from agentmem.store.layout import RawTensor, parse_json
 from agentmem.store.records import BlockUse, CompanionUse, RecordUnreadable, TurnRecord, decode
 from agentmem.store.rows import AgentRow
 from agentmem.store.sealing import Sealer
@@ -215,19 +215,21 @@ def entries(chain: Chain, secret: bytes) -> Iterator[Entry]:
     timeline: list[BlockUse] = []
     companions: tuple[CompanionUse, ...] = ()
     ids = np.empty(0, np.int32)
+    latents: dict[int, RawTensor] = {}
     for link in chain.links:
         record = link.record
         kept, dropped = timeline[: record.base_blocks], timeline[record.base_blocks :]
         if record.kind is TurnKind.REWIND:
             dropped, companions = [], ()  # What a turn before still uses stays as it is.
         ids = np.concatenate([ids[: record.start], record.ids])
+        latents |= record.latents
         entry = Entry(link, {}, {})
         position, parent = sum(use.used for use in kept), kept[-1].key if kept else b""
         for use in record.blocks:
             entry.beginnings[use.key] = beginning(secret, parent, record.state_id, ids[position : position + use.used])
             for old in dropped:
-                prefix = id_bytes(ids[position : position + old.used])
-                key = block_key(secret, parent, record.state_id, BlockKind.TEXT, prefix)
+                own = ids[position : position + old.used]
+                key = key_of(secret, parent, record.state_id, kind_of(own), own, embeddings_of(own, latents))
                 if old.used < use.used and key == old.key:
                     entry.longer[old.key] = use.key
             position, parent = position + use.used, use.key
@@ -238,8 +240,9 @@ def entries(chain: Chain, secret: bytes) -> Iterator[Entry]:
             if before.kind is not BlockKind.WINDOW or now is None or before.used >= now.used:
                 continue
             parent = timeline[now.place - 1].key if now.place else b""
-            payload = id_bytes(ids[now.place * BLOCK_TOKENS :][: before.used])
-            if before.key == block_key(secret, parent, record.state_id, BlockKind.WINDOW, payload):
+            own = ids[now.place * BLOCK_TOKENS :][: before.used]
+            embeddings = embeddings_of(own, latents)
+            if before.key == key_of(secret, parent, record.state_id, BlockKind.WINDOW, own, embeddings):
                 entry.longer[before.key] = now.key
         companions = record.companions
         yield entry

@@ -24,10 +24,11 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.store import records
 from agentmem.store.blockfile import Block, BlockUnreadable, decode, encode
 from agentmem.store.keys import SECRET_BYTES
+from agentmem.store.latents import kind_of
 from agentmem.store.layout import parse_json
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
 from agentmem.store.sealing import Spool
-from agentmem.store.timelinekeys import TimelineKeys, text_keys
+from agentmem.store.timelinekeys import TimelineKeys, block_keys
 from agentmem.types import BLOCK_TOKENS, COMPANIONS, MAX_NAME_BYTES, BlockKind, TurnKind
 
 FORMAT = 1
@@ -73,8 +74,9 @@ def _archive(record: TurnRecord, blocks: Iterable[Block]) -> Iterator[bytes]:
 
 def rekeyed(record: TurnRecord, secret: bytes, state_id: str) -> TurnRecord:
     """The record with the keys that its blocks and companions have under a secret and a model."""
-    keys = list(text_keys(record.ids, 0, b"", secret, state_id))
-    timeline = TimelineKeys(secret, state_id, record.ids, keys)
+    latents = record.latents
+    keys = list(block_keys(record.ids, 0, b"", secret, state_id, latents))
+    timeline = TimelineKeys(secret, state_id, record.ids, keys, latents)
     blocks = tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True))
     companions = tuple(replace(use, key=timeline.key(use.kind, use.place, use.used)) for use in record.companions)
     return replace(record, state_id=state_id, blocks=blocks, companions=companions)
@@ -95,7 +97,8 @@ class _Member:
 def _members(record: TurnRecord) -> Iterator[_Member]:
     parents = [b"", *(use.key for use in record.blocks)]
     for place, use in enumerate(record.blocks):
-        yield _Member(block_name(place), BlockKind.TEXT, place, use.key, use.used, parents[place])
+        kind = kind_of(record.ids[place * BLOCK_TOKENS :][: use.used])
+        yield _Member(block_name(place), kind, place, use.key, use.used, parents[place])
     for number, one in enumerate(record.companions):
         name = f"companions/{number:06d}.safetensors"
         yield _Member(name, one.kind, one.place, one.key, one.used, parents[one.place])

@@ -10,6 +10,7 @@ import numpy as np
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.catalog import turns
 from agentmem.store.catalog.thread import Catalog
+from agentmem.store.layout import RawTensor
 from agentmem.store.records import BlockUse, CompanionUse, TurnRecord
 from agentmem.store.rows import AgentRow, TurnRow
 from agentmem.store.turnfiles import TurnFiles
@@ -64,6 +65,11 @@ class History:
         """The token ids of a turn's timeline, int32 [tokens]."""
         pieces = [record.ids[: end - record.start] for record, end in self._live(number)]
         return np.concatenate([np.empty(0, np.int32), *reversed(pieces)])
+
+    def latents(self, number: int | None = None) -> dict[int, RawTensor]:
+        """The embeddings of a turn's timeline, by the ids that stand for them."""
+        live = list(self._live(number))
+        return {id_: row for record, _ in reversed(live) for id_, row in record.latents.items()}
 
     def turn_at(self, position: int) -> int:
         """The turn of the last timeline that holds a position."""

@@ -27,7 +27,7 @@ def block_key(secret: bytes, parent: bytes, state_id: str, kind: BlockKind, payl
     """The key of a block: equal keys mean equal inputs, within one namespace.
 
     secret: the namespace's, 32 bytes. parent: the key of the block before, b"" for the first.
-    payload: for TEXT the ids as little-endian int32.
+    payload: for TEXT the ids as little-endian int32; where positions are latent, see `latents.key_of`.
     """
     return keyed_digest(secret, b"agentmem.block.1", parent, state_id.encode(), kind.value.encode(), payload)
 

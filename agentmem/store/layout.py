@@ -104,7 +104,7 @@ def unpack(data: bytes) -> tuple[dict[str, RawTensor], dict[str, str]]:
     for (begin, stop), name in sorted((_offsets(entry), name) for name, entry in header.items()):
         if begin != position:
             raise ValueError("tensors overlap or leave a hole")
-        tensors[name] = _view(data, end + begin, stop - begin, header[name])
+        tensors[name] = view(data, end + begin, stop - begin, header[name])
         position = stop
     if end + position != len(data):
         raise ValueError("the data is longer or shorter than its tensors")
@@ -146,7 +146,8 @@ def _offsets(entry: object) -> tuple[int, int]:
     return offsets[0], offsets[1]
 
 
-def _view(data: bytes, begin: int, size: int, entry: dict[str, Any]) -> RawTensor:
+def view(data: bytes, begin: int, size: int, entry: dict[str, Any]) -> RawTensor:
+    """The tensor of entry["dtype"] and entry["shape"] in a part of `data`, uncopied. Raises ValueError."""
     shape = tuple(_naturals(entry["shape"]))
     dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from agentmem.store.blockfile import id_bytes
 from agentmem.store.keys import KEY_BYTES, record_digest
-from agentmem.store.layout import parse_json
+from agentmem.store.latents import by_id, id_bytes
+from agentmem.store.layout import RawTensor, parse_json, view
 from agentmem.types import (
     BlockKind,
     Exactness,
@@ -75,7 +75,9 @@ class TurnRecord:
     """One committed change of a timeline.
 
     base_blocks: how many leading blocks of the previous turn's timeline stay (0 for REBUILD and FORK).
-    ids: int32, the tokens of positions [start, end). open: the last message, an assistant's, lacks its closing text.
+    ids: int32, the tokens of positions [start, end), negative where these are latent. embeddings: of those, in order,
+    [latent positions, width]; None if there are none. So state is lost only with its record.
+    open: the last message, an assistant's, lacks its closing text.
     companions: all that the end needs, in order of place.
     created: Unix seconds. previous, digest: filled in by `encode` and `decode`.
     """
@@ -104,8 +106,14 @@ class TurnRecord:
     seed: int
     warnings: tuple[Warning, ...]
     companions: tuple[CompanionUse, ...] = ()
+    embeddings: RawTensor | None = None
     previous: bytes = field(default=b"", repr=False)
     digest: bytes = field(default=b"", repr=False)
+
+    @property
+    def latents(self) -> dict[int, RawTensor]:
+        """Its embeddings by the ids that stand for them."""
+        return by_id(self.ids, self.embeddings)
 
     def __eq__(self, other: object) -> bool:
         """Equal in what the turn says; the digests are left out."""
@@ -117,8 +125,10 @@ class TurnRecord:
         return hash((self.agent_id, self.number))
 
 
-_SAID = [item.name for item in fields(TurnRecord) if item.name not in ("companions", "previous", "digest")]
-"""What every record says. Companions are left out where there are none."""
+_SAID = [
+    item.name for item in fields(TurnRecord) if item.name not in ("companions", "embeddings", "previous", "digest")
+]
+"""What every record says. Companions and embeddings are left out where there are none."""
 
 
 def encode(record: TurnRecord, previous: bytes, secret: bytes) -> tuple[bytes, bytes]:
@@ -166,7 +176,18 @@ def _body(record: TurnRecord) -> dict[str, Any]:
             "warnings": [asdict(warning) for warning in record.warnings],
         }
         | ({"companions": [_companion(use) for use in record.companions]} if record.companions else {})
+        | ({"embeddings": _tensor(record.embeddings)} if record.embeddings is not None else {})
     )
+
+
+def _tensor(tensor: RawTensor) -> dict[str, Any]:
+    data = base64.b64encode(tensor.data.tobytes()).decode()
+    return {"dtype": tensor.dtype, "shape": list(tensor.shape), "data": data}
+
+
+def _as_tensor(item: dict[str, Any]) -> RawTensor:
+    data = base64.b64decode(item["data"], validate=True)
+    return view(data, 0, len(data), item)
 
 
 def _companion(use: CompanionUse) -> list[str | int]:
@@ -178,7 +199,7 @@ def _record(body: dict[str, Any], previous: bytes, digest: bytes) -> TurnRecord:
     if body["format"] != FORMAT:
         raise ValueError("unknown record format")
     values = {name: body[name] for name in _SAID}
-    return TurnRecord(
+    record = TurnRecord(
         **values
         | {
             "kind": TurnKind(body["kind"]),
@@ -190,6 +211,7 @@ def _record(body: dict[str, Any], previous: bytes, digest: bytes) -> TurnRecord:
             "usage": _usage(body["usage"]),
             "timings": Timings(**body["timings"]),
             "warnings": tuple(Warning(**item) for item in body["warnings"]),
+            "embeddings": _as_tensor(body["embeddings"]) if "embeddings" in body else None,
             "companions": tuple(
                 CompanionUse(bytes.fromhex(key), used, BlockKind(kind), place)
                 for key, used, kind, place in body.get("companions", ())
@@ -198,6 +220,8 @@ def _record(body: dict[str, Any], previous: bytes, digest: bytes) -> TurnRecord:
             "digest": digest,
         }
     )
+    by_id(record.ids, record.embeddings)  # raises unless they are those of the latent positions
+    return record
 
 
 def _message(item: dict[str, Any]) -> TurnMessage:

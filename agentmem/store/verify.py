@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.store.blockfile import BlockUnreadable, Unreadable, id_bytes
-from agentmem.store.keys import block_key
+from agentmem.store.blockfile import BlockUnreadable, Unreadable
+from agentmem.store.latents import Latents, embeddings_of, key_of, kind_of
+from agentmem.store.layout import RawTensor
 from agentmem.store.problems import Problem, ProblemKind
 from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.store.store import Store
-from agentmem.types import BLOCK_TOKENS, BlockKind
+from agentmem.types import BLOCK_TOKENS
 
 _PAGE = 100
 _CONTRADICTION = "CATALOG_CONTRADICTS_RECORD"
@@ -102,11 +103,13 @@ class _Check:
         found = replace(self, records=0, bytes_read=0, blocks=set(), known=self.blocks, unsound={}, problems=[])
         last: TurnRecord | None = None
         ids: np.ndarray | None = None
+        latents: dict[int, RawTensor] = {}
         for number in found._listed(agent):
             last = found._record(agent, number)
             ids = _extended(ids, last)
             if last is not None and ids is not None:
-                found._timeline(agent, last, ids)
+                latents |= last.latents
+                found._timeline(agent, last, ids, latents)
         if last is not None and (last.number, last.end, last.state_id) != (agent.turn, agent.tokens, agent.state_id):
             found._problem(ProblemKind.CATALOG, _CONTRADICTION, agent, agent.turn)
         return found
@@ -137,7 +140,7 @@ class _Check:
             return record
         return None
 
-    def _timeline(self, agent: AgentRow, record: TurnRecord, ids: np.ndarray) -> None:
+    def _timeline(self, agent: AgentRow, record: TurnRecord, ids: np.ndarray, latents: Latents) -> None:
         """The blocks of a turn's timeline: each must hold the turn's ids at its place."""
         try:
             timeline = self.store.history(agent.id).timeline(record.number)
@@ -153,7 +156,9 @@ class _Check:
             own = ids[start : start + use.used]
             read = use.key in self.blocks or use.key in self.known
             # Of a block that was read before, its key tells what it holds.
-            whole = read and use.key == block_key(secret, parent, record.state_id, BlockKind.TEXT, id_bytes(own))
+            whole = read and use.key == key_of(
+                secret, parent, record.state_id, kind_of(own), own, embeddings_of(own, latents)
+            )
             if not whole and use.key not in self.unsound:
                 self._block(agent, record.number, use, start, own)
             start, parent = start + use.used, use.key

@@ -16,9 +16,10 @@ import pytest
 import xxhash
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.store.blockfile import Block, id_bytes
+from agentmem.store.blockfile import Block
 from agentmem.store.files import Files
 from agentmem.store.keys import block_key
+from agentmem.store.latents import id_bytes
 from agentmem.store.layout import RawTensor
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.rows import AgentRow

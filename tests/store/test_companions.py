@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable, id_bytes
+from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
 from agentmem.store.keys import block_key
+from agentmem.store.latents import id_bytes
 from agentmem.store.layout import RawTensor
 from agentmem.store.problems import ProblemKind
 from agentmem.store.rebuild import rebuild

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from agentmem.errors import Reason
-from agentmem.store.blockfile import Block, id_bytes
+from agentmem.store.blockfile import Block
+from agentmem.store.latents import id_bytes
 from agentmem.store.rebuild import rebuild
 from agentmem.store.store import Store
 from tests.store.encrypted import IDS, OTHER_KEY, SAID, Seen, agent_of, only_block, refused, reopened, say
