@@ -18,9 +18,12 @@ from agentmem.kv.span import Span
 from agentmem.kv.splicing import Taken
 from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
+from agentmem.memory.agent import Agent
 from agentmem.memory.needs import Wait
 from agentmem.memory.reader import ReaderThreads
 from agentmem.model.loader import LoadedModel
+from agentmem.store.grid import is_spliced
+from agentmem.store.records import BlockUse
 from agentmem.store.rows import BlockRow
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS
@@ -38,6 +41,15 @@ class Wanted:
     start: int
     ids: np.ndarray
     timeline: np.ndarray | None = None
+
+
+def wanted_of(agent: Agent, uses: Sequence[BlockUse], first: int) -> Iterator[Wanted]:
+    """Blocks of an agent's timeline, from the one at place `first` on, or the first positions of longer ones."""
+    begins = agent.starts
+    for place, use in enumerate(uses, first):
+        start, parent = begins[place], agent.parent_of(place)
+        spliced = is_spliced(place, agent.splices)
+        yield Wanted(use.key, parent, start, agent.ids[start : start + use.used], agent.ids if spliced else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +79,8 @@ class IncomingBlocks:
         placed_from: int | None = None,
         to_grow: bool = True,
     ) -> None:
-        """known: of the blocks, if the catalog is not who knows them. placed_from: how many go where a state ends; those
-        behind them have positions of their own. to_grow: whether the last, if it is not full, is to be grown.
+        """known: of the blocks, if the catalog is not who knows them. placed_from: how many go where a state ends;
+        those behind them have positions of their own. to_grow: whether the last, if it is not full, is to be grown.
         """
         self._store, self._model, self._namespace = store, model, namespace
         grows = to_grow and bool(wanted) and wanted[-1].timeline is None and len(wanted[-1].ids) < BLOCK_TOKENS

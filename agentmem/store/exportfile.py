@@ -76,7 +76,7 @@ def rekeyed(record: TurnRecord, secret: bytes, state_id: str) -> TurnRecord:
     """The record with the keys that its blocks and companions have under a secret and a model."""
     latents = record.latents
     keys = list(block_keys(record.ids, 0, b"", secret, state_id, latents))
-    timeline = TimelineKeys(secret, state_id, record.ids, keys, latents)
+    timeline = TimelineKeys(secret, state_id, record.ids, keys, range(0, len(record.ids), BLOCK_TOKENS), latents)
     blocks = tuple(BlockUse(key, use.used) for key, use in zip(keys, record.blocks, strict=True))
     companions = tuple(replace(use, key=timeline.key(use.kind, use.place, use.used)) for use in record.companions)
     return replace(record, state_id=state_id, blocks=blocks, companions=companions)

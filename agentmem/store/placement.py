@@ -13,10 +13,15 @@ from typing import Any
 import numpy as np
 
 from agentmem.store.keys import KEY_BYTES, keyed_digest
+from agentmem.store.latents import payload_of
+from agentmem.store.layout import RawTensor
 from agentmem.types import BLOCK_TOKENS
 
 UNUSED = -1
 """In place of the position of a row that is not used, and not stored."""
+
+KEPT = b"SPLICE"
+"""In place of how a block begins: it is nobody's beginning. Nor is it given up: ids do not tell how to compute it."""
 
 FIELDS = {"shift", "operation", "params", "source", "splice"}
 
@@ -27,7 +32,8 @@ class Placement:
 
     shift: from the positions that its keys are rotated for to those. operation: REPOSITION or BLEND. params: of that,
     as JSON. source: the key of the block that the rows are from; b"" if they were computed for the splice.
-    splice: a keyed digest of the whole operation: all parts, in order, and its parameters.
+    splice: a keyed digest of the whole operation, all parts, in order, and its parameters; b"" if the rows do not
+    depend on it.
     """
 
     rows: np.ndarray
@@ -58,16 +64,19 @@ class Placement:
             "splice": self.splice.hex(),
         }
 
-    def payload(self, ids: np.ndarray) -> bytes:
-        """What of the key is this block's. ids: of its positions, in order."""
+    def payload(self, ids: np.ndarray, embeddings: RawTensor | None = None) -> bytes:
+        """What of the key is this block's. ids, embeddings: of its positions, in order."""
         said = json.dumps(self.metadata, sort_keys=True, separators=(",", ":")).encode()
-        rows, own = (np.ascontiguousarray(part, "<i4").tobytes() for part in (self.rows, ids))
-        return rows + own + said
+        own = payload_of(ids, embeddings)
+        return np.ascontiguousarray(self.rows, "<i4").tobytes() + len(own).to_bytes(8, "little") + own + said
 
     def under(self, secret: bytes) -> Placement:
         """The same for a copy that leaves its namespace: nothing there tells which blocks it was made of."""
-        source = keyed_digest(secret, b"agentmem.source.1", self.source) if self.source else b""
-        return replace(self, source=source, splice=keyed_digest(secret, b"agentmem.source.1", self.splice))
+
+        def hidden(digest: bytes) -> bytes:
+            return keyed_digest(secret, b"agentmem.source.1", digest) if digest else b""
+
+        return replace(self, source=hidden(self.source), splice=hidden(self.splice))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Placement):
@@ -83,11 +92,9 @@ def parsed(rows: np.ndarray, metadata: Mapping[str, str]) -> Placement:
     if rows.shape != (BLOCK_TOKENS,) or (used < 0).any() or len(np.unique(used)) != len(used):
         raise ValueError("the rows of a splice are not positions")
     source, splice = (bytes.fromhex(metadata[name]) for name in ("source", "splice"))
-    if len(splice) != KEY_BYTES or len(source) not in (0, KEY_BYTES):
+    if not {len(splice), len(source)} <= {0, KEY_BYTES}:
         raise ValueError("a splice names no keys")
-    placement = Placement(
-        rows, int(metadata["shift"]), metadata["operation"], metadata["params"], source, splice
-    )
+    placement = Placement(rows, int(metadata["shift"]), metadata["operation"], metadata["params"], source, splice)
     if placement.metadata != {name: metadata[name] for name in FIELDS}:
         raise ValueError("a splice is not spelled as it must be")
     return placement

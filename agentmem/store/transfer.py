@@ -18,7 +18,7 @@ from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow, BlockRow
 from agentmem.store.timelinekeys import TimelineKeys
 from agentmem.store.writer import TurnWriter
-from agentmem.types import Share, TurnKind
+from agentmem.types import BLOCK_TOKENS, Share, TurnKind
 
 Check = Callable[[TurnRecord], str | None]
 """Is shown an export's record; returns the state id of the model that is to compute the blocks anew, None to take the
@@ -97,5 +97,6 @@ def _first_turn(record: TurnRecord, agent: AgentRow, secret: bytes, state_id: st
 
 def _rows(record: TurnRecord, secret: bytes) -> dict[bytes, BlockRow]:
     """The rows of a timeline's blocks as if each had been given up."""
-    keys = TimelineKeys(secret, record.state_id, record.ids, [use.key for use in record.blocks], record.latents)
+    own, begins = [use.key for use in record.blocks], range(0, len(record.ids), BLOCK_TOKENS)
+    keys = TimelineKeys(secret, record.state_id, record.ids, own, begins, record.latents)
     return {use.key: keys.given_up(None, place, use.used) for place, use in enumerate(record.blocks)}

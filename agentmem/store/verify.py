@@ -7,11 +7,13 @@ cannot be: what was said in that turn is lost. A catalog that contradicts sound 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.blockfile import BlockUnreadable, Unreadable
+from agentmem.store.grid import is_spliced
 from agentmem.store.latents import Latents, embeddings_of, key_of, kind_of
 from agentmem.store.layout import RawTensor
 from agentmem.store.problems import Problem, ProblemKind
@@ -56,6 +58,14 @@ def verify(store: Store, namespace: str | None = None, repair: bool = False) -> 
     return Verified(len(check.blocks), check.records, check.bytes_read, tuple(check.problems), repaired)
 
 
+class _Held(NamedTuple):
+    """Where a block begins, and its positions and ids."""
+
+    start: int
+    positions: np.ndarray
+    ids: np.ndarray
+
+
 @dataclass
 class _Check:
     store: Store
@@ -65,8 +75,8 @@ class _Check:
     """Keys of those that were read and are sound."""
     known: set[bytes] = field(default_factory=set)
     """Keys of those that were so before."""
-    partial: dict[bytes, tuple[int, np.ndarray]] = field(default_factory=dict)
-    """First position and ids of sound blocks of which some turn uses a part: many turns in a row use the same."""
+    partial: dict[bytes, _Held] = field(default_factory=dict)
+    """What there is of sound blocks of which some turn uses a part: many turns in a row use the same."""
     unsound: dict[bytes, str] = field(default_factory=dict)
     """Keys of those that are not, and their namespaces."""
     problems: list[Problem] = field(default_factory=list)
@@ -152,7 +162,12 @@ class _Check:
             self._problem(ProblemKind.CATALOG, _CONTRADICTION, agent, record.number)
             return
         start, parent = 0, b""
-        for use in timeline:
+        for place, use in enumerate(timeline):
+            if is_spliced(place, record.splices):
+                if use.key not in self.unsound and use.key not in self.blocks and use.key not in self.known:
+                    self._block(agent, record.number, use, start, ids)
+                start, parent = start + use.used, use.key
+                continue
             own = ids[start : start + use.used]
             read = use.key in self.blocks or use.key in self.known
             # Of a block that was read before, its key tells what it holds.
@@ -160,16 +175,16 @@ class _Check:
                 secret, parent, record.state_id, kind_of(own), own, embeddings_of(own, latents)
             )
             if not whole and use.key not in self.unsound:
-                self._block(agent, record.number, use, start, own)
+                self._block(agent, record.number, use, start, ids)
             start, parent = start + use.used, use.key
         for one in self.store.history(agent.id).companions(record.number):
-            begin = one.place * BLOCK_TOKENS
             if one.key not in self.unsound:
-                self._block(agent, record.number, one, begin, ids[begin : begin + one.used])
+                self._block(agent, record.number, one, one.place * BLOCK_TOKENS, ids)
 
     def _block(self, agent: AgentRow, number: int, use: BlockUse, start: int, ids: np.ndarray) -> None:
+        """A block, or companion, that is to begin at `start`. ids: the timeline's."""
         try:
-            first, held = self.partial[use.key] if use.key in self.partial else self._read(agent, use)
+            held = self.partial[use.key] if use.key in self.partial else self._read(agent, use)
         except BlockUnreadable as error:
             if error.reason is not Unreadable.EVICTED:
                 self.unsound[use.key] = agent.namespace
@@ -177,19 +192,20 @@ class _Check:
         except AgentmemError as error:
             self._unless_gone(error, agent, number)
         else:
-            if first != start or not np.array_equal(held[: use.used], ids):
+            own = held.positions[: use.used]
+            if held.start != start or own.max() >= len(ids) or not np.array_equal(held.ids[: use.used], ids[own]):
                 # A sound block; it is the timeline that should name another.
                 self._problem(ProblemKind.CATALOG, _CONTRADICTION, agent, number)
 
-    def _read(self, agent: AgentRow, use: BlockUse) -> tuple[int, np.ndarray]:
-        """A block's first position and ids."""
+    def _read(self, agent: AgentRow, use: BlockUse) -> _Held:
         block, size = self.store.blocks.read(agent.namespace, use.key)
         if use.key not in self.blocks and use.key not in self.known:
             self.blocks.add(use.key)
             self.bytes_read += size
+        held = _Held(block.start, block.positions, block.ids.copy())
         if use.used < block.tokens:
-            self.partial[use.key] = block.start, block.ids.copy()
-        return block.start, block.ids
+            self.partial[use.key] = held
+        return held
 
     def _unless_gone(self, error: AgentmemError, agent: AgentRow, number: int) -> None:
         if error.reason not in (Reason.AGENT_NOT_FOUND, Reason.TURN_NOT_FOUND):
