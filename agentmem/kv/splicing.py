@@ -49,7 +49,7 @@ def segments(full: FullLayers) -> list[Segment]:
         rows, shift = np.arange(first * BLOCK_TOKENS, (first + piece.segments) * BLOCK_TOKENS), 0
         if isinstance(piece, Placed):
             rows, shift = piece.rows, piece.shift
-        for number, own in enumerate(rows.reshape(-1, BLOCK_TOKENS)):
+        for number, own in enumerate(np.where(rows < full.offset, rows, UNUSED).reshape(-1, BLOCK_TOKENS)):
             if (own != UNUSED).any():
                 found.append(Segment(at, number, own, shift))
     return found
