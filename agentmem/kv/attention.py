@@ -64,15 +64,19 @@ def _attend(queries: mx.array, cache: BatchQuantizedKVCache, scale: float, plan:
     kv_heads = cache.layout.kv_heads
     q = (queries * scale).reshape(agents, kv_heads, heads // kv_heads * count, dim)
     turned: Turned = {}
-    scores = joined([_scores(q, stretch, cache, turned) for stretch in plan.stretches])
+    parts = []
+    for stretch, stream in plan.work():
+        with stream:
+            parts.append(_scores(q, stretch, cache, turned))
+    scores = joined(parts)
     if plan.mask is not None:
         by_query = scores.reshape(-1, kv_heads, heads // kv_heads, count, BLOCK_TOKENS)
         scores = mx.where(plan.mask, by_query, -mx.inf).reshape(scores.shape)
     weights = mx.exp(scores - plan.peak(scores.max(axis=3, keepdims=True)))
-    products = [
-        _products(weights[begin:end].astype(queries.dtype), stretch, cache)
-        for stretch, begin, end in zip(plan.stretches, plan.borders, plan.borders[1:], strict=False)
-    ]
+    products = []
+    for (stretch, stream), begin, end in zip(plan.work(), plan.borders, plan.borders[1:], strict=False):
+        with stream:
+            products.append(_products(weights[begin:end].astype(queries.dtype), stretch, cache))
     out = plan.total(products) / plan.total([weights.sum(axis=3, keepdims=True)])
     return out.reshape(agents, heads, count, dim).astype(queries.dtype)
 

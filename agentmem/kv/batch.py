@@ -112,7 +112,7 @@ class BatchQuantizedKVCache:
         """This layer's "keys" or "values" of a stretch."""
         piece = self._piece(stretch.home)
         packed: Quantised = getattr(piece, side)
-        return piece.side(packed) if isinstance(piece, Placed) else packed
+        return stretch.of(piece.side(packed) if isinstance(piece, Placed) else packed)
 
     def turn(self, queries: mx.array, place: tuple[int, int]) -> mx.array:
         """An agent's queries as a piece of its needs them, whose keys were rotated for other positions.

@@ -10,15 +10,17 @@ piece that several agents have put at different positions are one all the same: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate, groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
 
+from agentmem.kv import alongside
 from agentmem.kv.placed import Placed
-from agentmem.kv.span import Piece
+from agentmem.kv.span import Piece, Quantised
 from agentmem.types import BLOCK_TOKENS
 
 Held = list[tuple[int, Piece]]
@@ -34,14 +36,21 @@ class Stretch(NamedTuple):
     Of each member: its number among the agents (`members`), the number of the piece there (`numbers`), the number of
     the first segment (`firsts`), how far the keys are from where they were (`shifts`), and positions where they are not
     256 times the segment's number (`places`; those of one layer, which are those of all).
+
+    begin: how many of the segments that are used come before these.
     """
 
+    begin: int
     segments: int
     members: list[int]
     numbers: list[int]
     firsts: list[int]
     shifts: list[int]
     places: list[Placed | None]
+
+    @property
+    def units(self) -> int:
+        return self.segments * len(self.members)
 
     @property
     def home(self) -> tuple[int, int]:
@@ -60,12 +69,28 @@ class Stretch(NamedTuple):
         runs = groupby(zip(self.members, self.shifts, strict=True), key=lambda member: member[1])
         return [([agent for agent, _ in run], shift) for shift, run in runs]
 
+    def cut(self, segments: int) -> tuple[Stretch, Stretch]:
+        """Two in its place, the first of so many segments."""
+        rest = self._replace(
+            begin=self.begin + segments,
+            segments=self.segments - segments,
+            firsts=[first + segments for first in self.firsts],
+        )
+        return self._replace(segments=segments), rest
+
+    def of(self, packed: Quantised) -> Quantised:
+        """These of the segments of a piece that are used."""
+        if packed[0].shape[0] == self.segments:
+            return packed
+        weight, scales, biases = (part[self.begin : self.begin + self.segments] for part in packed)
+        return weight, scales, biases
+
     def positions(self) -> np.ndarray:
         """Of each row of each unit, [units, 256]."""
         of_each = [
             np.arange(first * BLOCK_TOKENS, (first + self.segments) * BLOCK_TOKENS).reshape(-1, BLOCK_TOKENS)
             if place is None
-            else place.rows.reshape(-1, BLOCK_TOKENS)[place.used]
+            else place.rows.reshape(-1, BLOCK_TOKENS)[place.used][self.begin : self.begin + self.segments]
             for first, place in zip(self.firsts, self.places, strict=True)
         ]
         return np.stack(of_each, axis=1).reshape(-1, BLOCK_TOKENS)
@@ -94,8 +119,10 @@ class Plan:
                 begin, end = first * BLOCK_TOKENS, (first + piece.segments) * BLOCK_TOKENS
                 if begin < query + count and (window is None or end > query - window + 1):
                     _join(stretches, piece, slice(0, piece.segments), agent, number, first, None)
-        self.stretches = list(stretches.values())
-        self.borders = [0, *accumulate(one.segments * len(one.members) for one in self.stretches)]
+        self.stretches, self._alone = list(stretches.values()), len(stretches)
+        if alongside.helps(sum(one.units for one in self.stretches)):
+            self.stretches, self._alone = _halved(self.stretches)
+        self.borders = [0, *accumulate(one.units for one in self.stretches)]
         segments = np.concatenate(
             [(np.arange(s.segments)[:, None] + np.array(s.firsts)).ravel() for s in self.stretches]
         )
@@ -107,6 +134,11 @@ class Plan:
             self.mask = _mask_of_rows(np.concatenate([s.positions() for s in self.stretches]), queries, count)
         if self.agents > 1:
             self._index(segments, owners)
+
+    def work(self) -> Iterator[tuple[Stretch, AbstractContextManager[Any]]]:
+        """The stretches, and under what their products are to be built (`kv.alongside`)."""
+        for number, stretch in enumerate(self.stretches):
+            yield stretch, nullcontext() if number < self._alone else alongside.second()
 
     def _index(self, segments: np.ndarray, owners: np.ndarray) -> None:
         """Where each agent's units are, in order of position. segments, owners: of the units."""
@@ -136,6 +168,19 @@ class Plan:
         return mx.take(joined([*parts, nothing]), self._table, axis=0).sum(axis=0)
 
 
+def _halved(stretches: list[Stretch]) -> tuple[list[Stretch], int]:
+    """The same units in two runs of about as many, and how many stretches the first has."""
+    left = sum(one.units for one in stretches) // 2
+    for number, one in enumerate(stretches):
+        if one.units >= left:
+            segments = round(left / len(one.members))
+            if not 0 < segments < one.segments:
+                return stretches, number + (segments > 0)
+            return [*stretches[:number], *one.cut(segments), *stretches[number + 1 :]], number + 1
+        left -= one.units
+    return stretches, len(stretches)
+
+
 def _join(
     stretches: dict[tuple[int, ...], Stretch],
     source: Piece,
@@ -150,7 +195,7 @@ def _join(
     while key in stretches and agent == stretches[key].members[-1]:  # the same piece put at two places
         key += (0,)
     if key not in stretches:
-        stretches[key] = Stretch(used.stop - used.start, [], [], [], [], [])
+        stretches[key] = Stretch(0, used.stop - used.start, [], [], [], [], [])
     stretches[key].join(agent, number, first, place)
 
 

@@ -82,7 +82,7 @@ def go_on(engine: Engine, name: str) -> list[int]:
     return said(run(engine, Request(ref(name), TokenInput((9,)), Sampling(max_tokens=3))))
 
 
-@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "ahead"])
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["", "not_ahead"])
 def engine(checkpoint: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
     engine = Engine.open(EngineSettings(tmp_path / "state", str(checkpoint), ahead=request.param))
     begin(engine)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import mlx.core as mx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agentmem.kv import alongside
 from agentmem.kv import batch as batch_module
 from agentmem.kv.attention import attend
 from agentmem.kv.batch import Batch
@@ -131,6 +134,28 @@ def test_long_queries_are_attended_to_in_parts_and_change_no_bit(monkeypatch: py
     whole = step([grown(700)], [5], count=300)[0]
     monkeypatch.setattr(batch_module, "MOST_SCORES", 5 * HEADS * 256 * 37)
     assert np.array_equal(step([grown(700)], [5], count=300)[0], whole)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("lengths", [(2000,), (1400, 300, 1), (300, 300, 300), (1, 1, 1400)])
+def test_a_second_stream_changes_no_bit(lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stretch that lies across the middle is cut, at whatever segment."""
+    seeds = [*range(len(lengths))]
+    monkeypatch.setattr(alongside, "helps", lambda units: False)
+    one = step([grown(n, i) for i, n in enumerate(lengths)], seeds)
+    monkeypatch.setattr(alongside, "helps", lambda units: units > 1)
+    two = step([grown(n, i) for i, n in enumerate(lengths)], seeds)
+    assert np.array_equal(one, two)
+
+
+def test_each_stream_has_half_of_the_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alongside, "helps", lambda units: True)
+    family = [grown(n, i, StateLayout.of_full(AttentionLayout(**SHAPE))) for i, n in enumerate((1400, 300, 200))]
+    (cache,) = Batch(family).layers
+    cache.update_and_fetch(*(mx.zeros((3, 2, 1, 32)) for _ in "kv"))
+    ((_, plan),) = cache.plans(1, HEADS)
+    streams = [(stretch.units, isinstance(stream, nullcontext)) for stretch, stream in plan.work()]
+    assert streams == [(4, True), (2, False), (2, False), (1, False)]
 
 
 def test_the_state_of_recurrent_layers_stays_each_agents_own() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from agentmem.errors import AgentmemError, Reason
+from agentmem.kv import alongside
 from agentmem.kv.batch import Batch
 from agentmem.kv.state import AgentState
 from agentmem.latent.frequencies import frequencies
@@ -202,8 +203,12 @@ def test_chunks_behind_a_splice_change_no_bit(one: LoadedModel, cuts: tuple[int,
 
 
 @pytest.mark.reference
-def test_a_batch_of_splices_is_each_alone_and_shares_what_it_can(one: LoadedModel) -> None:
+@pytest.mark.parametrize("second_stream", [False, True])
+def test_a_batch_of_splices_is_each_alone_and_shares_what_it_can(
+    one: LoadedModel, second_stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One document at three positions, twice in one agent, and where it came from, in one pass."""
+    monkeypatch.setattr(alongside, "helps", lambda units: second_stream and units > 2)
     turns = frequencies(one)
     doc, other = prefilled(one, ids(1, 512)), prefilled(one, ids(2, 90))
 
@@ -222,10 +227,24 @@ def test_a_batch_of_splices_is_each_alone_and_shares_what_it_can(one: LoadedMode
         for state in (*together, *alone):
             state.evaluate()
     cache = Batch(together).layers[0]
+    monkeypatch.setattr(alongside, "helps", lambda units: False)  # or else what is shared may be cut
     cache.update_and_fetch(*(mx.zeros((len(together), 2, 1, 64)) for _ in "kv"))
     ((_, plan),) = cache.plans(1, 4)
     shared = [stretch for stretch in plan.stretches if len(stretch.members) > 1]
     assert any(set(stretch.shifts) == {0, 90, 180} for stretch in shared)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("before", [10, 300, 700])
+def test_a_second_stream_knows_which_rows_are_used(
+    one: LoadedModel, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, doc = frequencies(one), prefilled(one, ids(1, 900))
+    state = splice(one, turns, prefilled(one, ids(2, before)), [part(one, doc, 100)]).state
+    monkeypatch.setattr(alongside, "helps", lambda units: False)
+    whole = logits(one, state.fork(), ids(3, 3))
+    monkeypatch.setattr(alongside, "helps", lambda units: units > 1)
+    assert np.array_equal(logits(one, state, ids(3, 3)), whole)
 
 
 @pytest.mark.reference
