@@ -18,11 +18,22 @@ from agentmem.engine.request import (
     Request,
     Sampling,
     TextInput,
+    Thinking,
     TokenInput,
 )
 from agentmem.errors import AgentmemError, Reason
-from agentmem.types import DEFAULT_NAMESPACE, MAX_NAME_BYTES, ROLES, AgentRef, Message, Residency, Share, ToolCall
-from agentmem.v1 import agents_pb2, generation_pb2, maintenance_pb2, types_pb2
+from agentmem.types import (
+    DEFAULT_NAMESPACE,
+    MAX_NAME_BYTES,
+    ROLES,
+    AgentRef,
+    Message,
+    Projection,
+    Residency,
+    Share,
+    ToolCall,
+)
+from agentmem.v1 import agents_pb2, generation_pb2, latent_pb2, maintenance_pb2, types_pb2
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -45,6 +56,12 @@ _PRIORITY = {
     types_pb2.PRIORITY_LOW: Priority.LOW,
     types_pb2.PRIORITY_NORMAL: Priority.NORMAL,
     types_pb2.PRIORITY_HIGH: Priority.HIGH,
+}
+_PROJECTION = {
+    latent_pb2.PROJECTION_UNSPECIFIED: Projection.RIDGE,
+    latent_pb2.PROJECTION_IDENTITY: Projection.IDENTITY,
+    latent_pb2.PROJECTION_RIDGE: Projection.RIDGE,
+    latent_pb2.PROJECTION_SOFTMAX: Projection.SOFTMAX,
 }
 _SHARE = {
     types_pb2.SHARE_UNSPECIFIED: None,
@@ -71,13 +88,23 @@ def append_request(request: generation_pb2.AppendRequest) -> Request:
     return _turn_request(request, None)
 
 
+def think_request(request: latent_pb2.ThinkRequest) -> Request:
+    """A turn of latent steps."""
+    thinking = Thinking(request.steps, _choice(request.projection, _PROJECTION, "projection"))
+    return _turn_request(request, None, thinking)
+
+
 def _turn_request(
-    request: generation_pb2.GenerateRequest | generation_pb2.AppendRequest, sampling: Sampling | None
+    request: generation_pb2.GenerateRequest | generation_pb2.AppendRequest | latent_pb2.ThinkRequest,
+    sampling: Sampling | None,
+    thinking: Thinking | None = None,
 ) -> Request:
+    may_lack = thinking is not None and not request.HasField("input")
     return Request(
         agent=agent_ref(request.agent),
-        input=turn_input(request.input),
+        input=None if may_lack else turn_input(request.input),
         sampling=sampling,
+        thinking=thinking,
         on_cancel=_choice(request.on_cancel, _ON_CANCEL, "on_cancel"),
         create=request.create,
         rebuild=request.rebuild,
@@ -130,6 +157,7 @@ def _checked_name(name: str, what: str, reason: Reason) -> str:
 def expect_turn(
     request: generation_pb2.GenerateRequest
     | generation_pb2.AppendRequest
+    | latent_pb2.ThinkRequest
     | agents_pb2.DeleteAgentRequest
     | agents_pb2.ForkAgentRequest
     | agents_pb2.RewindAgentRequest

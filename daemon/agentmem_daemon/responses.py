@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentmem.engine.request import AgentView, Delta, EngineStats, Finished, RequestView, Started
 from agentmem.types import AgentRef, Message, PrefixMiss, Timings, TurnMessage, Usage, Warning
-from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, maintenance_pb2, types_pb2
+from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, latent_pb2, maintenance_pb2, types_pb2
 
 if TYPE_CHECKING:
     from agentmem.engine.views import (
@@ -109,6 +109,18 @@ def append_response(event: Finished) -> generation_pb2.AppendResponse:
         durable=event.durable,
         warnings=[_warning(warning) for warning in event.warnings],
         repeated_result=event.repeated_result,
+    )
+
+
+def think_response(event: Finished) -> latent_pb2.ThinkResponse:
+    return latent_pb2.ThinkResponse(
+        turn=event.turn,
+        usage=_usage(event.usage),
+        timings=_timings(event.timings),
+        durable=event.durable,
+        warnings=[_warning(warning) for warning in event.warnings],
+        repeated_result=event.repeated_result,
+        finish_reason=_enum(types_pb2.FinishReason, "FINISH_REASON", event.finish_reason),
     )
 
 

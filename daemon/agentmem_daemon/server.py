@@ -16,6 +16,8 @@ from agentmem.v1 import (
     agents_pb2_grpc,
     generation_pb2,
     generation_pb2_grpc,
+    latent_pb2,
+    latent_pb2_grpc,
     maintenance_pb2,
     maintenance_pb2_grpc,
 )
@@ -25,13 +27,14 @@ from agentmem_daemon.readiness import Readiness
 from agentmem_daemon.services.admin import AdminService
 from agentmem_daemon.services.agents import AgentService
 from agentmem_daemon.services.generation import GenerationService
+from agentmem_daemon.services.latent import LatentService
 from agentmem_daemon.services.maintenance import MaintenanceService
 from agentmem_daemon.traces import NoTraces, Traces
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 SERVICES = tuple(
     service.full_name
-    for module in (admin_pb2, agents_pb2, generation_pb2, maintenance_pb2)
+    for module in (admin_pb2, agents_pb2, generation_pb2, latent_pb2, maintenance_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 _OPTIONS = (
@@ -54,6 +57,7 @@ class Server:
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(
             GenerationService(readiness, traces or NoTraces()), self.grpc
         )
+        latent_pb2_grpc.add_LatentServiceServicer_to_server(LatentService(readiness, traces or NoTraces()), self.grpc)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(readiness, state_dir), self.grpc)
         maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server(MaintenanceService(readiness), self.grpc)
         self._health = health.aio.HealthServicer()

@@ -84,7 +84,7 @@ class OtelTraces:
         from opentelemetry.trace import SpanKind
 
         carrier = {key: value for key, value in metadata if key in _PARENT and isinstance(value, str)}
-        operation = "append" if request.sampling is None else "generate"
+        operation = request.kind.value.lower()
         attributes = {
             "agentmem.operation": operation,
             "agentmem.namespace": request.agent.namespace,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, types_pb2
+from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, latent_pb2, types_pb2
 from tests.cli.conftest import Agentmem
 from tests.client.scripted import ScriptedDaemon, delta, fail, opening, say
 
@@ -174,6 +174,22 @@ def test_append_behind(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     assert result.err == "turn 3 is in RAM, and will be on disk soon\n"
     assert daemon.seen[0].durability == generation_pb2.DURABILITY_WRITE_BEHIND
     assert daemon.seen[0].priority == types_pb2.PRIORITY_LOW
+
+
+def test_think(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    usage = types_pb2.Usage(prompt_tokens=9, latent_steps=5, exactness=types_pb2.EXACTNESS_LATENT)
+    daemon.answers["Think"] = lambda request, context: latent_pb2.ThinkResponse(turn=3, durable=True, usage=usage)
+    result = agentmem("think", "bob", "--steps", "5", "--text", "Why?", "--projection", "softmax")
+    assert (result.code, result.out) == (0, "")
+    assert result.err == "bob took 5 latent steps; it remembers 14 positions.\n"
+    assert json.loads(agentmem("think", "bob", "--steps", "5", "--json").out)["usage"]["latent_steps"] == 5
+    assert ", 5 latent steps" in agentmem("think", "bob", "--steps", "5", "--stats").err
+    given, alone, _ = daemon.seen
+    (message,) = given.input.chat.messages
+    assert (message.role, message.parts[0].text, given.create, given.steps) == ("user", "Why?", True, 5)
+    assert (given.projection, alone.projection) == (latent_pb2.PROJECTION_SOFTMAX, latent_pb2.PROJECTION_RIDGE)
+    assert (alone.HasField("input"), alone.create) == (False, False)
+    assert agentmem("think", "bob").code == agentmem("think", "bob", "--steps", "0").code == 2
 
 
 def test_a_file_that_is_not_utf8_is_not_sent(

@@ -16,6 +16,7 @@ from agentmem.v1 import generation_pb2, types_pb2
 from agentmem.v1.admin_pb2_grpc import AdminServiceServicer, add_AdminServiceServicer_to_server
 from agentmem.v1.agents_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
 from agentmem.v1.generation_pb2_grpc import GenerationServiceServicer, add_GenerationServiceServicer_to_server
+from agentmem.v1.latent_pb2_grpc import LatentServiceServicer, add_LatentServiceServicer_to_server
 from agentmem.v1.maintenance_pb2_grpc import MaintenanceServiceServicer, add_MaintenanceServiceServicer_to_server
 
 TOKEN = "a-token"
@@ -83,6 +84,7 @@ class ScriptedDaemon:
             (AgentServiceServicer, add_AgentServiceServicer_to_server),
             (GenerationServiceServicer, add_GenerationServiceServicer_to_server),
             (AdminServiceServicer, add_AdminServiceServicer_to_server),
+            (LatentServiceServicer, add_LatentServiceServicer_to_server),
             (MaintenanceServiceServicer, add_MaintenanceServiceServicer_to_server),
         )
         for base, add in services:

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from agentmem_client import AsyncClient, DaemonNotRunning, DeadlineExceeded, InvalidRequest, TurnMismatch, errors
 
-from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, types_pb2
+from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, latent_pb2, types_pb2
 
 from .scripted import ScriptedDaemon, delta, fail, opening, say
 
@@ -28,6 +28,7 @@ def using(socket: Path, work: Callable[[AsyncClient], Awaitable[None]]) -> None:
 def test_chat_stream_and_append(daemon: ScriptedDaemon) -> None:
     daemon.answers["Generate"] = lambda request, context: say("a", "b")
     daemon.answers["Append"] = lambda request, context: generation_pb2.AppendResponse(turn=2)
+    daemon.answers["Think"] = lambda request, context: latent_pb2.ThinkResponse(turn=3)
 
     async def work(client: AsyncClient) -> None:
         alice = client.agent("alice")
@@ -39,6 +40,7 @@ def test_chat_stream_and_append(daemon: ScriptedDaemon) -> None:
         assert stream.result.text == stream.text == "ab"
         assert stream.started is not None
         assert (await alice.append("prose")).turn == 2
+        assert (await alice.think(3)).turn == 3
         assert (await alice.generate(token_ids=[1], max_tokens=2)).text == "ab"
 
     using(daemon.socket, work)

@@ -7,9 +7,17 @@ from typing import Any
 
 import grpc
 import pytest
-from agentmem_client import Client, DaemonNotRunning, DeadlineExceeded, InternalError, Unavailable, errors
+from agentmem_client import (
+    Client,
+    DaemonNotRunning,
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    Unavailable,
+    errors,
+)
 
-from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, types_pb2
+from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, latent_pb2, types_pb2
 
 from .scripted import ScriptedDaemon, delta, fail, opening, say
 
@@ -53,6 +61,21 @@ def test_generate_and_append_take_all_inputs(daemon: ScriptedDaemon, client: Cli
     assert kinds == ["text", "token_ids", "chat", "text"]
     assert (appended.turn, appended.durable, appended.request_id) == (4, True, daemon.seen[3].request_id)
     assert {request.agent.namespace for request in daemon.seen} == {"team"}
+
+
+def test_think(daemon: ScriptedDaemon, client: Client) -> None:
+    daemon.answers["Think"] = lambda request, context: latent_pb2.ThinkResponse(turn=4, durable=True)
+    alice = client.agent("alice")
+    thought = alice.think(5, "prose", projection="identity", expect_turn=3)
+    alice.think(5, [{"role": "user", "content": "Hi"}])
+    alice.think(5, token_ids=[1])
+    alice.think(5)
+    assert (thought.turn, thought.durable, thought.request_id) == (4, True, daemon.seen[0].request_id)
+    assert [request.input.WhichOneof("content") for request in daemon.seen] == ["text", "chat", "token_ids", None]
+    assert [request.HasField("input") for request in daemon.seen] == [True, True, True, False]
+    assert daemon.seen[0].projection == latent_pb2.PROJECTION_IDENTITY
+    with pytest.raises(InvalidRequest):
+        alice.think(5, projection="none")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("leave", ["cancel", "exit"])

@@ -31,6 +31,15 @@ MASTER_KEY = bytes(range(100, 132))
 STATE_ID = "state-1"
 
 
+class SameHash:
+    """In place of blake2b: of whatever it is."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def digest(self) -> bytes:
+        return b"\xff" * 4
+
+
 def make_block(
     ids: list[int], *, parent: bytes = b"", secret: bytes = SECRET, start: int = 0, state_id: str = STATE_ID
 ) -> Block:

@@ -12,7 +12,7 @@ from agentmem_client.calls import Span
 from agentmem_client.inputs import MessageLike
 from agentmem_client.streams import ReplyStream
 from agentmem_client.turns import GenerateOptions, TurnOptions
-from agentmem_client.types import AgentInfo, Appended, Diff, Evicted, Prefetched, Reply, Rewound, Turn
+from agentmem_client.types import AgentInfo, Appended, Diff, Evicted, Prefetched, Reply, Rewound, Thought, Turn
 
 if TYPE_CHECKING:
     from agentmem_client.client import Client
@@ -113,6 +113,24 @@ class Agent:
     ) -> Appended:
         """Adds without generating: raw text (a string), messages (a list), or token ids."""
         return self._client._send(turns.append(self._ref, inputs.append(content, token_ids), **options), timeout)
+
+    def think(
+        self,
+        steps: int,
+        content: str | Sequence[MessageLike] | None = None,
+        *,
+        token_ids: Iterable[int] | None = None,
+        projection: Literal["identity", "ridge", "softmax"] = "ridge",
+        timeout: float | None = None,
+        **options: Unpack[TurnOptions],
+    ) -> Thought:
+        """Takes latent steps: the last hidden state is fed back as the next input, without a word.
+
+        content, token_ids: what to think about, as for `append`; without any it goes on from where the agent is.
+        projection: how a hidden state becomes an input, see `agentmem.v1.Projection`.
+        """
+        prompt = inputs.thinking(content, token_ids)
+        return self._client._send(turns.think(self._ref, steps, prompt, projection, **options), timeout)
 
     def create(
         self,

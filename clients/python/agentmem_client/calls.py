@@ -14,6 +14,7 @@ from agentmem.v1 import (
     agents_pb2,
     agents_pb2_grpc,
     generation_pb2_grpc,
+    latent_pb2_grpc,
     maintenance_pb2,
     maintenance_pb2_grpc,
     types_pb2,
@@ -43,6 +44,7 @@ LOOK_TIMEOUT = 30.0
 class Stubs(
     agents_pb2_grpc.AgentServiceStub,
     generation_pb2_grpc.GenerationServiceStub,
+    latent_pb2_grpc.LatentServiceStub,
     admin_pb2_grpc.AdminServiceStub,
     maintenance_pb2_grpc.MaintenanceServiceStub,
 ):

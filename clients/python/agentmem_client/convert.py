@@ -6,7 +6,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, maintenance_pb2, types_pb2
+from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, latent_pb2, maintenance_pb2, types_pb2
 from agentmem_client import daemon_types, types
 
 T = TypeVar("T")
@@ -44,6 +44,18 @@ def appended(message: generation_pb2.AppendResponse, request_id: str) -> types.A
         types.Appended,
         message,
         request_id=request_id,
+        usage=usage(message.usage),
+        timings=_plain(types.Timings, message.timings),
+        warnings=_warnings(message),
+    )
+
+
+def thought(message: latent_pb2.ThinkResponse, request_id: str) -> types.Thought:
+    return _plain(
+        types.Thought,
+        message,
+        request_id=request_id,
+        finish_reason=_name(types_pb2.FinishReason, message.finish_reason),
         usage=usage(message.usage),
         timings=_plain(types.Timings, message.timings),
         warnings=_warnings(message),

@@ -14,7 +14,7 @@ from uuid import uuid4
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agentmem.v1 import generation_pb2, types_pb2
+from agentmem.v1 import generation_pb2, latent_pb2, types_pb2
 from agentmem_client.errors import InvalidRequest
 from agentmem_client.types import Message, ToolCall
 
@@ -81,6 +81,15 @@ def durability(value: str) -> generation_pb2.Durability:
 def priority(value: str) -> types_pb2.Priority:
     choices = {"low": types_pb2.PRIORITY_LOW, "normal": types_pb2.PRIORITY_NORMAL, "high": types_pb2.PRIORITY_HIGH}
     return _choice(value, "priority", choices)
+
+
+def projection(value: str) -> latent_pb2.Projection:
+    choices = {
+        "identity": latent_pb2.PROJECTION_IDENTITY,
+        "ridge": latent_pb2.PROJECTION_RIDGE,
+        "softmax": latent_pb2.PROJECTION_SOFTMAX,
+    }
+    return _choice(value, "projection", choices)
 
 
 def share(value: str | None) -> types_pb2.Share:
@@ -155,6 +164,11 @@ def append(content: str | Sequence[MessageLike] | None, token_ids: Iterable[int]
     if isinstance(content, str):
         return prompt(raw=content, token_ids=token_ids)
     return prompt(messages=content, token_ids=token_ids)
+
+
+def thinking(content: str | Sequence[MessageLike] | None, token_ids: Iterable[int] | None) -> types_pb2.Input | None:
+    """As for `append`; None if there is neither."""
+    return None if content is None and token_ids is None else append(content, token_ids)
 
 
 def sampling(

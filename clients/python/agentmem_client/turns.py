@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
-from agentmem.v1 import generation_pb2, types_pb2
+from agentmem.v1 import generation_pb2, latent_pb2, types_pb2
 from agentmem_client import convert, inputs
 from agentmem_client.calls import Call
-from agentmem_client.types import Appended
+from agentmem_client.types import Appended, Thought
 
 
 class TurnOptions(TypedDict, total=False):
@@ -101,3 +101,33 @@ def append(
     )
     # No deadline: how long a text takes to compute is not for the client to guess.
     return Call("Append", request, lambda response: convert.appended(response, request.request_id), timeout=None)
+
+
+def think(
+    ref: types_pb2.AgentRef,
+    steps: int,
+    prompt: types_pb2.Input | None,
+    projection: str,
+    *,
+    create: bool = True,
+    rebuild: bool = False,
+    request_id: str | None = None,
+    expect_turn: int | None = None,
+    on_cancel: str = "commit",
+    durability: str = "durable",
+    priority: str = "normal",
+) -> Call[Thought]:
+    request = latent_pb2.ThinkRequest(
+        agent=ref,
+        input=prompt,
+        steps=inputs.unsigned(steps, "steps", 32),
+        projection=inputs.projection(projection),
+        create=create,
+        rebuild=rebuild,
+        request_id=inputs.request_id(request_id),
+        expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
+        on_cancel=inputs.on_cancel(on_cancel),
+        durability=inputs.durability(durability),
+        priority=inputs.priority(priority),
+    )
+    return Call("Think", request, lambda response: convert.thought(response, request.request_id), timeout=None)

@@ -144,6 +144,20 @@ class Appended:
 
 
 @dataclass(frozen=True)
+class Thought:
+    """A turn of latent steps: `usage.latent_steps` of them. finish_reason: "" if these are all that were asked for."""
+
+    turn: int
+    finish_reason: str
+    usage: Usage
+    timings: Timings
+    durable: bool
+    warnings: tuple[Warning, ...]
+    repeated_result: bool
+    request_id: str
+
+
+@dataclass(frozen=True)
 class BlockUse:
     """A block of a timeline and how many of its positions are used."""
 

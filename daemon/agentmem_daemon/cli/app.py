@@ -21,6 +21,7 @@ from agentmem_daemon.cli import (
     namespaces,
     serve,
     stats,
+    think,
     top,
     transfer,
     version,
@@ -42,6 +43,7 @@ app.command()(demo.demo)
 app.command()(stats.status)
 app.command()(chat.chat)
 app.command()(append.append)
+app.command()(think.think)
 app.command()(agents.ps)
 app.command()(agents.ls)
 app.command()(agents.show)

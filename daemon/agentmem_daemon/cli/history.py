@@ -53,7 +53,7 @@ def _excerpt(turn: Turn) -> str:
     """The beginning of the turn's first message, on one line."""
     message = next((one.message for one in turn.messages if one.message.content), None)
     if message is None:
-        return "-"
+        return f"{turn.end - turn.start} latent steps" if turn.kind == "THINK" else "-"
     text = " ".join(message.content.split())
     return f"{message.role}: {text if len(text) <= EXCERPT else text[: EXCERPT - 1] + '…'}"
 

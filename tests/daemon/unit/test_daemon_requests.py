@@ -8,10 +8,10 @@ import pytest
 from agentmem_daemon import requests
 from google.protobuf.duration_pb2 import Duration
 
-from agentmem.engine.request import ChatInput, Durability, OnCancel, Priority, Sampling, TextInput, TokenInput
-from agentmem.errors import AgentmemError, Reason
-from agentmem.types import AgentRef, Message, Residency, Share, ToolCall
-from agentmem.v1 import agents_pb2, generation_pb2, maintenance_pb2, types_pb2
+from agentmem.engine.request import ChatInput, Durability, OnCancel, Priority, Sampling, TextInput, Thinking, TokenInput
+from agentmem.errors import AgentmemError, Code, Reason
+from agentmem.types import AgentRef, Message, Projection, Residency, Share, ToolCall, TurnKind
+from agentmem.v1 import agents_pb2, generation_pb2, latent_pb2, maintenance_pb2, types_pb2
 
 TEXT = types_pb2.Input(text="hi")
 ALICE = types_pb2.AgentRef(name="alice")
@@ -68,6 +68,18 @@ def test_everything_set() -> None:
 def test_append_has_no_sampling() -> None:
     request = requests.append_request(generation_pb2.AppendRequest(agent=ALICE, input=TEXT, expect_turn=2))
     assert (request.sampling, request.expect_turn) == (None, 2)
+
+
+def test_thoughts() -> None:
+    request = requests.think_request(latent_pb2.ThinkRequest(agent=ALICE, steps=3, priority=types_pb2.PRIORITY_LOW))
+    assert (request.input, request.sampling, request.thinking) == (None, None, Thinking(3, Projection.RIDGE))
+    assert (request.kind, request.priority) == (TurnKind.THINK, Priority.LOW)
+    given = latent_pb2.ThinkRequest(agent=ALICE, steps=3, input=TEXT, projection=latent_pb2.PROJECTION_SOFTMAX)
+    assert requests.think_request(given).thinking == Thinking(3, Projection.SOFTMAX)
+    for bad in ({"steps": 0}, {"steps": 3, "projection": 9}, {"steps": 3, "input": types_pb2.Input()}):
+        with pytest.raises(AgentmemError) as caught:
+            requests.think_request(latent_pb2.ThinkRequest(agent=ALICE, **bad))
+        assert caught.value.code is Code.INVALID_ARGUMENT
 
 
 def test_messages_keep_all_they_have() -> None:
