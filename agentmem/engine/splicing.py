@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,19 @@ class SpliceTurn(Turn):
             segments += 2 * len(blocks) + 1
         memory.make_room(agent, end + segments * BLOCK_TOKENS)
         more = [min(BLOCK_TOKENS, len(part)) for part in placed] if self._asked.reposition is Reposition.BLEND else []
-        memory.disk.make_room(agent, self._encoded.ids[:fed], spliced=(*blocks, *more))
+        with self._reading():
+            memory.disk.make_room(agent, self._encoded.ids[:fed], spliced=(*blocks, *more))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Agents whose state is to be taken keep it on disk meanwhile."""
+        reading, refs = self._memory.disk.reading, [part.agent.ref for part in self._placed]
+        reading += refs
+        try:
+            yield
+        finally:
+            for ref in refs:
+                reading.remove(ref)
 
     def advance(self, agent: Agent, submitted: float) -> Generator[Any, None, None]:
         """Feeds what is to be fed, and puts the other parts behind it."""
@@ -195,19 +208,13 @@ class SpliceTurn(Turn):
 
     def _states(self, agent: Agent, states: list[PartState]) -> Iterator[Any]:
         """Of the parts that are placed, in order. Raises TURN_MISMATCH if one has become another meanwhile."""
-        reading = self._memory.disk.reading
-        refs = [part.agent.ref for part in self._placed]
-        reading += refs
-        try:
+        with self._reading():
             for number, part in self._parts[self._fed_parts :]:
                 now = self._part(agent, self._asked.parts[number])
                 if now.key != part.key:
                     message = f"agent {part.agent.ref.name!r} has changed meanwhile; look at it and ask again"
                     raise AgentmemError(Reason.TURN_MISMATCH, message, agent=part.agent.ref.name)
                 states.append((yield from self._memory.parts.state_of(now)))
-        finally:
-            for ref in refs:
-                reading.remove(ref)
 
     def _operation(self, blends: bool) -> Operation:
         if not blends:

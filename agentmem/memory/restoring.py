@@ -25,7 +25,7 @@ from agentmem.memory.readable import readable
 from agentmem.memory.reader import ReaderThreads
 from agentmem.memory.turning import Turning
 from agentmem.model.loader import LoadedModel
-from agentmem.store.blockfile import Block, BlockUnreadable
+from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
 from agentmem.store.grid import is_spliced
 from agentmem.store.records import BlockUse, CompanionUse, RecordUnreadable
 from agentmem.store.store import Store
@@ -104,8 +104,9 @@ class Restorer:
         """What a splice has put somewhere is nowhere else: where it was taken from others may have moved on."""
         with readable():
             turn = self._store.history(agent.id).turn_at(agent.starts[place])
+        why = Unreadable.MISSING if fault.reason is Unreadable.EVICTED else fault.reason
         message = (
-            f"a block that the splice of turn {turn} put into this timeline is {fault.reason.lower()}, and cannot be "
+            f"a block that the splice of turn {turn} put into this timeline is {why.lower()}, and cannot be "
             f"computed again: rewind the agent to a turn before, or fork it there, and splice anew"
         )
         return AgentmemError(Reason.BLOCK_UNRECOVERABLE, message, turn=turn)

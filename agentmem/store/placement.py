@@ -23,6 +23,8 @@ UNUSED = -1
 KEPT = b"SPLICE"
 """In place of how a block begins: it is nobody's beginning. Nor is it given up: ids do not tell how to compute it."""
 
+MOST_SHIFT = 1 << 31
+
 FIELDS = {"shift", "operation", "params", "source", "splice"}
 
 
@@ -94,7 +96,10 @@ def parsed(rows: np.ndarray, metadata: Mapping[str, str]) -> Placement:
     source, splice = (bytes.fromhex(metadata[name]) for name in ("source", "splice"))
     if not {len(splice), len(source)} <= {0, KEY_BYTES}:
         raise ValueError("a splice names no keys")
-    placement = Placement(rows, int(metadata["shift"]), metadata["operation"], metadata["params"], source, splice)
+    shift = int(metadata["shift"])
+    if abs(shift) > MOST_SHIFT:
+        raise ValueError("a splice moves further than there are positions")
+    placement = Placement(rows, shift, metadata["operation"], metadata["params"], source, splice)
     if placement.metadata != {name: metadata[name] for name in FIELDS}:
         raise ValueError("a splice is not spelled as it must be")
     return placement

@@ -25,6 +25,8 @@ from agentmem.types import BLOCK_TOKENS
 _PAGE = 100
 _CONTRADICTION = "CATALOG_CONTRADICTS_RECORD"
 _UNUSED = "FILES_UNUSED"
+_LOST = "SPLICE_"
+"""How the reason begins where a block of a splice cannot be read: it cannot be computed again."""
 _REPAIRABLE = {ProblemKind.BLOCK, ProblemKind.ORPHAN}
 
 
@@ -54,7 +56,8 @@ def verify(store: Store, namespace: str | None = None, repair: bool = False) -> 
     if repair:
         for key, name in check.unsound.items():
             store.blocks.give_up(name, key)
-        repaired = sum(problem.kind in _REPAIRABLE for problem in check.problems)
+        lost = sum(problem.reason.startswith(_LOST) for problem in check.problems)
+        repaired = sum(problem.kind in _REPAIRABLE for problem in check.problems) - lost
     return Verified(len(check.blocks), check.records, check.bytes_read, tuple(check.problems), repaired)
 
 
@@ -79,6 +82,8 @@ class _Check:
     """What there is of sound blocks of which some turn uses a part: many turns in a row use the same."""
     unsound: dict[bytes, str] = field(default_factory=dict)
     """Keys of those that are not, and their namespaces."""
+    lost: set[bytes] = field(default_factory=set)
+    """Keys of those of splices that are not: nothing tells how to compute them."""
     problems: list[Problem] = field(default_factory=list)
 
     def namespace(self, name: str) -> None:
@@ -107,10 +112,13 @@ class _Check:
         self.bytes_read += found.bytes_read
         self.blocks |= found.blocks
         self.unsound |= found.unsound
+        self.lost |= found.lost
         self.problems += found.problems
 
     def _look(self, agent: AgentRow) -> _Check:
-        found = replace(self, records=0, bytes_read=0, blocks=set(), known=self.blocks, unsound={}, problems=[])
+        found = replace(
+            self, records=0, bytes_read=0, blocks=set(), known=self.blocks, unsound={}, lost=set(), problems=[]
+        )
         last: TurnRecord | None = None
         ids: np.ndarray | None = None
         latents: dict[int, RawTensor] = {}
@@ -164,8 +172,8 @@ class _Check:
         start, parent = 0, b""
         for place, use in enumerate(timeline):
             if is_spliced(place, record.splices):
-                if use.key not in self.unsound and use.key not in self.blocks and use.key not in self.known:
-                    self._block(agent, record.number, use, start, ids)
+                if use.key not in self.lost and use.key not in self.blocks and use.key not in self.known:
+                    self._block(agent, record.number, use, start, ids, spliced=True)
                 start, parent = start + use.used, use.key
                 continue
             own = ids[start : start + use.used]
@@ -181,12 +189,18 @@ class _Check:
             if one.key not in self.unsound:
                 self._block(agent, record.number, one, one.place * BLOCK_TOKENS, ids)
 
-    def _block(self, agent: AgentRow, number: int, use: BlockUse, start: int, ids: np.ndarray) -> None:
+    def _block(
+        self, agent: AgentRow, number: int, use: BlockUse, start: int, ids: np.ndarray, spliced: bool = False
+    ) -> None:
         """A block, or companion, that is to begin at `start`. ids: the timeline's."""
         try:
             held = self.partial[use.key] if use.key in self.partial else self._read(agent, use)
         except BlockUnreadable as error:
-            if error.reason is not Unreadable.EVICTED:
+            if spliced:
+                self.lost.add(use.key)
+                reason = Unreadable.MISSING if error.reason is Unreadable.EVICTED else error.reason
+                self._problem(ProblemKind.BLOCK, f"{_LOST}{reason}", agent, number)
+            elif error.reason is not Unreadable.EVICTED:
                 self.unsound[use.key] = agent.namespace
                 self._problem(ProblemKind.BLOCK, f"BLOCK_{error.reason}", agent, number)
         except AgentmemError as error:
