@@ -99,6 +99,16 @@ def test_a_part_of_a_splice_can_be_spliced(filled: Engine, settings: EngineSetti
             engine.delete_agent(ref(made))
 
 
+def test_a_part_is_the_same_whatever_its_agent_reads_later(filled: Engine) -> None:
+    engine, parts = filled, (Slice("one", 3, 290), ref("two"))
+    one = put(engine, ref("x"), *parts, order=Order.CANONICAL)
+    feed(engine, ref("one"), *PROMPT[:100], tokens=None)
+    other = put(engine, ref("y"), *parts, order=Order.CANONICAL)
+    assert one.parts == other.parts
+    assert engine.get_agent(ref("x")).blocks == engine.get_agent(ref("y")).blocks
+    assert seen(engine, ref("x")) == seen(engine, ref("y"))
+
+
 def test_canonical_order_does_not_depend_on_the_order_given(filled: Engine) -> None:
     engine, parts = filled, (ref("one"), ref("two"), Slice("three", 3, 280))
     one = put(engine, ref("x"), *parts, order=Order.CANONICAL)
@@ -159,6 +169,10 @@ def test_forks_and_rewinds_do_not_change_each_other(filled: Engine) -> None:
     feed(engine, ref("at"), *PROMPT[:290], tokens=3)
     assert seen(engine, ref("at")) == seen(engine, A) == before
     put(engine, ref("b"), Slice("a", 30, 200))
+    assert seen(engine, A) == before
+    engine.rewind_agent(A, 2)
+    engine.prefetch_agent(A)
+    feed(engine, A, *PROMPT[:290], tokens=3)
     assert seen(engine, A) == before
     engine.rewind_agent(A, 1)
     engine.prefetch_agent(A)

@@ -98,8 +98,9 @@ def test_a_rebuilt_catalog_knows_splices(spliced: Engine, settings: EngineSettin
         assert engine.get_agent(A).blocks == blocks
         feed(engine, B, *PROMPT[5:300], tokens=4)
         assert seen(engine, B) == before
-        assert {b.kind for b in engine.get_agent(A).blocks if not engine.evict_agent(A, Residency.COLD)} == set()
-        assert all(b.bytes for b in engine.get_agent(A).blocks if b.kind == "SPLICE")
+        engine.delete_agent(B)
+        engine.evict_agent(A, Residency.COLD)
+        assert {b.kind for b in engine.get_agent(A).blocks if not b.bytes} == {"TEXT"}
     finally:
         engine.close()
 
@@ -134,7 +135,7 @@ def test_an_export_has_its_splices(spliced: Engine) -> None:
     feed(engine, ref("fed"), *recorded(engine), tokens=None)
     engine.prefetch_agent(ref("text"))
     assert seen(engine, ref("text")) == seen(engine, ref("fed"))
-    keys = {one.key for one in engine.get_agent(A).blocks}
+    keys = {one.key for name in ("a", "one", "two") for one in engine.get_agent(ref(name)).blocks}
     assert not any(key.encode() in file or bytes.fromhex(key) in file for key in keys)
 
 
@@ -200,6 +201,41 @@ def test_a_splice_waits_in_ram_for_a_full_disk(engine: Engine, disk: Disk, setti
     assert engine.stats().unsaved_turns == 0
     assert restored(engine, A) == before
     assert engine.verify().problems == ()
+
+
+def test_a_smaller_disk_budget_takes_no_splice(spliced: Engine, settings: EngineSettings) -> None:
+    before = seen(spliced, A)
+    for name in ("one", "two"):
+        spliced.delete_agent(ref(name))
+    spliced.close()
+    engine = Engine.open(replace(settings, disk_budget=1))
+    try:
+        assert {b.kind for b in engine.get_agent(A).blocks if not b.bytes} == {"TEXT"}
+    finally:
+        engine.close()
+    engine = Engine.open(settings)
+    try:
+        engine.prefetch_agent(A)
+        assert seen(engine, A) == before
+    finally:
+        engine.close()
+
+
+def test_parts_of_few_positions_take_whole_segments_of_ram(
+    engine: Engine, settings: EngineSettings, checkpoint: Path
+) -> None:
+    feed(engine, ref("one"), *PROMPT[:300], tokens=None)
+    feed(engine, A, *PROMPT[:37], tokens=None)
+    put(engine, A, *(Slice("one", at, at + 3) for at in range(0, 300, 30)))
+    each = engine._context.model.layout.full.bytes_per_token * 256
+    engine.close()
+    engine = Engine.open(replace(settings, ram_budget=6 * each))
+    try:
+        engine.prefetch_agent(ref("one"))
+        with refused(Reason.RAM_BUDGET_EXCEEDED):
+            engine.prefetch_agent(A)
+    finally:
+        engine.close()
 
 
 def test_budgets_count_what_a_splice_takes(checkpoint: Path, tmp_path: Path) -> None:
