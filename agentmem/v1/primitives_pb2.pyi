@@ -22,6 +22,14 @@ class Medium(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MEDIUM_TEXT: _ClassVar[Medium]
     MEDIUM_BOTH: _ClassVar[Medium]
 
+class PlanSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PLAN_SOURCE_UNSPECIFIED: _ClassVar[PlanSource]
+    PLAN_SOURCE_GIVEN: _ClassVar[PlanSource]
+    PLAN_SOURCE_POOL: _ClassVar[PlanSource]
+    PLAN_SOURCE_MODEL: _ClassVar[PlanSource]
+    PLAN_SOURCE_DEFAULT: _ClassVar[PlanSource]
+
 class RunActivity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     RUN_ACTIVITY_UNSPECIFIED: _ClassVar[RunActivity]
@@ -37,6 +45,11 @@ MEDIUM_UNSPECIFIED: Medium
 MEDIUM_LATENT: Medium
 MEDIUM_TEXT: Medium
 MEDIUM_BOTH: Medium
+PLAN_SOURCE_UNSPECIFIED: PlanSource
+PLAN_SOURCE_GIVEN: PlanSource
+PLAN_SOURCE_POOL: PlanSource
+PLAN_SOURCE_MODEL: PlanSource
+PLAN_SOURCE_DEFAULT: PlanSource
 RUN_ACTIVITY_UNSPECIFIED: RunActivity
 RUN_ACTIVITY_READING: RunActivity
 RUN_ACTIVITY_THINKING: RunActivity
@@ -141,7 +154,7 @@ class ImportPoolResponse(_message.Message):
     def __init__(self, changed: _Optional[int] = ...) -> None: ...
 
 class RunRequest(_message.Message):
-    __slots__ = ("namespace", "query", "primitive", "medium", "agent", "context", "max_tokens", "latent_steps", "temperature", "rounds", "solvers", "executors", "seed", "priority")
+    __slots__ = ("namespace", "query", "primitive", "medium", "agent", "context", "max_tokens", "latent_steps", "temperature", "rounds", "solvers", "executors", "seed", "priority", "plan", "ask_model")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     PRIMITIVE_FIELD_NUMBER: _ClassVar[int]
@@ -156,6 +169,8 @@ class RunRequest(_message.Message):
     EXECUTORS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    ASK_MODEL_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     query: str
     primitive: Primitive
@@ -170,7 +185,9 @@ class RunRequest(_message.Message):
     executors: int
     seed: int
     priority: _types_pb2.Priority
-    def __init__(self, namespace: _Optional[str] = ..., query: _Optional[str] = ..., primitive: _Optional[_Union[Primitive, str]] = ..., medium: _Optional[_Union[Medium, str]] = ..., agent: _Optional[str] = ..., context: _Optional[str] = ..., max_tokens: _Optional[int] = ..., latent_steps: _Optional[int] = ..., temperature: _Optional[float] = ..., rounds: _Optional[int] = ..., solvers: _Optional[int] = ..., executors: _Optional[int] = ..., seed: _Optional[int] = ..., priority: _Optional[_Union[_types_pb2.Priority, str]] = ...) -> None: ...
+    plan: str
+    ask_model: bool
+    def __init__(self, namespace: _Optional[str] = ..., query: _Optional[str] = ..., primitive: _Optional[_Union[Primitive, str]] = ..., medium: _Optional[_Union[Medium, str]] = ..., agent: _Optional[str] = ..., context: _Optional[str] = ..., max_tokens: _Optional[int] = ..., latent_steps: _Optional[int] = ..., temperature: _Optional[float] = ..., rounds: _Optional[int] = ..., solvers: _Optional[int] = ..., executors: _Optional[int] = ..., seed: _Optional[int] = ..., priority: _Optional[_Union[_types_pb2.Priority, str]] = ..., plan: _Optional[str] = ..., ask_model: bool = ...) -> None: ...
 
 class RunResponse(_message.Message):
     __slots__ = ("started", "progress", "finished")
@@ -183,12 +200,20 @@ class RunResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[RunStarted, _Mapping]] = ..., progress: _Optional[_Union[RunProgress, _Mapping]] = ..., finished: _Optional[_Union[RunFinished, _Mapping]] = ...) -> None: ...
 
 class RunStarted(_message.Message):
-    __slots__ = ("plan", "why")
+    __slots__ = ("plan", "why", "source", "entry_id", "nearest", "fallback")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
+    NEAREST_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_FIELD_NUMBER: _ClassVar[int]
     plan: str
     why: str
-    def __init__(self, plan: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+    source: PlanSource
+    entry_id: str
+    nearest: _containers.RepeatedCompositeFieldContainer[PoolEntry]
+    fallback: str
+    def __init__(self, plan: _Optional[str] = ..., why: _Optional[str] = ..., source: _Optional[_Union[PlanSource, str]] = ..., entry_id: _Optional[str] = ..., nearest: _Optional[_Iterable[_Union[PoolEntry, _Mapping]]] = ..., fallback: _Optional[str] = ...) -> None: ...
 
 class RunProgress(_message.Message):
     __slots__ = ("node", "role", "agent", "activity", "text")
@@ -231,7 +256,7 @@ class RoleUsage(_message.Message):
     def __init__(self, node: _Optional[str] = ..., role: _Optional[str] = ..., agents: _Optional[int] = ..., generated_tokens: _Optional[int] = ..., latent_steps: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., saved_tokens: _Optional[int] = ..., seconds: _Optional[float] = ..., bytes_read: _Optional[int] = ..., bytes_written: _Optional[int] = ..., pte: _Optional[float] = ...) -> None: ...
 
 class RunFinished(_message.Message):
-    __slots__ = ("text", "exactness", "roles", "notes", "seconds", "seed", "plan")
+    __slots__ = ("text", "exactness", "roles", "notes", "seconds", "seed", "plan", "entry_id")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     EXACTNESS_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
@@ -239,6 +264,7 @@ class RunFinished(_message.Message):
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
     text: str
     exactness: _types_pb2.Exactness
     roles: _containers.RepeatedCompositeFieldContainer[RoleUsage]
@@ -246,4 +272,5 @@ class RunFinished(_message.Message):
     seconds: float
     seed: int
     plan: str
-    def __init__(self, text: _Optional[str] = ..., exactness: _Optional[_Union[_types_pb2.Exactness, str]] = ..., roles: _Optional[_Iterable[_Union[RoleUsage, _Mapping]]] = ..., notes: _Optional[_Iterable[str]] = ..., seconds: _Optional[float] = ..., seed: _Optional[int] = ..., plan: _Optional[str] = ...) -> None: ...
+    entry_id: str
+    def __init__(self, text: _Optional[str] = ..., exactness: _Optional[_Union[_types_pb2.Exactness, str]] = ..., roles: _Optional[_Iterable[_Union[RoleUsage, _Mapping]]] = ..., notes: _Optional[_Iterable[str]] = ..., seconds: _Optional[float] = ..., seed: _Optional[int] = ..., plan: _Optional[str] = ..., entry_id: _Optional[str] = ...) -> None: ...

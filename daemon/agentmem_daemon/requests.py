@@ -82,7 +82,7 @@ _PRIMITIVE = {
     primitives_pb2.PRIMITIVE_PLAN_EXECUTE: "plan_execute",
 }
 _MEDIUM = {
-    primitives_pb2.MEDIUM_UNSPECIFIED: Medium.LATENT,
+    primitives_pb2.MEDIUM_UNSPECIFIED: None,
     primitives_pb2.MEDIUM_LATENT: Medium.LATENT,
     primitives_pb2.MEDIUM_TEXT: Medium.TEXT,
     primitives_pb2.MEDIUM_BOTH: Medium.BOTH,
@@ -196,7 +196,8 @@ def primitive(choice: primitives_pb2.Primitive) -> str | None:
     return _choice(choice, _PRIMITIVE, "primitive")
 
 
-def medium(choice: primitives_pb2.Medium) -> Medium:
+def medium(choice: primitives_pb2.Medium) -> Medium | None:
+    """None leaves it to the plan."""
     return _choice(choice, _MEDIUM, "medium")
 
 

@@ -72,7 +72,7 @@ class Server:
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(readiness, state_dir), self.grpc)
         maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server(MaintenanceService(readiness), self.grpc)
         primitives_pb2_grpc.add_PrimitivesServiceServicer_to_server(
-            PrimitivesService(readiness, library or Library(state_dir)), self.grpc
+            PrimitivesService(readiness, library or Library(state_dir), state_dir), self.grpc
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)

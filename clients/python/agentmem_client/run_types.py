@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agentmem_client.knowledge_types import PoolEntry
+
 
 @dataclass(frozen=True)
 class RunStarted:
-    """plan: what is run, as JSON, with all parameters in place. why: why this one, for people."""
+    """plan: what is run, as JSON, with all parameters in place. why: why this one, for people.
+
+    source: GIVEN, POOL, MODEL or DEFAULT, where nothing was near. entry_id: of the knowledge pool, if it is that one's
+    plan. nearest: what the pool has near the query, best first. fallback: why it is not what was asked for, or empty.
+    """
 
     plan: str
     why: str
+    source: str
+    entry_id: str
+    nearest: tuple[PoolEntry, ...]
+    fallback: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,10 @@ class RoleUsage:
 
 @dataclass(frozen=True)
 class RunResult:
-    """exactness: of the state that the text was written from. notes: what went otherwise than asked for."""
+    """exactness: of the state that the text was written from. notes: what went otherwise than asked for.
+
+    plan: what was run, as JSON. entry_id: of the knowledge pool, if it was that one's: for `KnowledgePool.record`.
+    """
 
     text: str
     exactness: str
@@ -62,6 +75,7 @@ class RunResult:
     seconds: float
     seed: int
     plan: str
+    entry_id: str
 
     def __str__(self) -> str:
         return self.text

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
 
 from agentmem.v1 import primitives_pb2
 from agentmem_client import inputs
@@ -11,6 +12,8 @@ from agentmem_client import inputs
 class RunOptions(TypedDict, total=False):
     """What a run takes; None leaves it to the daemon.
 
+    primitive: the way to work together. plan: a composition of them, as JSON or what it says. ask_model: have the model
+    compose one. With none of the three, the one that the knowledge pool has for queries like this is run.
     medium: how agents hand over to each other: "latent", as state; "text"; "both", as state with the text behind it.
     agent: the first agents of the run remember as much as this one, which stays as it is. context: a text that they
     read. max_tokens: the most that one agent writes at a time. latent_steps: taken before an agent hands over or
@@ -19,7 +22,9 @@ class RunOptions(TypedDict, total=False):
 
     namespace: str
     primitive: Literal["answer", "review", "vote", "plan_execute"] | None
-    medium: Literal["latent", "text", "both"]
+    plan: str | Mapping[str, Any] | None
+    ask_model: bool
+    medium: Literal["latent", "text", "both"] | None
     agent: str | None
     context: str
     max_tokens: int | None
@@ -37,7 +42,9 @@ def run(
     *,
     namespace: str = "default",
     primitive: str | None = None,
-    medium: str = "latent",
+    plan: str | Mapping[str, Any] | None = None,
+    ask_model: bool = False,
+    medium: str | None = None,
     agent: str | None = None,
     context: str = "",
     max_tokens: int | None = None,
@@ -53,6 +60,8 @@ def run(
         namespace=inputs.text(namespace, "The namespace"),
         query=inputs.text(query, "The query"),
         primitive=inputs.primitive(primitive),
+        plan=inputs.plan(plan),
+        ask_model=ask_model,
         medium=inputs.medium(medium),
         agent=inputs.text(agent or "", "The agent's name"),
         context=inputs.text(context, "The context"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,7 +17,7 @@ from agentmem_daemon.cli.output import print_json, print_table, print_text, say
 from agentmem_daemon.cli.source import STDIN, argument, read_text
 
 if TYPE_CHECKING:
-    from agentmem_client import RunResult, RunStream
+    from agentmem_client import RunResult, RunStarted, RunStream
 
 Primitive = Literal["answer", "review", "vote", "plan_execute"]
 Medium = Literal["latent", "text", "both"]
@@ -33,11 +34,23 @@ MaxTokens = Annotated[
 def run(
     query: Annotated[str, typer.Argument(metavar="QUERY|-", help="What to work on; - for standard input.")],
     primitive: Annotated[
-        Primitive | None, typer.Option("--primitive", "-p", help="How they work together. [default: one agent answers]")
+        Primitive | None,
+        typer.Option("--primitive", "-p", help="How they work together. [default: as suits the query]"),
     ] = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", metavar="FILE|-", help="A composition of them, as JSON.")
+    ] = None,
+    ask_model: Annotated[
+        bool, typer.Option("--ask-model", help="Have the model compose a plan, not the knowledge pool.")
+    ] = False,
     medium: Annotated[
-        Medium, typer.Option("--medium", "-m", help="How they hand over: as state, as text, or as state and text.")
-    ] = "latent",
+        Medium | None,
+        typer.Option(
+            "--medium",
+            "-m",
+            help="How they hand over: as state, as text, or as state and text. [default: the plan's, else latent]",
+        ),
+    ] = None,
     agent: Annotated[
         str | None, typer.Option("--agent", "-a", metavar="NAME", help="Begin with what this agent remembers.")
     ] = None,
@@ -60,8 +73,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Let temporary agents work on a query together. No agent of yours is changed."""
-    if query == context == STDIN:
-        raise typer.BadParameter("Standard input is either the query or the context.", param_hint="--context")
+    if [query, context, plan].count(STDIN) > 1:
+        raise typer.BadParameter("Standard input is only one of the query, the context and the plan.")
+    if (primitive is not None) + (plan is not None) + ask_model > 1:
+        raise typer.BadParameter("Give one of --primitive, --plan and --ask-model at most.")
     interrupted = False
     stream: RunStream | None = None
 
@@ -77,6 +92,8 @@ def run(
             stream=True,
             namespace=namespace,
             primitive=primitive,
+            plan=None if plan is None else read_text(plan),
+            ask_model=ask_model,
             medium=medium,
             agent=agent,
             context=read_text(context) if context is not None else "",
@@ -101,13 +118,28 @@ def run(
 
 def watch(stream: RunStream, explain: bool) -> None:
     """Reads to the end."""
-    if explain and stream.started.why:
-        say(stream.started.why)
     if explain:
-        say(f"plan: {stream.started.plan}")
+        explain_choice(stream.started)
     for event in stream:
         if explain and not event.text:
-            say(f"{event.agent}: {event.activity.lower()}")
+            say(f"{event.node} {event.agent}: {event.activity.lower()}")
+
+
+def explain_choice(started: RunStarted) -> None:
+    """Which plan is run, and where it came from."""
+    if started.fallback:
+        say(started.fallback)
+    near = [f"{entry.id} {entry.similarity:.2f}" for entry in started.nearest]
+    if near:
+        say(f"Near in the knowledge pool: {', '.join(near)}.")
+    origin = {"POOL": f"entry {started.entry_id} of the knowledge pool", "MODEL": "the model", "DEFAULT": "the default"}
+    say(f"The plan comes from {origin.get(started.source, 'you')}: {started.why.rstrip('.')}.")
+    plan = json.loads(started.plan)
+    for node in plan["nodes"]:
+        params = ", ".join(f"{name} {value}" for name, value in node["params"].items())
+        reads = f", reads {', '.join(node['inputs'])}" if node["inputs"] else ""
+        say(f"  {node['id']}: {node['type']} ({params}){reads}")
+    say(f"  output: {plan['output']}")
 
 
 def finish(result: RunResult, explain: bool, as_json: bool) -> None:
@@ -123,9 +155,10 @@ def finish(result: RunResult, explain: bool, as_json: bool) -> None:
 
 def print_roles(result: RunResult) -> None:
     """What each role cost, on stderr."""
-    columns = ("ROLE", "AGENTS>", "WRITTEN>", "LATENT>", "COMPUTED>", "SAVED>", "TIME>", "DISK>", "PTE>")
+    columns = ("NODE", "ROLE", "AGENTS>", "WRITTEN>", "LATENT>", "COMPUTED>", "SAVED>", "TIME>", "DISK>", "PTE>")
     rows = [
         (
+            role.node or "-",
             role.role,
             str(role.agents),
             str(role.generated_tokens),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import grpc
 
 from agentmem.primitives.knowledge import KnowledgePool
 from agentmem.primitives.library import Library
+from agentmem.primitives.ratio import Ratio
 from agentmem.v1 import primitives_pb2, primitives_pb2_grpc
 from agentmem_daemon import knowledge, runs
 from agentmem_daemon.readiness import Readiness
@@ -19,16 +21,18 @@ T = TypeVar("T")
 
 
 class PrimitivesService(primitives_pb2_grpc.PrimitivesServiceServicer):
-    def __init__(self, readiness: Readiness, library: Library) -> None:
-        self._readiness, self._library = readiness, library
+    def __init__(self, readiness: Readiness, library: Library, folder: Path) -> None:
+        self._readiness, self._library, self._folder = readiness, library, folder
+        self._ratio: Ratio | None = None
 
     async def Run(self, request: primitives_pb2.RunRequest, context: Context) -> None:
-        order = runs.order(request)
-        with runs.RunningOrder(self._readiness.engine, order, context) as run:
-            await context.write(runs.started(order))
+        order, engine = runs.order(request), self._readiness.engine
+        if self._ratio is None:
+            self._ratio = Ratio(engine, self._folder)
+        with runs.RunningOrder(engine, self._library, self._ratio, order, context) as run:
             async for event in run:
-                await context.write(runs.progress(order, event))
-            await context.write(runs.finished(order, run.result))
+                await context.write(runs.event(event))
+            await context.write(runs.finished(order, run.outcome))
 
     async def ListPool(
         self, request: primitives_pb2.ListPoolRequest, context: Context
