@@ -1,0 +1,62 @@
+"""What a call to Run asks for, checked before any work starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from agentmem_daemon import runs
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.v1 import primitives_pb2 as pb
+from tests.primitives.plans import document, node
+
+PLAN = document(node("a"), node("b", "a", type="vote"))
+
+
+def order(**fields: Any) -> runs.Order:
+    return runs.order(pb.RunRequest(**{"query": "who?", **fields}))
+
+
+def test_with_nothing_said_the_organizer_chooses() -> None:
+    asked = order(medium=pb.MEDIUM_TEXT, max_tokens=7)
+    assert (asked.plan, asked.ask_model, asked.params) == (None, False, {"medium": "text", "max_tokens": 7})
+    assert order(ask_model=True).ask_model
+
+
+def test_a_primitive_is_a_plan_of_one_node() -> None:
+    plan = order(primitive=pb.PRIMITIVE_VOTE, solvers=5).plan
+    assert plan is not None
+    (only,) = plan.nodes
+    assert (only.type, only.params.medium, only.calls) == ("vote", "latent", 6)
+
+
+def test_a_plan_takes_parameters_where_it_has_them() -> None:
+    plan = order(plan=PLAN, solvers=5, max_tokens=7, medium=pb.MEDIUM_BOTH).plan
+    assert plan is not None
+    assert [n.params.model_dump() for n in plan.nodes] == [
+        {"medium": "both", "max_tokens": 7, "latent_steps": 20, "temperature": 0.0},
+        {"medium": "both", "max_tokens": 7, "latent_steps": 20, "temperature": 0.7, "solvers": 5},
+    ]
+    assert order(plan=PLAN).plan != plan
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"query": " "}, Reason.EMPTY_INPUT),
+        ({"max_tokens": 0}, Reason.PLAN_INVALID),
+        ({"ask_model": True, "temperature": -1.0}, Reason.PLAN_INVALID),
+        ({"plan": "{}"}, Reason.PLAN_INVALID),
+        ({"plan": PLAN, "solvers": 17}, Reason.PLAN_INVALID),
+        ({"primitive": pb.PRIMITIVE_REVIEW, "solvers": 2}, Reason.PLAN_INVALID),
+        ({"primitive": pb.PRIMITIVE_VOTE, "plan": PLAN}, Reason.INPUT_INVALID),
+        ({"ask_model": True, "plan": PLAN}, Reason.INPUT_INVALID),
+        ({"medium": 9}, Reason.INPUT_INVALID),
+    ],
+    ids=str,
+)
+def test_each_mistake_has_its_reason(fields: dict[str, Any], reason: Reason) -> None:
+    with pytest.raises(AgentmemError) as caught:
+        order(**fields)
+    assert caught.value.reason is reason
