@@ -89,7 +89,7 @@ def _replies(engine: Engine, halt: Halt) -> tuple[float, float, float]:
 
 
 def _turn(engine: Engine, halt: Halt, ref: AgentRef, tokens: int) -> Finished:
-    # Drawn: what was computed before would be found, and take no time.
+    # Drawn: what another agent has computed would be found, and take no time.
     ids = tuple(secrets.randbelow(engine.vocab_size) for _ in range(tokens))
     sampling = Sampling(temperature=2.0, max_tokens=DECODED)  # so hot, hardly any model ends its reply at once
     request = Request(ref, TokenInput(ids), sampling, create=True, durability=Durability.WRITE_BEHIND)
