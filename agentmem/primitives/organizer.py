@@ -8,10 +8,9 @@ plan gives way to the pool's. Where the pool knows nothing near, one agent answe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from agentmem.engine.request import Sampling
 from agentmem.errors import AgentmemError, Reason
@@ -69,14 +68,6 @@ class Choice:
 
 def given(plan: Plan, why: str) -> Choice:
     return Choice(plan, PlanSource.GIVEN, why)
-
-
-def changed(plan: Plan, params: Mapping[str, Any]) -> Plan:
-    """The plan with these parameters, each in all nodes that have it. Raises PLAN_INVALID."""
-    document = plan.model_dump(mode="json")
-    for node in document["nodes"]:
-        node["params"] |= {name: value for name, value in params.items() if name in node["params"]}
-    return Plan.parse(json.dumps(document))
 
 
 def choose(query: str, nearest: Nearest, agents: Agents | None = None) -> Choice:

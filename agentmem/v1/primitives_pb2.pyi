@@ -154,7 +154,7 @@ class ImportPoolResponse(_message.Message):
     def __init__(self, changed: _Optional[int] = ...) -> None: ...
 
 class RunRequest(_message.Message):
-    __slots__ = ("namespace", "query", "primitive", "medium", "agent", "context", "max_tokens", "latent_steps", "temperature", "rounds", "solvers", "executors", "seed", "priority", "plan", "ask_model")
+    __slots__ = ("namespace", "query", "primitive", "medium", "agent", "context", "max_tokens", "latent_steps", "temperature", "rounds", "solvers", "executors", "seed", "priority", "plan", "compose")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     PRIMITIVE_FIELD_NUMBER: _ClassVar[int]
@@ -170,7 +170,7 @@ class RunRequest(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
-    ASK_MODEL_FIELD_NUMBER: _ClassVar[int]
+    COMPOSE_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     query: str
     primitive: Primitive
@@ -186,8 +186,8 @@ class RunRequest(_message.Message):
     seed: int
     priority: _types_pb2.Priority
     plan: str
-    ask_model: bool
-    def __init__(self, namespace: _Optional[str] = ..., query: _Optional[str] = ..., primitive: _Optional[_Union[Primitive, str]] = ..., medium: _Optional[_Union[Medium, str]] = ..., agent: _Optional[str] = ..., context: _Optional[str] = ..., max_tokens: _Optional[int] = ..., latent_steps: _Optional[int] = ..., temperature: _Optional[float] = ..., rounds: _Optional[int] = ..., solvers: _Optional[int] = ..., executors: _Optional[int] = ..., seed: _Optional[int] = ..., priority: _Optional[_Union[_types_pb2.Priority, str]] = ..., plan: _Optional[str] = ..., ask_model: bool = ...) -> None: ...
+    compose: bool
+    def __init__(self, namespace: _Optional[str] = ..., query: _Optional[str] = ..., primitive: _Optional[_Union[Primitive, str]] = ..., medium: _Optional[_Union[Medium, str]] = ..., agent: _Optional[str] = ..., context: _Optional[str] = ..., max_tokens: _Optional[int] = ..., latent_steps: _Optional[int] = ..., temperature: _Optional[float] = ..., rounds: _Optional[int] = ..., solvers: _Optional[int] = ..., executors: _Optional[int] = ..., seed: _Optional[int] = ..., priority: _Optional[_Union[_types_pb2.Priority, str]] = ..., plan: _Optional[str] = ..., compose: bool = ...) -> None: ...
 
 class RunResponse(_message.Message):
     __slots__ = ("started", "progress", "finished")

@@ -42,25 +42,26 @@ def test_where_the_plan_came_from(daemon: ScriptedDaemon, agentmem: Agentmem) ->
     answer(daemon, source=pb.PLAN_SOURCE_POOL, entry_id="essay", why="Texts get better.", nearest=near, fallback="Hm.")
     result = agentmem("run", "write", "--explain")
     assert (result.code, result.out) == (0, "Done.\n")
-    assert result.err.splitlines()[:7] == [
+    assert result.err.splitlines()[:8] == [
         "Hm.",
-        "Near in the knowledge pool: essay 1.00, letter 0.33.",
-        "The plan comes from entry essay of the knowledge pool: Texts get better.",
+        "near in the knowledge pool: essay 1.00, letter 0.33",
+        "plan: of the knowledge pool's entry essay",
+        "why: Texts get better.",
         "  draft: answer (medium text)",
         "  check: review (medium both, rounds 2), reads draft",
         "  output: check",
-        "draft answer: writing",
+        "draft, answer: writing",
     ]
-    rows = [line.split() for line in result.err.splitlines()[8:10]]
+    rows = [line.split() for line in result.err.splitlines()[9:11]]
     assert [(row[0], row[1], row[-1]) for row in rows] == [("-", "organizer", "7"), ("draft", "answer", "-")]
 
 
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (pb.PLAN_SOURCE_MODEL, "from the model: so."),
+        (pb.PLAN_SOURCE_MODEL, "plan: the model's\nwhy: so\n"),
         (pb.PLAN_SOURCE_DEFAULT, "the default"),
-        (pb.PLAN_SOURCE_GIVEN, "you"),
+        (pb.PLAN_SOURCE_GIVEN, "plan: given"),
     ],
 )
 def test_other_origins(daemon: ScriptedDaemon, agentmem: Agentmem, source: pb.PlanSource, words: str) -> None:
@@ -80,12 +81,12 @@ def test_what_is_asked_for(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path:
     answer(daemon)
     (tmp_path / "plan.json").write_text(json.dumps(PLAN))
     agentmem("run", "write")
-    agentmem("run", "write", "--ask-model", "-m", "both")
+    agentmem("run", "write", "--compose", "-m", "both")
     agentmem("run", "write", "--plan", str(tmp_path / "plan.json"))
     first, second, third = daemon.seen
-    assert (first.primitive, first.medium, first.ask_model, first.plan) == (0, pb.MEDIUM_UNSPECIFIED, False, "")
-    assert (second.ask_model, second.medium) == (True, pb.MEDIUM_BOTH)
+    assert (first.primitive, first.medium, first.compose, first.plan) == (0, pb.MEDIUM_UNSPECIFIED, False, "")
+    assert (second.compose, second.medium) == (True, pb.MEDIUM_BOTH)
     assert json.loads(third.plan) == PLAN
-    for wrong in (["--ask-model", "-p", "vote"], ["--plan", "-", "-c", "-"], ["--plan", "x", "--ask-model"]):
+    for wrong in (["--compose", "-p", "vote"], ["--plan", "-", "-c", "-"], ["--plan", "x", "--compose"]):
         assert agentmem("run", "write", *wrong).code == 2
     assert len(daemon.seen) == 3

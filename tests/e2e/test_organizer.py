@@ -109,7 +109,7 @@ def _by_node(progress: list) -> dict:
 @pytest.mark.reference
 def test_the_model_is_asked_and_what_is_no_plan_gives_way(client: Client) -> None:
     """A random model writes what has a plan's form, and mostly is none."""
-    with client.run(QUERY, ask_model=True, stream=True, **SMALL) as stream:
+    with client.run(QUERY, compose=True, stream=True, **SMALL) as stream:
         started, result = stream.started, stream.drain()
     assert started.source in ("MODEL", "POOL")
     assert ("model's plan was not used" in started.fallback) == (started.source == "POOL")
@@ -124,8 +124,8 @@ def test_the_model_is_asked_and_what_is_no_plan_gives_way(client: Client) -> Non
     [
         {"plan": {"version": 1}},
         {"plan": DIAMOND, "primitive": "vote"},
-        {"plan": DIAMOND, "ask_model": True},
-        {"primitive": "vote", "ask_model": True},
+        {"plan": DIAMOND, "compose": True},
+        {"primitive": "vote", "compose": True},
         {"max_tokens": 0},
         {"plan": DIAMOND, "solvers": 17},
     ],

@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentmem.v1 import generation_pb2, latent_pb2, primitives_pb2, types_pb2
 from agentmem_client.errors import InvalidRequest
-from agentmem_client.types import Message, ToolCall
+from agentmem_client.types import Message, Slice, ToolCall
 
 T = TypeVar("T")
 
@@ -84,6 +84,30 @@ def priority(value: str) -> types_pb2.Priority:
     return _choice(value, "priority", choices)
 
 
+def reposition(value: str) -> latent_pb2.Reposition:
+    choices = {
+        "exact": latent_pb2.REPOSITION_EXACT,
+        "reposition": latent_pb2.REPOSITION_REPOSITION,
+        "blend": latent_pb2.REPOSITION_BLEND,
+    }
+    return _choice(value, "reposition", choices)
+
+
+def part_order(value: str) -> latent_pb2.PartOrder:
+    return _choice(value, "order", {"given": latent_pb2.PART_ORDER_GIVEN, "canonical": latent_pb2.PART_ORDER_CANONICAL})
+
+
+def slice_of(part: str | Slice) -> latent_pb2.Slice:
+    """A name is the whole of that agent."""
+    whole = Slice(part) if isinstance(part, str) else part
+    return latent_pb2.Slice(
+        agent=text(whole.agent, "A part's agent"),
+        turn=optional_unsigned(whole.turn, "turn"),
+        start=unsigned(whole.start, "start", 64),
+        end=optional_unsigned(whole.end, "end"),
+    )
+
+
 def projection(value: str) -> latent_pb2.Projection:
     choices = {
         "identity": latent_pb2.PROJECTION_IDENTITY,
@@ -111,10 +135,6 @@ def primitive(value: str | None) -> primitives_pb2.Primitive:
         "plan_execute": primitives_pb2.PRIMITIVE_PLAN_EXECUTE,
     }
     return _choice(value, "primitive", choices)
-
-
-def plan(value: str | Mapping[str, Any] | None) -> str:
-    return _json(value, "The plan")
 
 
 def medium(value: str | None) -> primitives_pb2.Medium:
@@ -221,6 +241,10 @@ def sampling(
         stop=[text(one, "A stop sequence") for one in stops],
         json_schema=_json(json_schema, "json_schema"),
     )
+
+
+def plan(value: str | Mapping[str, Any] | None) -> str:
+    return _json(value, "The plan")
 
 
 def _json(value: str | Mapping[str, Any] | None, what: str) -> str:

@@ -11,8 +11,8 @@ from agentmem_client.knowledge_types import PoolEntry
 class RunStarted:
     """plan: what is run, as JSON, with all parameters in place. why: why this one, for people.
 
-    source: GIVEN, POOL, MODEL or DEFAULT, where nothing was near. entry_id: of the knowledge pool, if it is that one's
-    plan. nearest: what the pool has near the query, best first. fallback: why it is not what was asked for, or empty.
+    source: GIVEN by the caller, or chosen from the POOL, by the MODEL, or by DEFAULT. entry_id: of the pool's entry.
+    nearest: what the pool has near the query, best first. fallback: why it is not the model's plan, or the pool's.
     """
 
     plan: str
@@ -27,8 +27,8 @@ class RunStarted:
 class RunProgress:
     """An agent begins something, or has written some more.
 
-    node: of the plan. agent: its role, numbered where several have it. activity: READING, THINKING or WRITING. text:
-    what it wrote since the last progress.
+    node: of the plan. agent: its role, numbered where several have it. activity: READING,
+    THINKING or WRITING. text: what it wrote since the last progress.
     """
 
     node: str
@@ -65,7 +65,7 @@ class RoleUsage:
 class RunResult:
     """exactness: of the state that the text was written from. notes: what went otherwise than asked for.
 
-    plan: what was run, as JSON. entry_id: of the knowledge pool, if it was that one's: for `KnowledgePool.record`.
+    plan, entry_id: what was run, and the entry of the knowledge pool that it is from, for recording an outcome.
     """
 
     text: str

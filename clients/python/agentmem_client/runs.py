@@ -12,8 +12,8 @@ from agentmem_client import inputs
 class RunOptions(TypedDict, total=False):
     """What a run takes; None leaves it to the daemon.
 
-    primitive: the way to work together. plan: a composition of them, as JSON or what it says. ask_model: have the model
-    compose one. With none of the three, the one that the knowledge pool has for queries like this is run.
+    With neither a primitive nor a plan, the organizer chooses one: that of the knowledge pool's nearest entry, or with
+    compose one that the model is asked for. plan: as JSON or as what it says, for instance of an earlier result.
     medium: how agents hand over to each other: "latent", as state; "text"; "both", as state with the text behind it.
     agent: the first agents of the run remember as much as this one, which stays as it is. context: a text that they
     read. max_tokens: the most that one agent writes at a time. latent_steps: taken before an agent hands over or
@@ -23,7 +23,7 @@ class RunOptions(TypedDict, total=False):
     namespace: str
     primitive: Literal["answer", "review", "vote", "plan_execute"] | None
     plan: str | Mapping[str, Any] | None
-    ask_model: bool
+    compose: bool
     medium: Literal["latent", "text", "both"] | None
     agent: str | None
     context: str
@@ -43,7 +43,7 @@ def run(
     namespace: str = "default",
     primitive: str | None = None,
     plan: str | Mapping[str, Any] | None = None,
-    ask_model: bool = False,
+    compose: bool = False,
     medium: str | None = None,
     agent: str | None = None,
     context: str = "",
@@ -61,7 +61,7 @@ def run(
         query=inputs.text(query, "The query"),
         primitive=inputs.primitive(primitive),
         plan=inputs.plan(plan),
-        ask_model=ask_model,
+        compose=bool(compose),
         medium=inputs.medium(medium),
         agent=inputs.text(agent or "", "The agent's name"),
         context=inputs.text(context, "The context"),

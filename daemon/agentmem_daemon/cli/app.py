@@ -22,6 +22,8 @@ from agentmem_daemon.cli import (
     namespaces,
     pool,
     serve,
+    span,
+    splice,
     stats,
     think,
     together,
@@ -48,6 +50,7 @@ app.command()(chat.chat)
 app.command()(append.append)
 app.command()(together.run)
 app.command()(think.think)
+app.command()(splice.splice)
 app.command()(agents.ps)
 app.command()(agents.ls)
 app.command()(agents.show)
@@ -73,6 +76,7 @@ app.command()(top.top)
 app.command()(events.events)
 app.command()(doctor.doctor)
 app.add_typer(bench.app, name="bench")
+app.add_typer(span.app, name="span")
 app.add_typer(namespaces.app, name="namespace")
 app.add_typer(key.app, name="key")
 app.add_typer(pool.app, name="pool")

@@ -35,20 +35,16 @@ def run(
     query: Annotated[str, typer.Argument(metavar="QUERY|-", help="What to work on; - for standard input.")],
     primitive: Annotated[
         Primitive | None,
-        typer.Option("--primitive", "-p", help="How they work together. [default: as suits the query]"),
+        typer.Option("--primitive", "-p", help="How they work together. [default: the organizer's choice]"),
     ] = None,
     plan: Annotated[
-        str | None, typer.Option("--plan", metavar="FILE|-", help="A composition of them, as JSON.")
+        str | None, typer.Option("--plan", metavar="FILE|-", help="A plan to run, as JSON, instead of a primitive.")
     ] = None,
-    ask_model: Annotated[
-        bool, typer.Option("--ask-model", help="Have the model compose a plan, not the knowledge pool.")
-    ] = False,
+    compose: Annotated[bool, typer.Option("--compose", help="Ask the model for a plan.")] = False,
     medium: Annotated[
         Medium | None,
         typer.Option(
-            "--medium",
-            "-m",
-            help="How they hand over: as state, as text, or as state and text. [default: the plan's, else latent]",
+            "--medium", "-m", help="How they hand over: as state, as text, or as state and text. [default: the plan's]"
         ),
     ] = None,
     agent: Annotated[
@@ -73,10 +69,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Let temporary agents work on a query together. No agent of yours is changed."""
-    if [query, context, plan].count(STDIN) > 1:
-        raise typer.BadParameter("Standard input is only one of the query, the context and the plan.")
-    if (primitive is not None) + (plan is not None) + ask_model > 1:
-        raise typer.BadParameter("Give one of --primitive, --plan and --ask-model at most.")
+    if (query, context, plan).count(STDIN) > 1:
+        raise typer.BadParameter("Standard input is one of the query, the context and the plan.")
+    if (primitive is not None) + (plan is not None) + compose > 1:
+        raise typer.BadParameter("Give one of --primitive, --plan and --compose at most.")
     interrupted = False
     stream: RunStream | None = None
 
@@ -93,7 +89,7 @@ def run(
             namespace=namespace,
             primitive=primitive,
             plan=None if plan is None else read_text(plan),
-            ask_model=ask_model,
+            compose=compose,
             medium=medium,
             agent=agent,
             context=read_text(context) if context is not None else "",
@@ -119,21 +115,23 @@ def run(
 def watch(stream: RunStream, explain: bool) -> None:
     """Reads to the end."""
     if explain:
-        explain_choice(stream.started)
+        explain_plan(stream.started)
     for event in stream:
         if explain and not event.text:
-            say(f"{event.node} {event.agent}: {event.activity.lower()}")
+            say(f"{event.node}, {event.agent}: {event.activity.lower()}")
 
 
-def explain_choice(started: RunStarted) -> None:
+def explain_plan(started: RunStarted) -> None:
     """Which plan is run, and where it came from."""
     if started.fallback:
         say(started.fallback)
-    near = [f"{entry.id} {entry.similarity:.2f}" for entry in started.nearest]
-    if near:
-        say(f"Near in the knowledge pool: {', '.join(near)}.")
-    origin = {"POOL": f"entry {started.entry_id} of the knowledge pool", "MODEL": "the model", "DEFAULT": "the default"}
-    say(f"The plan comes from {origin.get(started.source, 'you')}: {started.why.rstrip('.')}.")
+    if started.nearest:
+        near = (f"{entry.id} {entry.similarity:.2f}" for entry in started.nearest)
+        say(f"near in the knowledge pool: {', '.join(near)}")
+    sources = {"POOL": f"of the knowledge pool's entry {started.entry_id}", "MODEL": "the model's", "GIVEN": "given"}
+    say(f"plan: {sources.get(started.source, 'the default')}")
+    if started.why:
+        say(f"why: {started.why}")
     plan = json.loads(started.plan)
     for node in plan["nodes"]:
         params = ", ".join(f"{name} {value}" for name, value in node["params"].items())

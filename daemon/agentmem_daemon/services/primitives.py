@@ -11,10 +11,12 @@ import grpc
 
 from agentmem.primitives.knowledge import KnowledgePool
 from agentmem.primitives.library import Library
+from agentmem.primitives.organizer import Choice
 from agentmem.primitives.ratio import Ratio
 from agentmem.v1 import primitives_pb2, primitives_pb2_grpc
-from agentmem_daemon import knowledge, runs
+from agentmem_daemon import knowledge, orders
 from agentmem_daemon.readiness import Readiness
+from agentmem_daemon.runs import RunningOrder
 
 Context: TypeAlias = grpc.aio.ServicerContext
 T = TypeVar("T")
@@ -22,17 +24,19 @@ T = TypeVar("T")
 
 class PrimitivesService(primitives_pb2_grpc.PrimitivesServiceServicer):
     def __init__(self, readiness: Readiness, library: Library, folder: Path) -> None:
+        """folder: where what is measured of the device is kept."""
         self._readiness, self._library, self._folder = readiness, library, folder
         self._ratio: Ratio | None = None
 
     async def Run(self, request: primitives_pb2.RunRequest, context: Context) -> None:
-        order, engine = runs.order(request), self._readiness.engine
+        order, engine = orders.order(request), self._readiness.engine
         if self._ratio is None:
             self._ratio = Ratio(engine, self._folder)
-        with runs.RunningOrder(engine, self._library, self._ratio, order, context) as run:
+        with RunningOrder(engine, self._library, self._ratio, order, context) as run:
             async for event in run:
-                await context.write(runs.event(event))
-            await context.write(runs.finished(order, run.outcome))
+                message = orders.started(event) if isinstance(event, Choice) else orders.progress(event)
+                await context.write(message)
+            await context.write(orders.finished(order, run.outcome))
 
     async def ListPool(
         self, request: primitives_pb2.ListPoolRequest, context: Context

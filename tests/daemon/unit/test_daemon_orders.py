@@ -5,40 +5,45 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from agentmem_daemon import runs
+from agentmem_daemon import orders
 
 from agentmem.errors import AgentmemError, Reason
+from agentmem.primitives.plan import Plan
 from agentmem.v1 import primitives_pb2 as pb
 from tests.primitives.plans import document, node
 
 PLAN = document(node("a"), node("b", "a", type="vote"))
 
 
-def order(**fields: Any) -> runs.Order:
-    return runs.order(pb.RunRequest(**{"query": "who?", **fields}))
+def order(**fields: Any) -> orders.Order:
+    return orders.order(pb.RunRequest(**{"query": "who?", **fields}))
+
+
+def fitted(**fields: Any) -> Plan:
+    asked = order(**fields)
+    assert asked.plan is not None
+    return asked.fitted(asked.plan)
 
 
 def test_with_nothing_said_the_organizer_chooses() -> None:
     asked = order(medium=pb.MEDIUM_TEXT, max_tokens=7)
-    assert (asked.plan, asked.ask_model, asked.params) == (None, False, {"medium": "text", "max_tokens": 7})
-    assert order(ask_model=True).ask_model
+    assert (asked.plan, asked.compose, asked.params) == (None, False, {"medium": "text", "max_tokens": 7})
+    assert order(compose=True).compose
 
 
 def test_a_primitive_is_a_plan_of_one_node() -> None:
-    plan = order(primitive=pb.PRIMITIVE_VOTE, solvers=5).plan
-    assert plan is not None
+    plan = fitted(primitive=pb.PRIMITIVE_VOTE, solvers=5)
     (only,) = plan.nodes
     assert (only.type, only.params.medium, only.calls) == ("vote", "latent", 6)
 
 
 def test_a_plan_takes_parameters_where_it_has_them() -> None:
-    plan = order(plan=PLAN, solvers=5, max_tokens=7, medium=pb.MEDIUM_BOTH).plan
-    assert plan is not None
+    plan = fitted(plan=PLAN, solvers=5, max_tokens=7, medium=pb.MEDIUM_BOTH)
     assert [n.params.model_dump() for n in plan.nodes] == [
         {"medium": "both", "max_tokens": 7, "latent_steps": 20, "temperature": 0.0},
         {"medium": "both", "max_tokens": 7, "latent_steps": 20, "temperature": 0.7, "solvers": 5},
     ]
-    assert order(plan=PLAN).plan != plan
+    assert fitted(plan=PLAN) == Plan.parse(PLAN) != plan
 
 
 @pytest.mark.parametrize(
@@ -46,12 +51,13 @@ def test_a_plan_takes_parameters_where_it_has_them() -> None:
     [
         ({"query": " "}, Reason.EMPTY_INPUT),
         ({"max_tokens": 0}, Reason.PLAN_INVALID),
-        ({"ask_model": True, "temperature": -1.0}, Reason.PLAN_INVALID),
+        ({"compose": True, "temperature": -1.0}, Reason.PLAN_INVALID),
         ({"plan": "{}"}, Reason.PLAN_INVALID),
         ({"plan": PLAN, "solvers": 17}, Reason.PLAN_INVALID),
-        ({"primitive": pb.PRIMITIVE_REVIEW, "solvers": 2}, Reason.PLAN_INVALID),
+        ({"primitive": pb.PRIMITIVE_REVIEW, "solvers": 2}, Reason.INPUT_INVALID),
+        ({"plan": PLAN, "rounds": 2}, Reason.INPUT_INVALID),
         ({"primitive": pb.PRIMITIVE_VOTE, "plan": PLAN}, Reason.INPUT_INVALID),
-        ({"ask_model": True, "plan": PLAN}, Reason.INPUT_INVALID),
+        ({"compose": True, "plan": PLAN}, Reason.INPUT_INVALID),
         ({"medium": 9}, Reason.INPUT_INVALID),
     ],
     ids=str,

@@ -230,8 +230,8 @@ def test_thoughts_are_told_apart_even_if_their_ids_are_the_same(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, more: int
 ) -> None:
     monkeypatch.setattr("agentmem.store.latents.blake2b", SameHash)
-    think(engine, A, 4, *PROMPT[:250])
-    think(engine, B, 4, *PROMPT[:250], projection=Projection.SOFTMAX)
+    think(engine, A, 4, *PROMPT[:200])
+    think(engine, B, 4, *PROMPT[:200], projection=Projection.SOFTMAX)
     feed(engine, A, *PROMPT[300 : 300 + more], tokens=None)
     _, usage = feed(engine, B, *PROMPT[300 : 300 + more], tokens=None)
     assert recorded(engine, A) == recorded(engine, B)
@@ -262,7 +262,7 @@ def test_the_catalog_is_rebuilt_from_records_with_thoughts(settings: EngineSetti
     think(engine, A, STEPS, *PROMPT[:250])
     think(engine, A, 6)
     feed(engine, A, *PROMPT[300:310])
-    engine.fork_agent(A, "b", at_turn=1)
+    engine.fork_agent(A, "b", at_turn=2)
     engine.rewind_agent(A, 2)
     before = held(engine), held(engine, B)
     engine.close()
@@ -274,6 +274,10 @@ def test_the_catalog_is_rebuilt_from_records_with_thoughts(settings: EngineSetti
         assert (held(engine), held(engine, B)) == before
         assert engine.prefetch_agent(A).recomputed_tokens == 0
         assert engine.get_agent(A).exactness is Exactness.LATENT
+        engine.rewind_agent(A, 1)  # the first thought is in the longer block that took it up
+        engine.evict_agent(A)
+        assert engine.prefetch_agent(A).recomputed_tokens == 0
+        assert held(engine) == prefilled(engine)
     finally:
         engine.close()
 
