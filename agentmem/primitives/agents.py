@@ -11,7 +11,7 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives.pte import Call
 from agentmem.types import AgentRef, Exactness, Usage
 
-REFUSALS = (Reason.NOT_REPOSITIONABLE, Reason.MODEL_UNSUPPORTED, Reason.NOT_IMPLEMENTED)
+REFUSALS = (Reason.NOT_REPOSITIONABLE, Reason.MODEL_UNSUPPORTED)
 """Why a model cannot hand over in latent space; a flow then goes on by text, and says so."""
 
 

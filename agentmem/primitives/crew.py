@@ -12,7 +12,17 @@ from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from agentmem.engine.request import ChatInput, Durability, OnCancel, Request, Sampling, TextInput, Thinking
+from agentmem.engine.request import (
+    ChatInput,
+    Durability,
+    OnCancel,
+    Request,
+    Sampling,
+    Slice,
+    SpliceInput,
+    TextInput,
+    Thinking,
+)
 from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives.agents import Ask, Member, RoleUsage
 from agentmem.primitives.together import Done, Halt, run_together
@@ -115,7 +125,9 @@ class Crew:
         self._run(asks, Activity.THINKING, [replace(self._request(ask), thinking=thinking) for ask in asks])
 
     def splice(self, target: Member, parts: Sequence[Member]) -> None:
-        raise AgentmemError(Reason.NOT_IMPLEMENTED, "this daemon splices no agents yet")
+        own = tuple(Slice(part.ref.name, part.start) for part in parts)
+        request = replace(self._request(Ask(target, "")), input=SpliceInput(own))
+        self._run([Ask(target, "")], Activity.READING, [request])
 
     def exactness(self, member: Member) -> Exactness:
         return self._labels.get(member.ref, Exactness.EXACT)
@@ -165,16 +177,16 @@ class Crew:
         began = time.monotonic()
         done = run_together(self._engine, requests, self._halt, on_text)
         for member, one in zip(members, done, strict=True):
-            self._usage(member.role).add(one.finished.usage)
+            usage = self._usage(member.role)
+            usage.add(one.finished.usage)
+            usage.agents += member.ref not in self._labels
             self._labels[member.ref] = one.finished.usage.exactness
         for role in {member.role for member in members}:
             self._usage(role).seconds += time.monotonic() - began
         return done
 
     def _usage(self, role: str) -> RoleUsage:
-        usage = self._roles.setdefault(role, RoleUsage(role))
-        usage.agents = self._numbers[role]
-        return usage
+        return self._roles.setdefault(role, RoleUsage(role))
 
 
 def temporary(label: str) -> str:

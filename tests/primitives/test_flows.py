@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
 
-from agentmem.engine.engine import Engine, EngineSettings, Ticket
+from agentmem.engine.engine import Engine, Ticket
 from agentmem.engine.lane import DecodeBatch
 from agentmem.engine.request import Request, Sampling, Sink
 from agentmem.engine.thinking import ThinkBatch
@@ -19,31 +18,14 @@ from agentmem.primitives.crew import Given, Progress, sweep
 from agentmem.primitives.flow import Medium
 from agentmem.primitives.together import Halt
 from agentmem.types import AgentRef, Exactness, FinishReason
-from tests.helpers.checkpoints import ALL, write
 from tests.primitives.engines import CONTEXT, KINDS, QUESTION, SMALL, counts, names, play, side_by_side, standing, turn
 
 MEDIA = tuple(Medium)
-SPEC = replace(ALL[0], heads=2, kv_heads=2, context=2500)
 SOME = tuple(zip(KINDS, (Medium.LATENT, Medium.BOTH, Medium.TEXT, Medium.LATENT), strict=True))
 ALL_FLOWS = tuple(itertools.product(KINDS, MEDIA))
 STEPS = SMALL["latent_steps"]
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 Flows = Sequence[tuple[str, Medium]]
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    folder = tmp_path_factory.mktemp("flows")
-    engine = Engine.open(EngineSettings(folder / "state", str(write(folder / "model", SPEC))))
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(engine: Engine) -> Iterator[None]:
-    """Whatever ends a run, its agents are gone."""
-    before = names(engine)
-    yield
-    assert [name for name in names(engine) if name not in before and name.startswith("run-")] == []
 
 
 @pytest.mark.parametrize(("kind", "medium"), ALL_FLOWS)
