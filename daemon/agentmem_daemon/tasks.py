@@ -80,7 +80,8 @@ def wilson(right: int, count: int) -> tuple[float, float]:
 class Score:
     """Of one way to work, over tasks. Counts and seconds are sums; failed tasks, by their reason, count as wrong.
 
-    fallbacks: runs that handed over otherwise than asked. pte: None where it is not known.
+    notes: of the results, for instance on what went otherwise than asked, and how many had each. pte: None where it is
+    not known.
     """
 
     primitive: str
@@ -94,7 +95,7 @@ class Score:
     saved_tokens: int = 0
     seconds: float = 0.0
     pte: float | None = 0.0
-    fallbacks: int = 0
+    notes: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
 
     def add(self, task: Task, result: RunResult) -> bool:
@@ -108,7 +109,8 @@ class Score:
         self.saved_tokens += result.saved_tokens
         self.seconds += result.seconds
         self.pte = None if self.pte is None or result.pte is None else self.pte + result.pte
-        self.fallbacks += bool(result.notes)
+        for note in result.notes:
+            self.notes[note] = self.notes.get(note, 0) + 1
         return right
 
     def fail(self, reason: str) -> None:

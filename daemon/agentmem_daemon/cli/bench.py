@@ -120,7 +120,7 @@ def _print_scores(scores: list[Score]) -> None:
     ]
     print_table((*columns, "TIME>", "PTE>"), rows)
     for score in scores:
-        if score.fallbacks:
-            say(f"{score.primitive}, {score.medium}: {score.fallbacks} runs handed over otherwise than asked")
+        for note, count in score.notes.items():
+            say(f"{score.primitive}, {score.medium}: {count} of {score.tasks}: {note}")
         for reason, count in score.failed.items():
             say(f"{score.primitive}, {score.medium}: {count} of {score.tasks} tasks failed [{reason}]")
