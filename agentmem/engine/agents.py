@@ -153,7 +153,9 @@ class AgentOperations:
         store = self._context.store
         row = store.agent(ref.namespace, ref.name)
         if row is not None and not store.find_request(ref.namespace, request_id):
-            self._context.memory.disk.make_room_for(ref, min(row.tokens, BLOCK_TOKENS), row.tokens)
+            agent = self._context.memory.find(ref)
+            latent = 0 if agent is None else int((agent.ids < 0).sum())
+            self._context.memory.disk.make_room_for(ref, min(row.tokens, BLOCK_TOKENS), row.tokens, latent)
 
     def _branched(self, row: AgentRow) -> tuple[AgentView, int]:
         view = self._view(row)

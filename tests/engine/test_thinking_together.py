@@ -183,3 +183,22 @@ def test_set_aside_while_it_thinks(
     assert held(engine) == held(engine, B) == prefilled(engine)
     assert recorded(engine) == recorded(engine, B)
     assert engine.verify().problems == ()
+
+
+def test_what_was_thought_is_kept_if_it_is_cancelled_while_set_aside(
+    engine: Engine, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_aside = Memory.set_aside
+
+    def cancelled(self: Memory, agent: Any, draft: Any) -> Any:
+        aside = yield from set_aside(self, agent, draft)
+        one.ticket.cancel()
+        return aside
+
+    monkeypatch.setattr(Memory, "set_aside", cancelled)
+    watch.on_step = lambda number: number == 10 and one.ticket._run.step_aside()
+    with at_once(engine):
+        one = Asked(engine, thinks(20, *PROMPT[:250]))
+    done = finished(one.end())
+    assert (done.finish_reason, 10 <= done.usage.latent_steps < 20) == (FinishReason.CANCELLED, True)
+    assert held(engine) == prefilled(engine)
