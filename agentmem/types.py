@@ -34,10 +34,29 @@ COMPANIONS = (BlockKind.WINDOW, BlockKind.SNAPSHOT)
 
 
 class Exactness(str, Enum):
+    """Of a state: how it compares with that of a prefill of the same inputs, the best first."""
+
     EXACT = "EXACT"
     REPOSITIONED = "REPOSITIONED"
     BLENDED = "BLENDED"
     LATENT = "LATENT"
+
+    @classmethod
+    def of_all(cls, *labels: Exactness) -> Exactness:
+        """Of what has parts of each."""
+        return max(labels, key=list(cls).index, default=cls.EXACT)
+
+
+class Reposition(str, Enum):
+    """How a part of another timeline gets into one.
+
+    EXACT: what was fed there is computed anew, in context. REPOSITION: its state is taken as it is, and attended to
+    where it is put. BLEND: the same, and the positions that miss their context most are computed anew.
+    """
+
+    EXACT = "EXACT"
+    REPOSITION = "REPOSITION"
+    BLEND = "BLEND"
 
 
 class Residency(str, Enum):

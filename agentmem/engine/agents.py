@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,8 +19,10 @@ from agentmem.errors import AgentmemError, Reason, agent_not_found, request_id_r
 from agentmem.memory.agent import TurnDraft
 from agentmem.memory.readable import readable
 from agentmem.store.commit import check_turn
+from agentmem.store.grid import SpliceRun, is_spliced, starts
 from agentmem.store.history import History
 from agentmem.store.latents import kind_of
+from agentmem.store.records import BlockUse
 from agentmem.store.rows import EVICT, UNCHANGED, AgentRow, RequestRow, Standing
 from agentmem.types import BLOCK_TOKENS, AgentRef, BlockKind, Exactness, Residency, Share, TurnKind
 
@@ -43,21 +44,26 @@ class AgentOperations:
         store = self._context.store
         row = self._row(ref)
         history = store.history(row.id)
-        held = list(zip(self._kinds(history, row), count(), history.timeline(), strict=False))
-        held += [(use.kind, use.place, use) for use in history.companions()]
+        held = list(self._blocks(history, row))
+        held += [(use.kind, use.place * BLOCK_TOKENS, use) for use in history.companions()]
         sizes = store.blocks.sizes([use.key for _, _, use in held])
         blocks = tuple(
-            BlockView(use.key.hex(), kind.value, place * BLOCK_TOKENS, use.used, sizes.get(use.key, 0))
-            for kind, place, use in held
+            BlockView(use.key.hex(), kind.value, start, use.used, sizes.get(use.key, 0)) for kind, start, use in held
         )
         return replace(self._view(row), blocks=blocks)
 
     @staticmethod
-    def _kinds(history: History, row: AgentRow) -> Iterator[BlockKind]:
-        """Of the blocks of an agent's timeline."""
-        with readable():
-            ids = history.ids() if row.exactness is Exactness.LATENT else np.zeros(row.tokens, np.int32)
-        return (kind_of(ids[start : start + BLOCK_TOKENS]) for start in range(0, len(ids), BLOCK_TOKENS))
+    def _blocks(history: History, row: AgentRow) -> Iterator[tuple[BlockKind, int, BlockUse]]:
+        """Those of an agent's timeline, each with its kind and first position."""
+        ids = np.zeros(row.tokens, np.int32)
+        splices: tuple[SpliceRun, ...] = ()
+        if row.exactness is not Exactness.EXACT:
+            with readable():
+                ids, splices = history.ids(), history.record(row.turn).splices
+        timeline = history.timeline()
+        for place, (start, use) in enumerate(zip(starts(use.used for use in timeline), timeline, strict=False)):
+            spliced = is_spliced(place, splices)
+            yield BlockKind.SPLICE if spliced else kind_of(ids[start : start + use.used]), start, use
 
     def list_agents(self, namespace: str, after: str = "", limit: int = 100, hot_only: bool = False) -> list[AgentView]:
         """Up to `limit` agents whose names come behind `after`, by name."""
@@ -87,9 +93,18 @@ class AgentOperations:
             first, second = (store.history(row.id).ids(row.turn) for row in rows)
             n = min(len(first), len(second))
             differ = np.nonzero(first[:n] != second[:n])[0]
-            position = int(differ[0]) if len(differ) else n
+            spliced_a, spliced_b = (self._spliced(row) for row in rows)
+            alone = {start for start, _ in spliced_a ^ spliced_b}  # the same ids, but other state
+            position = min(alone | {int(differ[0]) if len(differ) else n})
             turns = [store.history(row.id).turn_at(position) if position < row.tokens else 0 for row in rows]
         return Diff(position, turns[0], turns[1], len(first), len(second))
+
+    def _spliced(self, row: AgentRow) -> set[tuple[int, bytes]]:
+        """The blocks of splices in an agent's timeline: first positions and keys."""
+        if not row.turn or row.exactness is Exactness.EXACT:
+            return set()
+        held = self._blocks(self._context.store.history(row.id), row)
+        return {(start, use.key) for kind, start, use in held if kind is BlockKind.SPLICE}
 
     # Make, branch, forget
 

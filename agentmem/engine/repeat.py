@@ -25,4 +25,5 @@ def answer_again(record: TurnRecord, durable: bool, warnings: tuple[Warning, ...
         warnings=(*record.warnings, *warnings),
         seed=record.seed,
         repeated_result=True,
+        parts=record.parts,
     )

@@ -8,6 +8,8 @@ from enum import Enum
 
 from agentmem.engine.steptimes import StepTimes
 from agentmem.errors import AgentmemError, Reason
+from agentmem.latent.blend import CHECK_LAYER, RATIO
+from agentmem.latent.splice import Order
 from agentmem.types import (
     AgentRef,
     Exactness,
@@ -15,6 +17,7 @@ from agentmem.types import (
     Message,
     Priority,
     Projection,
+    Reposition,
     Residency,
     Share,
     Timings,
@@ -22,6 +25,9 @@ from agentmem.types import (
     Usage,
     Warning,
 )
+
+MAX_PARTS = 1024
+"""Of one splice."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,40 @@ class TokenInput:
     """Token ids, fed as they are."""
 
     ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Positions [start, end) of an agent's timeline as it was after a turn. None: the last turn; to the end."""
+
+    agent: str
+    start: int = 0
+    end: int | None = None
+    turn: int | None = None
+
+
+@dataclass(frozen=True)
+class SpliceInput:
+    """Parts of timelines of agents of the same namespace. ratio, check_layer: see `latent.blend`.
+
+    Raises AgentmemError EMPTY_INPUT, INPUT_INVALID.
+    """
+
+    parts: tuple[Slice, ...]
+    reposition: Reposition = Reposition.REPOSITION
+    order: Order = Order.GIVEN
+    ratio: float = RATIO
+    check_layer: int = CHECK_LAYER
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise AgentmemError(Reason.EMPTY_INPUT, "there are no parts; there is nothing to splice")
+        if len(self.parts) > MAX_PARTS:
+            raise AgentmemError(Reason.INPUT_INVALID, f"a splice has at most {MAX_PARTS} parts")
+        if not 0 <= self.ratio <= 1:  # written so that NaN fails
+            raise AgentmemError(Reason.INPUT_INVALID, "ratio is a number from 0 to 1")
+        if self.check_layer < 0:
+            raise AgentmemError(Reason.INPUT_INVALID, "check_layer is the number of a layer, from 0 on")
 
 
 Input = ChatInput | TextInput | TokenInput
@@ -126,7 +166,7 @@ class Request:
     """
 
     agent: AgentRef
-    input: Input | None
+    input: Input | SpliceInput | None
     sampling: Sampling | None = None
     on_cancel: OnCancel = OnCancel.COMMIT
     create: bool = False
@@ -142,6 +182,8 @@ class Request:
         """Of the turn that it makes."""
         if self.thinking is not None:
             return TurnKind.THINK
+        if isinstance(self.input, SpliceInput):
+            return TurnKind.SPLICE
         return TurnKind.APPEND if self.sampling is None else TurnKind.GENERATE
 
 
@@ -208,6 +250,8 @@ class Finished:
     warnings: tuple[Warning, ...]
     seed: int
     repeated_result: bool = False
+    parts: tuple[tuple[int, int], ...] = ()
+    """Of a splice, as they follow one another: which of those asked for it is, and its first position."""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,10 @@ from agentmem.engine.request import (
     Request,
     RequestView,
     Sink,
+    SpliceInput,
     Started,
 )
+from agentmem.engine.splicing import SpliceTurn
 from agentmem.engine.standing import standing
 from agentmem.engine.turn import Turn
 from agentmem.errors import AgentmemError, agent_not_found, request_id_reused
@@ -46,7 +48,8 @@ class Run:
         self._begun, self._announcing = False, threading.Lock()
         exactness = Exactness.EXACT if request.thinking is None else Exactness.LATENT
         self._draft = TurnDraft(request.kind, request.request_id, exactness=exactness)
-        self._turn = Turn(context, request, self._draft, self._control, self._send)
+        turn = SpliceTurn if isinstance(request.input, SpliceInput) else Turn
+        self._turn = turn(context, request, self._draft, self._control, self._send)
 
     @property
     def phase(self) -> Phase:
@@ -160,4 +163,14 @@ class Run:
     def _finished(self, turn: int) -> Finished:
         d = self._draft
         usage = replace(d.usage)  # a copy: what is written behind is counted later
-        return Finished(turn, d.finish_reason, d.stop_sequence, usage, d.timings, d.durable, tuple(d.warnings), d.seed)
+        return Finished(
+            turn,
+            d.finish_reason,
+            d.stop_sequence,
+            usage,
+            d.timings,
+            d.durable,
+            tuple(d.warnings),
+            d.seed,
+            parts=tuple(d.parts),
+        )

@@ -14,7 +14,17 @@ from agentmem.engine.context import Context
 from agentmem.engine.control import Control
 from agentmem.engine.lane import Lane
 from agentmem.engine.reply import Reply
-from agentmem.engine.request import ChatInput, Delta, Event, OnCancel, Phase, Request, ReusePlan, TextInput
+from agentmem.engine.request import (
+    ChatInput,
+    Delta,
+    Event,
+    OnCancel,
+    Phase,
+    Request,
+    ReusePlan,
+    TextInput,
+    TokenInput,
+)
 from agentmem.engine.room import with_room
 from agentmem.engine.sampling import sample
 from agentmem.engine.thinking import Thinker
@@ -27,7 +37,7 @@ from agentmem.memory.taken import RoomTaken
 from agentmem.model.forward import LAST, feed, last_hidden, last_logits, next_chunk
 from agentmem.model.text import Encoded
 from agentmem.store.commit import check_turn
-from agentmem.types import BLOCK_TOKENS, FinishReason, TurnKind, TurnMessage
+from agentmem.types import FinishReason, TurnKind, TurnMessage
 
 RESERVE = 1024
 """Positions that a reply without max_tokens gets room for at a time."""
@@ -79,14 +89,19 @@ class Turn:
             raise AgentmemError(Reason.EMPTY_INPUT, "the input makes no tokens; there is nothing to add")
         self._check_context(agent, given)
         self._reserved = agent.tokens + given + self._to_reserve(agent, given)
-        steps = request.thinking.steps if request.thinking is not None else 0
         try:
-            memory.make_room(agent, self._reserved)
-            memory.disk.make_room(agent, self._encoded.ids, self._reserved - agent.tokens - given, steps)
+            self._make_room(agent)
         except AgentmemError:
             memory.done(request.agent)
             raise
         return agent
+
+    def _make_room(self, agent: Agent) -> None:
+        """In RAM and on disk, for what is given and reserved. Nothing of it is promised if that fails."""
+        memory, ids, thinking = self._memory, self._encoded.ids, self._request.thinking
+        steps = 0 if thinking is None else thinking.steps
+        memory.make_room(agent, self._reserved)
+        memory.disk.make_room(agent, ids, self._reserved - agent.tokens - len(ids), steps)
 
     def _plan(self, agent: Agent) -> ReusePlan:
         """What of the timeline is in RAM, on disk, or to be recomputed."""
@@ -105,6 +120,7 @@ class Turn:
             return codec.encode_chat(given.messages, last, agent.unclosed, self._goes_on)
         if isinstance(given, TextInput):
             return codec.encode_text(given.text, empty=agent.tokens == 0)
+        assert isinstance(given, TokenInput)
         return codec.encode_ids(given.ids)
 
     @property
@@ -289,7 +305,7 @@ class Turn:
             draft.ids.append(token)
             draft.usage.generated_tokens += 1
             self._send(Delta(reply.add(token), (token,)))
-            if agent.state is not None and agent.state.offset % BLOCK_TOKENS == 0:
+            if agent.state is not None and agent.state.full.row == 0:
                 self._memory.write_ahead(agent, draft, self._reserved)
             if reply.finish_reason is None:
                 yield from self._or_interrupted(agent, reply)

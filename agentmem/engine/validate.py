@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from agentmem.engine.request import ChatInput, Request, TextInput, TokenInput
+from agentmem.engine.request import ChatInput, Request, SpliceInput, TextInput, TokenInput
 from agentmem.errors import AgentmemError, Reason
 from agentmem.model.loader import LoadedModel
 from agentmem.types import ROLES, Message
@@ -19,6 +19,8 @@ def check(request: Request, model: LoadedModel) -> None:
     if given is None:
         if request.thinking is None:
             raise AgentmemError(Reason.EMPTY_INPUT, "there is no input; there is nothing to add")
+        return
+    if isinstance(given, SpliceInput):  # what its parts are is for their agents to say
         return
     if isinstance(given, TokenInput):
         _check_ids(given, model)

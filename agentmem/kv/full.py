@@ -115,6 +115,11 @@ class FullLayers:
         return self.layers[0].tail_start
 
     @property
+    def row(self) -> int:
+        """In its segment, of the position that is appended next."""
+        return (self.offset - self.tail_start) % BLOCK_TOKENS
+
+    @property
     def is_spliced(self) -> bool:
         """Whether rows lie elsewhere than 256 to a segment from position 0."""
         return self.layers[0].is_spliced

@@ -18,7 +18,7 @@ STEP_BYTES = 16 << 20
 
 
 class OpenSpan:
-    """Full blocks on their way into RAM. The arrays are MLX's own, so what was put there need not be copied again.
+    """Blocks on their way into RAM, a segment each. The arrays are MLX's own, so nothing need be copied again.
 
     Made, read and closed on the executor thread. `put` writes through numpy views and may be called from any thread:
     each segment is written once, by one thread, and MLX does not look at it before that.
@@ -51,14 +51,22 @@ class OpenSpan:
         dtype = self.layout.dtype_of(name)
         return mx.uint16 if dtype == mx.bfloat16 else dtype
 
-    def put(self, segment: int, block: Tensors) -> None:
-        """Copies a full block's rows to their place. Any thread."""
-        if any(block[name].shape != shape for name, shape in self._shapes.items()):
-            raise ValueError("only full blocks make a span")
+    def put(self, segment: int, block: Tensors, rows: np.ndarray | None = None) -> None:
+        """Copies a block's rows to their place; what is not there stays zero. Any thread.
+
+        rows: which rows of the segment the block's are; None if it has them all.
+        """
+        count = BLOCK_TOKENS if rows is None else len(rows)
+        if any(block[name].shape != (*shape[:2], count, shape[3]) for name, shape in self._shapes.items()):
+            raise ValueError("only full blocks make a span, unless it is said which rows they have")
         first = 0
         for views in self._views:
             for name, view in zip(self._shapes, views, strict=True):
-                view[:, segment] = block[name][first : first + len(view)]
+                own = block[name][first : first + len(view)]
+                if rows is None:
+                    view[:, segment] = own
+                else:
+                    view[:, segment][:, :, rows] = own
             first += len(views[0])
         self._filled.add(segment)
 

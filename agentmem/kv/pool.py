@@ -19,7 +19,10 @@ from agentmem.types import BLOCK_TOKENS
 
 
 class _Held(NamedTuple):
-    """A state and the keys of its full blocks, from the first on; not of those that a running turn has added."""
+    """A state and the keys of its full blocks, from the first on; not of those that a running turn has added.
+
+    They end where a splice begins: what lies elsewhere than 256 to a segment is found by who holds it alone.
+    """
 
     state: AgentState
     keys: tuple[bytes, ...]
@@ -124,7 +127,11 @@ class BlockPool:
 
     def exclusive_bytes(self, state: AgentState) -> int:
         """What letting go of a state would free."""
-        spans = [s for s in state.full.spans if not any(o is not state.full and o in self._states for o in s.holders)]
+        spans = [
+            span
+            for span in dict.fromkeys(state.full.spans)  # a splice may hold one twice
+            if not any(other is not state.full and other in self._states for other in span.holders)
+        ]
         parts = list(state.window.parts.values()) if state.window is not None else []
         others = [held.state.window for layers, held in self._states.items() if parts and layers is not state.full]
         theirs = {id(part) for window in others if window is not None for part in window.parts.values()}

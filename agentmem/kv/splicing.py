@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 
 from agentmem.kv.full import FullLayers
+from agentmem.kv.layers import Tensors, to_numpy
 from agentmem.kv.placed import UNUSED, Placed
 from agentmem.kv.rotation import Frequencies
 from agentmem.kv.span import Span
@@ -26,6 +27,42 @@ class Taken(NamedTuple):
     span: Span
     rows: np.ndarray
     shift: int
+
+
+class Segment(NamedTuple):
+    """256 held rows of which some are the agent's: what a block holds of a timeline.
+
+    piece: the number of the held piece that it is in. number: its own in there. rows: int64 [256], the positions of its
+    rows, or UNUSED. shift: as `Taken`'s.
+    """
+
+    piece: int
+    number: int
+    rows: np.ndarray
+    shift: int
+
+
+def segments(full: FullLayers) -> list[Segment]:
+    """Those that hold positions of the agent's, in the order in which they are held. Blocks of a timeline are these."""
+    found = []
+    for at, (first, piece) in enumerate(full.layers[0].pieces()):
+        rows, shift = np.arange(first * BLOCK_TOKENS, (first + piece.segments) * BLOCK_TOKENS), 0
+        if isinstance(piece, Placed):
+            rows, shift = piece.rows, piece.shift
+        for number, own in enumerate(np.where(rows < full.offset, rows, UNUSED).reshape(-1, BLOCK_TOKENS)):
+            if (own != UNUSED).any():
+                found.append(Segment(at, number, own, shift))
+    return found
+
+
+def read(full: FullLayers, segment: Segment) -> Tensors:
+    """The rows of a segment that are used, copied as they are: {tensor name: [layers, heads, rows, width]}."""
+    homes = [layer.pieces()[segment.piece][1] for layer in full.layers]
+    used = mx.array(np.nonzero(segment.rows != UNUSED)[0])
+    return {
+        name: to_numpy(mx.take(mx.stack([piece.arrays[n][segment.number] for piece in homes]), used, axis=2))
+        for n, name in enumerate(full.layout.tensors)
+    }
 
 
 def take(full: FullLayers, start: int, end: int) -> list[Taken]:

@@ -10,8 +10,10 @@ import numpy as np
 
 from agentmem.kv.state import AgentState
 from agentmem.store.blockfile import Block
+from agentmem.store.grid import Grid, SpliceRun, grid, starts
 from agentmem.store.latents import latent_id
 from agentmem.store.layout import RawTensor
+from agentmem.store.placement import Placement
 from agentmem.store.records import BlockUse, CompanionUse, TurnRecord
 from agentmem.types import (
     BLOCK_TOKENS,
@@ -51,6 +53,10 @@ class TurnDraft:
     ahead: dict[bytes, Future[int] | None] = field(default_factory=dict)
     """Keys of its leading full blocks that have been looked at, and what comes of writing them; None if taken over."""
     durable: bool = True
+    placements: list[Placement] = field(default_factory=list)
+    """Of the last of its ids, which the splice put there, a block each."""
+    parts: list[tuple[int, int]] = field(default_factory=list)
+    """See `TurnRecord`."""
 
     @property
     def writes(self) -> dict[bytes, Future[int]]:
@@ -103,6 +109,8 @@ class Agent:
     latents: dict[int, RawTensor] = field(default_factory=dict)
     """What was fed at latent positions, by the ids that stand for it; those of the running turn included."""
     unclosed: bool = False
+    exactness: Exactness = Exactness.EXACT
+    splices: tuple[SpliceRun, ...] = ()
     pinned: bool = False
     private: bool = False
     state: AgentState | None = None
@@ -155,8 +163,25 @@ class Agent:
 
     @property
     def full_keys(self) -> list[bytes]:
-        """Keys of the timeline's full blocks, from position 0 on."""
-        return [use.key for use in self.blocks if use.used == BLOCK_TOKENS]
+        """Keys of the timeline's full blocks, from position 0 on, before any splice."""
+        whole = self.blocks[: self.splices[0].place] if self.splices else self.blocks
+        return [use.key for use in whole if use.used == BLOCK_TOKENS]
+
+    @property
+    def grid(self) -> Grid:
+        """Where what follows goes on."""
+        return grid([use.used for use in self.blocks], self.splices) if self.splices else Grid()
+
+    @property
+    def starts(self) -> list[int]:
+        """The first position of each block, and the end."""
+        return starts(use.used for use in self.blocks)
+
+    @property
+    def padding(self) -> int:
+        """Rows of the segments in RAM that have no positions, but for those of the last."""
+        place = self.splices[-1].end if self.splices else 0
+        return sum(BLOCK_TOKENS - use.used for use in self.blocks[:place])
 
     def parent_of(self, place: int) -> bytes:
         """The key of the block before the one at `place`; b"" for the first."""

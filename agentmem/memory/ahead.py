@@ -29,11 +29,11 @@ class WriteAhead:
 
     def hand_over(self, agent: Agent, draft: TurnDraft, has_room: Callable[[int], bool]) -> bool:
         """Hands over what of the draft has become full blocks. False if one is left for which there is no room."""
-        if agent.state is None or agent.rebuilt is not None:
+        if agent.state is None or agent.rebuilt is not None or draft.placements:
             return True
-        base = agent.tokens // BLOCK_TOKENS
+        base = agent.grid.place_of(agent.tokens)
         known = min(agent.state.offset, agent.tokens + len(draft.ids))  # a token may be fed before it is known
-        while (end := (base + len(draft.ahead) + 1) * BLOCK_TOKENS) <= known:
+        while (end := agent.grid.start_of(base + len(draft.ahead) + 1)) <= known:
             if not has_room(self._block_bytes):
                 return False
             start, new = end - BLOCK_TOKENS, draft.ids[: max(0, end - agent.tokens)]

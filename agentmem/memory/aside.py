@@ -87,7 +87,8 @@ class Asides:
         yield from until_done(writes)
         if any(write.exception() for write in writes):
             return None
-        return self._rest(state, agent.tokens, agent.tokens // BLOCK_TOKENS + len(draft.ahead))
+        border = agent.grid.start_of(agent.grid.place_of(agent.tokens) + len(draft.ahead))
+        return self._rest(state, agent.tokens, border)
 
     def _may_copy(self, agent: Agent, state: AgentState, size: int) -> bool:
         """Copies are made as far as RAM has room; where it has none, one at a time."""
@@ -99,9 +100,9 @@ class Asides:
         writes = [write for write in draft.ahead.values() if write is not None and not write.done()]
         yield Wait(tuple(writes) or (self._writer.hand(0, lambda: None),))
 
-    def _rest(self, state: AgentState, committed: int, blocks: int) -> Aside:
-        """What the disk does not have of a state: it has the `committed` positions of turns, and so many blocks."""
-        end, border = state.offset, blocks * BLOCK_TOKENS
+    def _rest(self, state: AgentState, committed: int, border: int) -> Aside:
+        """What the disk does not have of a state: it has the `committed` positions of turns, and blocks to `border`."""
+        end = state.offset
         aside = Aside(end, state.read(border, end) if border < end else {})
         if (window := state.window) is not None:
             for segment in window.layers[0].segments:
@@ -119,7 +120,7 @@ class Asides:
         if aside.offset == agent.tokens:
             return
         ids = np.concatenate([agent.ids, np.asarray(draft.ids, np.int32)])[: aside.offset]
-        base, keys = agent.tokens // BLOCK_TOKENS, list(draft.ahead)
+        base, keys = agent.grid.place_of(agent.tokens), list(draft.ahead)
         held = FullLayers(self._model.layout.full)
         for span in self._pool.find(keys):  # what others have in RAM too
             held.hold(span)
@@ -132,7 +133,7 @@ class Asides:
             except BlockUnreadable as error:
                 fault = error.with_traceback(None)  # or it would keep what was read
         if fault is None:
-            self._extend(state, base, held, incoming, aside.rows)
+            self._extend(state, agent.grid.start_of(base), held, incoming, aside.rows)
             if state.window is not None:
                 state.window.go_on(aside.window, aside.offset)
             if state.recurrent is not None:
@@ -140,25 +141,25 @@ class Asides:
             state.evaluate()
             return
         if not self._model.layout.has_companions:  # those go on from the end of a turn only
-            self._extend(state, base, held, incoming, {})
+            self._extend(state, agent.grid.start_of(base), held, incoming, {})
         del held, incoming
         yield from self._compute(agent, state, ids, aside.offset, keys, fault, read)
 
     def _incoming(self, agent: Agent, ids: np.ndarray, first: int, keys: list[bytes]) -> IncomingBlocks:
         """The draft's blocks, from the one at place `first` of the timeline on."""
-        base, wanted = agent.tokens // BLOCK_TOKENS, []
+        base, wanted = agent.grid.place_of(agent.tokens), []
         for place in range(first, base + len(keys)):
-            start = place * BLOCK_TOKENS
+            start = agent.grid.start_of(place)
             rows = ids[start : start + BLOCK_TOKENS]
             wanted.append(Wanted(keys[place - base], self._parent(agent, place, keys), start, rows))
         known = self._store.blocks.known_ahead(keys)
         return IncomingBlocks(self._store, self._model, self._readers, agent.ref.namespace, wanted, known)
 
     @staticmethod
-    def _extend(state: AgentState, base: int, held: FullLayers, incoming: IncomingBlocks, rows: Tensors) -> None:
-        """Gives the full layers what follows the block border at `base`, in place of the part of a block there."""
+    def _extend(state: AgentState, border: int, held: FullLayers, incoming: IncomingBlocks, rows: Tensors) -> None:
+        """Gives the full layers what follows the block border at a position, in place of the part of a block there."""
         if held.spans or incoming.arrived or rows:
-            state.full.trim(base * BLOCK_TOKENS)
+            state.full.trim(border)
             state.full.freeze()
             for span in held.spans:
                 state.hold(span)
@@ -168,7 +169,7 @@ class Asides:
     @staticmethod
     def _parent(agent: Agent, place: int, keys: list[bytes]) -> bytes:
         """The key of the block before the one at a place."""
-        base = agent.tokens // BLOCK_TOKENS
+        base = agent.grid.place_of(agent.tokens)
         return keys[place - base - 1] if place > base else agent.parent_of(base)
 
     def _compute(
@@ -188,9 +189,9 @@ class Asides:
             raise AgentmemError(Reason.BLOCK_UNRECOVERABLE, message)
         yield from computed(self._model, state, ids[start:], agent.latents)
         self._mender.say(start, len(ids), fault, read)
-        for place, key in enumerate(keys, agent.tokens // BLOCK_TOKENS):
+        for place, key in enumerate(keys, agent.grid.place_of(agent.tokens)):
             yield READ_COST
-            begin, parent = place * BLOCK_TOKENS, self._parent(agent, place, keys)
+            begin, parent = agent.grid.start_of(place), self._parent(agent, place, keys)
             known, rows = self._store.blocks.known_ahead([key]), ids[begin : begin + BLOCK_TOKENS]
             try:
                 block_cutter.read(self._store, agent.ref.namespace, key, known, parent, begin, rows, self._model)

@@ -134,7 +134,7 @@ class RamBudget:
 
     def _need(self, agent: Agent, positions: int) -> int:
         """Bytes that so many positions of an agent may take besides what of them is in RAM already."""
-        return self._most_bytes(positions) - self._held(agent)
+        return self._most_bytes(positions + agent.padding) - self._held(agent)
 
     def _held(self, agent: Agent) -> int:
         """Bytes of its state that are in RAM already, be it in other agents' hands."""

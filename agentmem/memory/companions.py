@@ -57,7 +57,8 @@ class Companions:
 
     def timeline(self, namespace: str, ids: np.ndarray, latents: Latents, keys: Sequence[bytes]) -> TimelineKeys:
         """Of this model, in a namespace."""
-        return TimelineKeys(self._store.namespace(namespace).secret, self._model.state_id, ids, keys, latents)
+        secret, starts = self._store.namespace(namespace).secret, range(0, len(ids), BLOCK_TOKENS)
+        return TimelineKeys(secret, self._model.state_id, ids, keys, starts, latents)
 
     def needed(self, timeline: TimelineKeys) -> tuple[CompanionUse, ...]:
         """Those that the end of a timeline needs."""

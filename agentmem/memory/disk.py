@@ -16,6 +16,7 @@ from agentmem.memory.agent import Agent
 from agentmem.memory.embeddings import embedding_bytes
 from agentmem.memory.taken import RoomTaken
 from agentmem.model.loader import LoadedModel
+from agentmem.store.grid import Grid
 from agentmem.store.rows import EventKind
 from agentmem.store.store import Store
 from agentmem.store.timelinekeys import block_keys
@@ -61,13 +62,18 @@ class DiskBudget:
         self.reading: list[AgentRef] = []
         """Agents whose blocks other threads read."""
 
-    def make_room(self, agent: Agent, ids: Sequence[int], more: int = 0, latent: int = 0) -> None:
+    def make_room(
+        self, agent: Agent, ids: Sequence[int], more: int = 0, latent: int = 0, spliced: tuple[int, ...] = ()
+    ) -> None:
         """For a turn of these ids, and `more` positions behind them, so many of which are latent.
+
+        spliced: positions of each block of a splice, which comes last.
 
         The agent has it until its turn is `done`, and then until all of its turns are on disk.
         """
         needed, relied_on = self._needed(agent, np.asarray(ids, np.int32), more)
         needed += self._latent_bytes(agent, latent)
+        needed += sum(self.bytes_of(count, count) for count in spliced)
         self._free(agent.ref, agent.id, needed, relied_on)
         self._promise(agent.ref, _Promise(needed, relied_on))
 
@@ -136,7 +142,7 @@ class DiskBudget:
 
     def _latent_bytes(self, agent: Agent, more: int) -> int:
         """The most that the embeddings of a turn with so many latent positions take, in blocks and in its record."""
-        start = agent.tokens // BLOCK_TOKENS * BLOCK_TOKENS  # its last block is written again
+        start = agent.grid.start_of(agent.grid.place_of(agent.tokens))  # its last block is written again
         count = more + sum(len(one.record.latents) for one in agent.unsaved) + int((agent.ids[start:] < 0).sum())
         return self._embeddings(count)
 
@@ -158,14 +164,16 @@ class DiskBudget:
         """Bytes that may be written until these ids are on disk, and keys of blocks that are there and need not be."""
         fresh = agent.state_id != self._model.state_id  # it has no turn, or all will be computed anew
         saved = 0 if fresh else agent.unsaved[0].record.start if agent.unsaved else agent.tokens
-        ahead, first = np.concatenate([agent.ids, ids]), saved // BLOCK_TOKENS
+        grid = Grid() if fresh else agent.grid
+        ahead, first = np.concatenate([agent.ids, ids]), grid.place_of(max(saved, grid.start))
+        begin = grid.start_of(first)
         secret = self._store.namespace(agent.ref.namespace).secret
-        whole = ahead[: len(ahead) // BLOCK_TOKENS * BLOCK_TOKENS]
+        whole = ahead[: begin + (len(ahead) - begin) // BLOCK_TOKENS * BLOCK_TOKENS]
         parent, state_id = agent.parent_of(first), self._model.state_id
-        keys = block_keys(whole, first * BLOCK_TOKENS, parent, secret, state_id, agent.latents)
+        keys = block_keys(whole, begin, parent, secret, state_id, agent.latents)
         there = {key for key, size in self._store.blocks.sizes(keys).items() if size}
         end = len(ahead) + more
-        positions = end - (first + len(there)) * BLOCK_TOKENS
+        positions = end - min(begin, saved) - len(there) * BLOCK_TOKENS
         if not fresh:
             positions += self._lacking(agent, saved)
         return self.bytes_of(positions, end - saved), there
@@ -174,6 +182,6 @@ class DiskBudget:
         """Positions of saved blocks that were given up, and are not in RAM as the agent's state."""
         if agent.state is not None:
             return 0
-        uses = agent.blocks[: -(-saved // BLOCK_TOKENS)]
+        uses = [use for use, start in zip(agent.blocks, agent.starts, strict=False) if start < saved]
         sizes = self._store.blocks.sizes([use.key for use in uses])
         return sum(use.used for use in uses if not sizes.get(use.key))

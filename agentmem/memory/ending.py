@@ -23,6 +23,9 @@ def require_end(agent: Agent, model: LoadedModel) -> None:
     if model.layout.has_companions:
         message = "the layers of this model that are windowed or recurrent cannot go back by a position; give an input"
         raise AgentmemError(Reason.EMPTY_INPUT, message)
+    if agent.splices:
+        message = "this agent's timeline has a splice, behind which it cannot go back by a position; give an input"
+        raise AgentmemError(Reason.EMPTY_INPUT, message)
     if not matches(agent, model):
         raise AgentmemError(Reason.EMPTY_INPUT, "what is to be recomputed is thought on with an input only; give one")
 

@@ -65,6 +65,7 @@ class Lookup:
             agent.ids, agent.latents = history.ids(), history.latents()
         agent.blocks, agent.companions = history.timeline(), tuple(history.companions())
         agent.unclosed, agent.tokenizer_id = last.open, last.tokenizer_id
+        agent.exactness, agent.splices = last.exactness, last.splices
         if sum(b.used for b in agent.blocks) != last.end or len(agent.ids) != last.end:
             raise AgentmemError(
                 Reason.BLOCK_UNRECOVERABLE,

@@ -25,6 +25,7 @@ from agentmem.memory.hot import HotBytes
 from agentmem.memory.lookup import Lookup
 from agentmem.memory.matching import matches, require_match
 from agentmem.memory.news import News
+from agentmem.memory.parts import Parts
 from agentmem.memory.prefix import PrefixMatch
 from agentmem.memory.readable import readable
 from agentmem.memory.reader import ReaderThreads
@@ -32,6 +33,7 @@ from agentmem.memory.restoring import Restorer
 from agentmem.memory.saving import TurnSaver
 from agentmem.memory.still import still_held
 from agentmem.memory.taken import RoomTaken
+from agentmem.memory.turning import Turning
 from agentmem.memory.unsaved import UnsavedTurns
 from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.loader import LoadedModel
@@ -79,7 +81,9 @@ class Memory:
         self._saver = TurnSaver(store, model, companions, self._writer)
         self.unsaved = UnsavedTurns(self._saver, self._writer, self._news, lag_s, model.layout.full.bytes_per_token)
         self._prefix = PrefixMatch(store, self.pool, model, companions, self._readers)
-        self._restorer = Restorer(store, self.pool, model, companions, self._readers)
+        self.turning = Turning(model)
+        self.parts = Parts(store, self.pool, model, self._readers, self.turning)
+        self._restorer = Restorer(store, self.pool, model, companions, self._readers, self.turning)
         self._asides = Asides(store, self.pool, model, self._ahead, self._writer, self._budget, self._readers)
         self._hot: dict[AgentRef, AgentState] = {}
         self.hot_bytes: Mapping[AgentRef, int] = HotBytes(self._hot)
@@ -116,8 +120,7 @@ class Memory:
 
     def restore(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         """Brings the agent's state into RAM, mending what cannot be read. Yields what it needs (`needs`)."""
-        if agent.is_latent:
-            draft.exactness = Exactness.LATENT
+        draft.exactness = Exactness.of_all(draft.exactness, agent.exactness)
         draft.usage.exactness = draft.exactness
         if agent.state is not None:
             draft.usage.reused_hot_tokens += agent.tokens
@@ -153,6 +156,14 @@ class Memory:
     def active(self) -> set[str]:
         """Ids of the agents that are in the middle of a request."""
         return {agent.id for ref, agent in self._agents.items() if ref in self._budget}
+
+    def replace_state(self, agent: Agent, state: AgentState) -> None:
+        """The hot agent goes on with another state, of the same timeline and more."""
+        if agent.rebuilt is None:  # or else its keys are another model's
+            self._drop(agent)
+            agent.state = state
+            self._note_hot(agent)
+        agent.state = state
 
     def done(self, ref: AgentRef) -> None:
         """The agent's request has ended: what RAM and disk had room for on its behalf is free, or taken."""

@@ -38,9 +38,13 @@ MAX_ENDS = 256
 
 @dataclass
 class _Found:
-    """Full blocks that match, from the one at place `base` on, and one more of which the first positions do."""
+    """Full blocks that match, from the one at place `base` on, and one more of which the first positions do.
+
+    begin: the first position of the block at `base`.
+    """
 
     base: int
+    begin: int
     keys: list[bytes] = field(default_factory=list)
     part: Block | None = None
     part_tokens: int = 0
@@ -49,7 +53,11 @@ class _Found:
     @property
     def end(self) -> int:
         """The position behind all that matches."""
-        return (self.base + len(self.keys)) * BLOCK_TOKENS + self.part_tokens
+        return self.start_of(self.base + len(self.keys)) + self.part_tokens
+
+    def start_of(self, place: int) -> int:
+        """The first position of the block at a place."""
+        return self.begin + (place - self.base) * BLOCK_TOKENS
 
 
 class PrefixMatch:
@@ -67,7 +75,8 @@ class PrefixMatch:
         # A timeline that was just rebuilt has no blocks under this model yet.
         if agent.private or agent.state is None or agent.rebuilt is not None:
             return
-        found = _Found(agent.tokens // BLOCK_TOKENS)
+        base = agent.grid.place_of(agent.tokens)
+        found = _Found(base, agent.grid.start_of(base))
         yield from self._match(agent, ids, found)
         companions = None
         if self._model.layout.has_companions:
@@ -86,7 +95,7 @@ class PrefixMatch:
         self._extend(agent.state, found, held, incoming)
         if companions is not None:
             companions.give(agent.state, found.end)
-        from_ram = max(0, hot * BLOCK_TOKENS - (agent.tokens - found.base * BLOCK_TOKENS))
+        from_ram = max(0, hot * BLOCK_TOKENS - (agent.tokens - found.begin))
         draft.usage.reused_hot_tokens += from_ram
         draft.usage.reused_warm_tokens += found.end - agent.tokens - from_ram
 
@@ -94,8 +103,8 @@ class PrefixMatch:
         namespace, state_id = agent.ref.namespace, self._model.state_id
         secret = self._store.namespace(namespace).secret
         first = agent.parent_of(found.base)
-        whole = ids[: len(ids) // BLOCK_TOKENS * BLOCK_TOKENS]
-        keys = list(block_keys(whole, found.base * BLOCK_TOKENS, first, secret, state_id, agent.latents))
+        whole = ids[: found.begin + (len(ids) - found.begin) // BLOCK_TOKENS * BLOCK_TOKENS]
+        keys = list(block_keys(whole, found.begin, first, secret, state_id, agent.latents))
         found.keys = keys[: self._store.blocks.count_shared(keys)]
         parent = found.keys[-1] if found.keys else first
         start = found.end
@@ -212,7 +221,7 @@ class PrefixMatch:
         """Reads the matching blocks that are not in RAM. One that cannot be read ends the match."""
         wanted = []
         for number, key in enumerate(found.keys[hot:], hot):
-            start = (found.base + number) * BLOCK_TOKENS
+            start = found.start_of(found.base + number)
             parent = found.keys[number - 1] if number else agent.parent_of(found.base)
             wanted.append(Wanted(key, parent, start, ids[start : start + BLOCK_TOKENS]))
         incoming = IncomingBlocks(self._store, self._model, self._readers, agent.ref.namespace, wanted)
@@ -228,7 +237,7 @@ class PrefixMatch:
 
     def _extend(self, state: AgentState, found: _Found, held: FullLayers, incoming: IncomingBlocks) -> None:
         """Gives the full layers what was found, in place of what they hold from `base` on."""
-        state.full.trim(found.base * BLOCK_TOKENS)
+        state.full.trim(found.begin)
         state.full.freeze()
         for span in held.spans:
             state.hold(span)

@@ -12,17 +12,21 @@ from functools import partial
 
 import numpy as np
 
+from agentmem.errors import AgentmemError, Reason
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.companions import Companions
 from agentmem.memory.computing import computed
-from agentmem.memory.incoming import IncomingBlocks, Wanted
+from agentmem.memory.incoming import IncomingBlocks, wanted_of
 from agentmem.memory.mending import Mender
+from agentmem.memory.readable import readable
 from agentmem.memory.reader import ReaderThreads
+from agentmem.memory.turning import Turning
 from agentmem.model.loader import LoadedModel
-from agentmem.store.blockfile import Block, BlockUnreadable
+from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
+from agentmem.store.grid import is_spliced
 from agentmem.store.records import BlockUse, CompanionUse, RecordUnreadable
 from agentmem.store.store import Store
 from agentmem.types import BLOCK_TOKENS, BlockKind
@@ -43,9 +47,16 @@ class _End:
 
 class Restorer:
     def __init__(
-        self, store: Store, pool: BlockPool, model: LoadedModel, companions: Companions, readers: ReaderThreads
+        self,
+        store: Store,
+        pool: BlockPool,
+        model: LoadedModel,
+        companions: Companions,
+        readers: ReaderThreads,
+        turning: Turning,
     ) -> None:
         self._store, self._pool, self._model, self._companions = store, pool, model, companions
+        self._turning = turning
         self._readers, self._mender = readers, Mender(store, model)
 
     @property
@@ -80,30 +91,41 @@ class Restorer:
                     draft.usage.bytes_read += yield from incoming.next()
                     draft.usage.reused_warm_tokens += use.used
                 except BlockUnreadable as fault:
+                    if is_spliced(place, agent.splices):
+                        raise self._lost(agent, place, fault) from fault
                     block = yield from self._computed_again(agent, place, state, incoming)
                     self._mender.say(block.start, block.start + block.tokens, fault, draft)
                     self._mender.put_back(agent, block, fault, draft)
                     incoming.put(block_cutter.rows(block, block.tokens, self._model))
-        incoming.give(state)
+        incoming.give(state, self._turning.of(agent.splices))
         agent.state = state
+
+    def _lost(self, agent: Agent, place: int, fault: BlockUnreadable) -> AgentmemError:
+        """What a splice has put somewhere is nowhere else: where it was taken from others may have moved on."""
+        with readable():
+            turn = self._store.history(agent.id).turn_at(agent.starts[place])
+        why = Unreadable.MISSING if fault.reason is Unreadable.EVICTED else fault.reason
+        message = (
+            f"a block that the splice of turn {turn} put into this timeline is {why.lower()}, and cannot be "
+            f"computed again: rewind the agent to a turn before, or fork it there, and splice anew"
+        )
+        return AgentmemError(Reason.BLOCK_UNRECOVERABLE, message, turn=turn)
 
     def _incoming(self, agent: Agent, first: int, uses: Sequence[BlockUse]) -> IncomingBlocks:
         """The blocks of its timeline, or the first positions of longer ones, from the one at place `first` on."""
-        wanted = []
-        for place, use in enumerate(uses, first):
-            start = place * BLOCK_TOKENS
-            wanted.append(Wanted(use.key, agent.parent_of(place), start, agent.ids[start : start + use.used]))
-        return IncomingBlocks(self._store, self._model, self._readers, agent.ref.namespace, wanted)
+        lying = len(agent.full_keys) - first if agent.splices else None
+        wanted = list(wanted_of(agent, uses, first))
+        return IncomingBlocks(self._store, self._model, self._readers, agent.ref.namespace, wanted, placed_from=lying)
 
     def _computed_again(
         self, agent: Agent, place: int, state: AgentState, incoming: IncomingBlocks
     ) -> Generator[object, None, Block]:
         """One block of the agent's timeline, computed on those before it: the state's, and what has come in."""
-        use, start = agent.blocks[place], place * BLOCK_TOKENS
+        use, start = agent.blocks[place], agent.starts[place]
         before = AgentState(self._model.layout)
         for span in state.full.spans:
             before.hold(span)
-        incoming.lend(before)
+        incoming.lend(before, self._turning.of(agent.splices))
         ids = agent.ids[: start + use.used]
         yield from computed(self._model, before, ids[start:], agent.latents)
         return block_cutter.cut(before, ids, agent.latents, start, use.key, agent.parent_of(place), self._model)

@@ -11,6 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
+from agentmem.kv import splicing
+from agentmem.kv.splicing import Segment
+from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft, Unsaved
 from agentmem.memory.ahead import release
@@ -18,11 +21,14 @@ from agentmem.memory.companions import Companions
 from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block
+from agentmem.store.grid import Grid, SpliceRun
+from agentmem.store.keys import block_key
 from agentmem.store.latents import embeddings_of
+from agentmem.store.placement import Placement
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.store import Store
 from agentmem.store.timelinekeys import block_keys
-from agentmem.types import BLOCK_TOKENS, TurnKind
+from agentmem.types import BLOCK_TOKENS, BlockKind, TurnKind
 
 log = logging.getLogger(__name__)
 
@@ -37,22 +43,38 @@ class TurnSaver:
         """Makes the draft the agent's last turn, in RAM. The state must already hold its ids."""
         fresh = draft.kind is TurnKind.REBUILD
         start = 0 if fresh else agent.tokens
-        base = start // BLOCK_TOKENS
         new = np.asarray(draft.ids, np.int32)
         ids = new if fresh else np.concatenate([agent.ids, new])
-        parent = b"" if fresh else agent.parent_of(base)
-        secret = self._store.namespace(agent.ref.namespace).secret
-        keys = block_keys(ids, base * BLOCK_TOKENS, parent, secret, self._model.state_id, agent.latents)
-        uses = tuple(
-            BlockUse(key, min(BLOCK_TOKENS, len(ids) - place * BLOCK_TOKENS)) for place, key in enumerate(keys, base)
-        )
-        blocks = [*agent.blocks[:base], *uses]
-        record = self._record(agent, draft, start, base, uses, new)
+        base, uses = self._uses(agent, draft, ids, fresh)
+        blocks, splices = [*agent.blocks[:base], *uses], () if fresh else agent.splices
+        if placed := len(draft.placements):
+            splices = (*splices, SpliceRun(len(blocks) - placed, placed))
+        record = replace(self._record(agent, draft, start, base, uses, new), splices=splices)
         record, companions = self._with_companions(agent, record, ids, [use.key for use in blocks])
         agent.unsaved.append(Unsaved(record, draft, companions))
         agent.turn, agent.ids, agent.blocks, agent.companions = record.number, ids, blocks, record.companions
         agent.state_id, agent.tokenizer_id = self._model.state_id, self._model.tokenizer_id
-        agent.unclosed = draft.unclosed
+        agent.unclosed, agent.exactness, agent.splices = draft.unclosed, draft.exactness, splices
+
+    def _uses(self, agent: Agent, draft: TurnDraft, ids: np.ndarray, fresh: bool) -> tuple[int, tuple[BlockUse, ...]]:
+        """How many blocks of the timeline stay, and those that follow them. ids: the timeline's, with the draft's."""
+        grid, state_id = Grid() if fresh else agent.grid, self._model.state_id
+        start = 0 if fresh else agent.tokens
+        end = len(ids) - sum(len(placement.used) for placement in draft.placements)
+        # What comes to stand behind a block that is not full leaves it as it is, but for what goes on in it.
+        base = grid.place_of(start) if end > start or fresh else len(agent.blocks)
+        begin, parent = grid.start_of(base), b"" if fresh else agent.parent_of(base)
+        secret, uses = self._store.namespace(agent.ref.namespace).secret, []
+        if end > start:
+            for key in block_keys(ids[:end], begin, parent, secret, state_id, agent.latents):
+                uses.append(BlockUse(key, min(BLOCK_TOKENS, end - begin)))
+                begin, parent = begin + BLOCK_TOKENS, key
+        for placement in draft.placements:
+            own = ids[placement.positions]
+            payload = placement.payload(own, embeddings_of(own, agent.latents))
+            parent = block_key(secret, parent, state_id, BlockKind.SPLICE, payload)
+            uses.append(BlockUse(parent, len(own)))
+        return base, tuple(uses)
 
     def _with_companions(
         self, agent: Agent, record: TurnRecord, ids: np.ndarray, keys: list[bytes]
@@ -133,14 +155,35 @@ class TurnSaver:
         """The record's blocks as the state holds them, but for those that were there before or are written ahead."""
         assert agent.state is not None
         base = one.record.base_blocks
-        parent = agent.parent_of(base)
+        start, parent = agent.starts[base], agent.parent_of(base)
+        placed = self._placed(agent.state, one, base + len(one.record.blocks))
         there = self._store.blocks.sizes(one.draft.taken)  # but for what went meanwhile, with its last user or for room
         for place, use in enumerate(one.record.blocks, base):
             if not there.get(use.key) and use.key not in ahead:
-                start = place * BLOCK_TOKENS
-                ids = agent.ids[: start + use.used]
-                yield block_cutter.cut(agent.state, ids, agent.latents, start, use.key, parent, self._model)
-            parent = use.key
+                if place in placed:
+                    block = self._cut_placed(agent, start, use.key, parent, *placed[place])
+                else:
+                    ids = agent.ids[: start + use.used]
+                    block = block_cutter.cut(agent.state, ids, agent.latents, start, use.key, parent, self._model)
+                yield block
+            start, parent = start + use.used, use.key
+
+    @staticmethod
+    def _placed(state: AgentState, one: Unsaved, end: int) -> dict[int, tuple[Segment, Placement]]:
+        """The segments of a splice's blocks, which are the last ones of its turn, by place. end: behind them."""
+        placements = one.draft.placements
+        if not placements:
+            return {}
+        first = end - len(placements)
+        return dict(enumerate(zip(splicing.segments(state.full)[first:end], placements, strict=True), first))
+
+    def _cut_placed(
+        self, agent: Agent, start: int, key: bytes, parent: bytes, segment: Segment, placement: Placement
+    ) -> Block:
+        assert agent.state is not None
+        return block_cutter.cut_placed(
+            agent.state, agent.ids, agent.latents, start, key, parent, self._model, segment, placement
+        )
 
     def _record(
         self, agent: Agent, draft: TurnDraft, start: int, base: int, uses: tuple[BlockUse, ...], ids: np.ndarray
@@ -170,6 +213,7 @@ class TurnSaver:
             seed=draft.seed,
             warnings=tuple(draft.warnings),
             embeddings=embeddings_of(ids, agent.latents),
+            parts=tuple(draft.parts),
         )
 
 

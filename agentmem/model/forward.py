@@ -32,7 +32,7 @@ def prefill(model: LoadedModel, state: AgentState, ids: Sequence[int] | np.ndarr
 
 def next_chunk(state: AgentState, ids: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
     """Those of the ids that the next pass takes."""
-    return ids[: CHUNK - state.offset % BLOCK_TOKENS]
+    return ids[: CHUNK - state.full.row]
 
 
 def feed(model: LoadedModel, state: AgentState, chunk: Sequence[int] | np.ndarray) -> None:
@@ -64,7 +64,7 @@ def feed_embeddings(model: LoadedModel, states: Sequence[AgentState], embeddings
     if not count:
         raise ValueError("there is nothing to feed")
     while done < count:
-        end = min(count, done + CHUNK - states[0].offset % BLOCK_TOKENS)
+        end = min(count, done + CHUNK - states[0].full.row)
         caches, chunk = _caches(model, states), embeddings[:, done:end]
         hidden = model.network.model(None, cache=caches, input_embeddings=chunk)[:, -1]
         mx.eval(hidden)

@@ -13,13 +13,16 @@ from enum import StrEnum
 import numpy as np
 import xxhash
 
+from agentmem.store.keys import block_key
 from agentmem.store.latents import by_id, key_of, kind_of
 from agentmem.store.layout import RawTensor, header_end, pack, unpack
+from agentmem.store.placement import FIELDS, Placement, parsed
 from agentmem.types import BLOCK_TOKENS, COMPANIONS, BlockKind
 
 FORMAT = "1"
 PAYLOAD = "payload.ids"
 EMBEDDINGS = "embeddings"
+ROWS = "payload.rows"
 
 _FIELDS = {
     "format", "key", "parent", "state_id", "kind", "start", "tokens", "group_size", "bits", "numerics", "checksum",
@@ -56,6 +59,7 @@ class Block:
     axis 2 is the positions.
     numerics: the path that computed it. group_size, bits: of the quantisation.
     embeddings: of the latent positions, in order, [latent positions, width]; None if there are none.
+    placement: of a SPLICE block, which has no first positions that could be used by themselves: where its rows stand.
     """
 
     key: bytes
@@ -69,10 +73,18 @@ class Block:
     group_size: int
     bits: int
     embeddings: RawTensor | None = None
+    placement: Placement | None = None
 
     @property
     def tokens(self) -> int:
         return len(self.ids)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Those of its ids in the timeline."""
+        if self.placement is not None:
+            return self.placement.positions
+        return np.arange(self.start, self.start + self.tokens)
 
     @property
     def companion(self) -> BlockKind | None:
@@ -97,6 +109,11 @@ class Block:
 
     def key_of_prefix(self, secret: bytes, tokens: int) -> bytes:
         """The key of the block that holds this one's first `tokens` positions (its own key if that is all)."""
+        if self.placement is not None:
+            if tokens < self.tokens:
+                return b""
+            payload = self.placement.payload(self.ids, self.embeddings)
+            return block_key(secret, self.parent, self.state_id, self.kind, payload)
         kind, embeddings = self.kind_of_prefix(tokens), self.embeddings_of_prefix(tokens)
         return key_of(secret, self.parent, self.state_id, kind, self.ids[:tokens], embeddings)
 
@@ -122,7 +139,7 @@ class Block:
     def _comparable(self) -> tuple[object, ...]:
         return (
             self.key, self.parent, self.state_id, self.kind, self.start, self.ids.tolist(), self.tensors,
-            self.numerics, self.group_size, self.bits, self.embeddings,
+            self.numerics, self.group_size, self.bits, self.embeddings, self.placement,
         )  # fmt: skip
 
 
@@ -132,7 +149,8 @@ def encode(block: Block) -> bytes:
         raise ValueError(f"a block of {block.tokens} positions")
     ids = np.ascontiguousarray(block.ids, dtype="<i4")
     by_id(block.ids, block.embeddings)
-    if block.companion is None and block.kind is not BlockKind.SPLICE and block.kind is not kind_of(block.ids):
+    kind = BlockKind.SPLICE if block.placement is not None else block.companion or kind_of(block.ids)
+    if block.kind is not kind:
         raise ValueError("the kind is not that of the positions")
     embeddings = {} if block.embeddings is None else {EMBEDDINGS: block.embeddings}
     metadata = {
@@ -148,7 +166,11 @@ def encode(block: Block) -> bytes:
         "numerics": block.numerics,
         "checksum": _BLANK.decode(),
     }
-    header, pieces = pack({PAYLOAD: RawTensor("I32", ids.shape, ids), **embeddings, **block.tensors}, metadata)
+    payload = {PAYLOAD: RawTensor("I32", ids.shape, ids), **embeddings}
+    if block.placement is not None:
+        rows = np.ascontiguousarray(block.placement.rows, dtype="<i4")
+        payload[ROWS], metadata = RawTensor("I32", rows.shape, rows), metadata | block.placement.metadata
+    header, pieces = pack({**payload, **block.tensors}, metadata)
     return b"".join([_seal(header, pieces), *pieces])
 
 
@@ -184,7 +206,7 @@ def _parse(data: bytes) -> Block:
     if _checksum(header, begin, [memoryview(data)[end:]]) != header[slice(*span)]:
         raise ValueError("the checksum is not that of the contents")
     tensors, metadata = unpack(data)
-    if metadata.keys() != _FIELDS:
+    if metadata.keys() != (_FIELDS | FIELDS if ROWS in tensors else _FIELDS):
         raise ValueError("metadata has other fields than it must")
     if metadata["format"] != FORMAT:
         raise ValueError(f"unknown block format {metadata['format'][:20]}")
@@ -204,7 +226,11 @@ def _parse(data: bytes) -> Block:
         group_size=_natural(metadata["group_size"]),
         bits=_natural(metadata["bits"]),
         embeddings=tensors.pop(EMBEDDINGS, None),
+        placement=parsed(tensors.pop(ROWS).data, metadata) if ROWS in tensors else None,
     )
+    placed = block.placement
+    if (block.kind is BlockKind.SPLICE) != (placed is not None) or (placed and len(placed.used) != tokens):
+        raise ValueError("a splice without the rows of its positions")
     by_id(block.ids, block.embeddings)  # raises unless they are those of the latent positions
     return block
 

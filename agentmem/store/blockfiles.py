@@ -20,6 +20,7 @@ from agentmem.store.files import (
 )
 from agentmem.store.folder import StateFolder
 from agentmem.store.keys import beginning
+from agentmem.store.placement import KEPT
 from agentmem.store.rows import BlockRow
 from agentmem.store.sealing import Sealer
 from agentmem.types import COMPANIONS
@@ -55,9 +56,11 @@ class BlockFiles:
         """Writes or replaces a block's file. Raises OSError."""
         file = self._sealer.block(block.key, encode(block))
         size = write_durably(self._files, self._folder.block(block.key), file)
-        # Companions are found by the blocks that they belong to.
+        # Companions are found by the blocks that they belong to, and splices never by their ids.
         found = block.kind not in COMPANIONS
         begins = beginning(secret, block.parent, block.state_id, block.ids) if found else b""
+        if block.placement is not None:
+            begins = KEPT
         return BlockRow(size, block.tokens, begins, self._seal(file))
 
     def keep_or_write(self, block: Block, known: BlockRow | None, secret: bytes) -> tuple[BlockRow, int]:

@@ -19,6 +19,7 @@ from agentmem.store.blockfile import Block, BlockUnreadable
 from agentmem.store.catalog import agents, requests, turns
 from agentmem.store.catalog import blocks as block_rows
 from agentmem.store.core import Core
+from agentmem.store.grid import SpliceRun, starts
 from agentmem.store.history import History
 from agentmem.store.latents import Latents, embeddings_of
 from agentmem.store.records import BlockUse, CompanionUse, TurnRecord
@@ -48,6 +49,7 @@ class TurnEnd:
     tokenizer_id: str = ""
     open: bool = False
     exactness: Exactness = Exactness.EXACT
+    splices: tuple[SpliceRun, ...] = ()
 
     def record(self, kind: TurnKind, agent: AgentRow, request_id: str, start: int = 0, base: int = 0) -> TurnRecord:
         """The agent's next turn that ends so. start, base: positions and blocks it has in common with the last one."""
@@ -77,6 +79,7 @@ class TurnEnd:
             warnings=(),
             companions=self.companions,
             embeddings=embeddings_of(self.ids[start:], self.latents),
+            splices=self.splices,
         )
 
 
@@ -147,7 +150,8 @@ class Branches:
         uses, companions, ids = history.timeline(number), history.companions(number), history.ids(number)
         latents = history.latents(number)
         secret = self._core.secret(history.agent.namespace)
-        parts = _Parts(TimelineKeys(secret, record.state_id, ids, [use.key for use in uses], latents))
+        begins = starts(use.used for use in uses)
+        parts = _Parts(TimelineKeys(secret, record.state_id, ids, [use.key for use in uses], begins, latents))
         rows = self._core.catalog.read(block_rows.get, {use.key for use in (*uses, *companions)})
         return TurnEnd(
             uses=tuple(self._whole(use, rows, parts, None, place) for place, use in enumerate(uses)),
@@ -161,6 +165,7 @@ class Branches:
             tokenizer_id=record.tokenizer_id,
             open=record.open,
             exactness=record.exactness,
+            splices=record.splices,
         )
 
     def _whole(self, use: _Use, rows: dict[bytes, BlockRow], parts: _Parts, kind: BlockKind | None, place: int) -> _Use:

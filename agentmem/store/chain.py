@@ -19,9 +19,11 @@ from agentmem.errors import AgentmemError
 from agentmem.store import commit as rules
 from agentmem.store.files import read_file
 from agentmem.store.folder import StateFolder
+from agentmem.store.grid import is_spliced
 from agentmem.store.keys import beginning
 from agentmem.store.latents import embeddings_of, key_of, kind_of
 from agentmem.store.layout import RawTensor, parse_json
+from agentmem.store.placement import KEPT
 from agentmem.store.records import BlockUse, CompanionUse, RecordUnreadable, TurnRecord, decode
 from agentmem.store.rows import AgentRow
 from agentmem.store.sealing import Sealer
@@ -225,9 +227,11 @@ def entries(chain: Chain, secret: bytes) -> Iterator[Entry]:
         latents |= record.latents
         entry = Entry(link, {}, {})
         position, parent = sum(use.used for use in kept), kept[-1].key if kept else b""
-        for use in record.blocks:
-            entry.beginnings[use.key] = beginning(secret, parent, record.state_id, ids[position : position + use.used])
-            for old in dropped:
+        for place, use in enumerate(record.blocks, record.base_blocks):
+            own = ids[position : position + use.used]
+            begins = KEPT if is_spliced(place, record.splices) else beginning(secret, parent, record.state_id, own)
+            entry.beginnings[use.key] = begins
+            for old in dropped if begins != KEPT else ():
                 own = ids[position : position + old.used]
                 key = key_of(secret, parent, record.state_id, kind_of(own), own, embeddings_of(own, latents))
                 if old.used < use.used and key == old.key:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.blockfile import Block
+from agentmem.store.grid import splices_fit
 from agentmem.store.records import BlockUse, TurnRecord
 from agentmem.store.rows import AgentRow
 from agentmem.types import BlockKind, TurnKind
@@ -38,6 +39,8 @@ def check(record: TurnRecord, agent: AgentRow, kept: list[BlockUse], tokens: dic
         raise ValueError("the turn does not begin in the previous timeline")
     if record.kind is TurnKind.FORK and (record.number, record.start, record.base_blocks) != (1, 0, 0):
         raise ValueError("a FORK turn does not begin a history")
+    if not splices_fit(record.splices, len(kept) + len(record.blocks)):
+        raise ValueError("a splice that is not in the timeline")
     if not all(0 <= use.place < len(kept) + len(record.blocks) for use in record.companions):
         raise ValueError("a companion belongs to no block of the timeline")
     if (

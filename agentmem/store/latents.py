@@ -66,8 +66,13 @@ def key_of(
     secret: bytes, parent: bytes, state_id: str, kind: BlockKind, ids: np.ndarray, embeddings: RawTensor | None
 ) -> bytes:
     """The key of a block of these positions, or of its companion."""
+    return block_key(secret, parent, state_id, kind, payload_of(ids, embeddings))
+
+
+def payload_of(ids: np.ndarray, embeddings: RawTensor | None) -> bytes:
+    """What was fed at some positions, as keys cover it."""
     payload = id_bytes(ids)
     if embeddings is not None:
         size = len(payload).to_bytes(8, "little")
         payload = size + payload + embeddings.dtype.encode() + embeddings.data.tobytes()
-    return block_key(secret, parent, state_id, kind, payload)
+    return payload

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from agentmem.store.grid import SpliceRun
 from agentmem.store.keys import KEY_BYTES, record_digest
 from agentmem.store.latents import by_id, id_bytes
 from agentmem.store.layout import RawTensor, parse_json, view
@@ -79,6 +80,8 @@ class TurnRecord:
     [latent positions, width]; None if there are none. So state is lost only with its record.
     open: the last message, an assistant's, lacks its closing text.
     companions: all that the end needs, in order of place.
+    splices: all that the timeline has at the end, in order of place.
+    parts: of a SPLICE turn, as they follow one another: which of those asked for it is, and its first position.
     created: Unix seconds. previous, digest: filled in by `encode` and `decode`.
     """
 
@@ -107,6 +110,8 @@ class TurnRecord:
     warnings: tuple[Warning, ...]
     companions: tuple[CompanionUse, ...] = ()
     embeddings: RawTensor | None = None
+    splices: tuple[SpliceRun, ...] = ()
+    parts: tuple[tuple[int, int], ...] = ()
     previous: bytes = field(default=b"", repr=False)
     digest: bytes = field(default=b"", repr=False)
 
@@ -125,10 +130,10 @@ class TurnRecord:
         return hash((self.agent_id, self.number))
 
 
-_SAID = [
-    item.name for item in fields(TurnRecord) if item.name not in ("companions", "embeddings", "previous", "digest")
-]
-"""What every record says. Companions and embeddings are left out where there are none."""
+_SOMETIMES = ("companions", "embeddings", "splices", "parts")
+"""Left out where there are none."""
+_SAID = [item.name for item in fields(TurnRecord) if item.name not in (*_SOMETIMES, "previous", "digest")]
+"""What every record says."""
 
 
 def encode(record: TurnRecord, previous: bytes, secret: bytes) -> tuple[bytes, bytes]:
@@ -177,6 +182,8 @@ def _body(record: TurnRecord) -> dict[str, Any]:
         }
         | ({"companions": [_companion(use) for use in record.companions]} if record.companions else {})
         | ({"embeddings": _tensor(record.embeddings)} if record.embeddings is not None else {})
+        | ({"splices": [list(run) for run in record.splices]} if record.splices else {})
+        | ({"parts": [list(part) for part in record.parts]} if record.parts else {})
     )
 
 
@@ -216,6 +223,8 @@ def _record(body: dict[str, Any], previous: bytes, digest: bytes) -> TurnRecord:
                 CompanionUse(bytes.fromhex(key), used, BlockKind(kind), place)
                 for key, used, kind, place in body.get("companions", ())
             ),
+            "splices": tuple(SpliceRun(*run) for run in body.get("splices", ())),
+            "parts": tuple((number, start) for number, start in body.get("parts", ())),
             "previous": previous,
             "digest": digest,
         }

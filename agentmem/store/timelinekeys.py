@@ -16,7 +16,7 @@ from agentmem.types import BLOCK_TOKENS, BlockKind
 def block_keys(
     ids: np.ndarray, first: int, parent: bytes, secret: bytes, state_id: str, latents: Latents
 ) -> Iterator[bytes]:
-    """The keys of the blocks of positions [first, len(ids)), `first` on a block border. ids: int32."""
+    """The keys of the blocks of positions [first, len(ids)), no splice's, `first` on a block border. ids: int32."""
     for start in range(first, len(ids), BLOCK_TOKENS):
         own = ids[start : start + BLOCK_TOKENS]
         parent = key_of(secret, parent, state_id, kind_of(own), own, embeddings_of(own, latents))
@@ -26,6 +26,7 @@ def block_keys(
 @dataclass(frozen=True, eq=False)
 class TimelineKeys:
     """ids: int32, from position 0 on. keys: of the timeline's blocks, as far as they are needed as parents.
+    starts: where its blocks begin.
 
     Where methods take a kind, it is a companion's, or None for the block itself.
     """
@@ -34,6 +35,7 @@ class TimelineKeys:
     state_id: str
     ids: np.ndarray
     keys: Sequence[bytes]
+    starts: Sequence[int]
     latents: Latents = field(default_factory=dict)
 
     def parent(self, place: int) -> bytes:
@@ -42,7 +44,7 @@ class TimelineKeys:
 
     def ids_at(self, place: int, used: int = BLOCK_TOKENS) -> np.ndarray:
         """The first ids of the block at a place."""
-        return self.ids[place * BLOCK_TOKENS :][:used]
+        return self.ids[self.starts[place] :][:used]
 
     def key(self, kind: BlockKind | None, place: int, used: int = BLOCK_TOKENS) -> bytes:
         """Of the block, or companion, of the first positions at a place."""

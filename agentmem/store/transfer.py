@@ -18,7 +18,7 @@ from agentmem.store.records import TurnRecord
 from agentmem.store.rows import AgentRow, BlockRow
 from agentmem.store.timelinekeys import TimelineKeys
 from agentmem.store.writer import TurnWriter
-from agentmem.types import Share, TurnKind
+from agentmem.types import BLOCK_TOKENS, Share, TurnKind
 
 Check = Callable[[TurnRecord], str | None]
 """Is shown an export's record; returns the state id of the model that is to compute the blocks anew, None to take the
@@ -42,7 +42,10 @@ class Transfers:
         keys = [use.key for use in (*end.uses, *end.companions)]
         rows = core.catalog.read(block_rows.get, keys)
         blocks = (core.blocks.read(key, rows[key], secret) for key in keys)
-        return exportfile.write(end.record(TurnKind.FORK, agent, ""), blocks)
+        places = (place for run in end.splices for place in range(run.place, run.end))
+        read = ((place, core.blocks.read(keys[place], rows[keys[place]], secret).placement) for place in places)
+        spliced = ((place, placement) for place, placement in read if placement is not None)
+        return exportfile.write(end.record(TurnKind.FORK, agent, ""), blocks, spliced)
 
     def take_in(
         self, chunks: Iterable[bytes], namespace: str, name: str | None, request_id: str, check: Check
@@ -75,15 +78,23 @@ class Transfers:
     def _enter(self, file: ExportFile, agent: AgentRow, request_id: str, state_id: str | None) -> AgentRow:
         secret = self._core.secret(agent.namespace)
         # Companions are one model's alone.
-        told = replace(file.record, companions=()) if state_id else file.record
-        record = _first_turn(told, agent, secret, state_id or file.record.state_id, request_id)
+        told = exportfile.as_text(replace(file.record, companions=())) if state_id else file.record
+        spliced = exportfile.under(file.spliced, secret) if told.splices else {}
+        record = _first_turn(told, agent, secret, state_id or file.record.state_id, request_id, spliced)
         blocks, to_compute = ((), _rows(record, secret)) if state_id else (file.blocks(secret), {})
         return self._writer.add(record, blocks, partial(turns.begin, agent=agent, to_compute=to_compute), agent)[0]
 
 
-def _first_turn(record: TurnRecord, agent: AgentRow, secret: bytes, state_id: str, request_id: str) -> TurnRecord:
+def _first_turn(
+    record: TurnRecord,
+    agent: AgentRow,
+    secret: bytes,
+    state_id: str,
+    request_id: str,
+    spliced: exportfile.Placements,
+) -> TurnRecord:
     """An export's record as the first one of a new agent."""
-    record = exportfile.rekeyed(record, secret, state_id)
+    record = exportfile.rekeyed(record, secret, state_id, spliced)
     return replace(
         record,
         agent_id=agent.id,
@@ -97,5 +108,6 @@ def _first_turn(record: TurnRecord, agent: AgentRow, secret: bytes, state_id: st
 
 def _rows(record: TurnRecord, secret: bytes) -> dict[bytes, BlockRow]:
     """The rows of a timeline's blocks as if each had been given up."""
-    keys = TimelineKeys(secret, record.state_id, record.ids, [use.key for use in record.blocks], record.latents)
+    own, begins = [use.key for use in record.blocks], range(0, len(record.ids), BLOCK_TOKENS)
+    keys = TimelineKeys(secret, record.state_id, record.ids, own, begins, record.latents)
     return {use.key: keys.given_up(None, place, use.used) for place, use in enumerate(record.blocks)}

@@ -7,11 +7,13 @@ cannot be: what was said in that turn is lost. A catalog that contradicts sound 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.blockfile import BlockUnreadable, Unreadable
+from agentmem.store.grid import is_spliced
 from agentmem.store.latents import Latents, embeddings_of, key_of, kind_of
 from agentmem.store.layout import RawTensor
 from agentmem.store.problems import Problem, ProblemKind
@@ -23,6 +25,8 @@ from agentmem.types import BLOCK_TOKENS
 _PAGE = 100
 _CONTRADICTION = "CATALOG_CONTRADICTS_RECORD"
 _UNUSED = "FILES_UNUSED"
+_LOST = "SPLICE_"
+"""How the reason begins where a block of a splice cannot be read: it cannot be computed again."""
 _REPAIRABLE = {ProblemKind.BLOCK, ProblemKind.ORPHAN}
 
 
@@ -52,8 +56,17 @@ def verify(store: Store, namespace: str | None = None, repair: bool = False) -> 
     if repair:
         for key, name in check.unsound.items():
             store.blocks.give_up(name, key)
-        repaired = sum(problem.kind in _REPAIRABLE for problem in check.problems)
+        lost = sum(problem.reason.startswith(_LOST) for problem in check.problems)
+        repaired = sum(problem.kind in _REPAIRABLE for problem in check.problems) - lost
     return Verified(len(check.blocks), check.records, check.bytes_read, tuple(check.problems), repaired)
+
+
+class _Held(NamedTuple):
+    """Where a block begins, and its positions and ids."""
+
+    start: int
+    positions: np.ndarray
+    ids: np.ndarray
 
 
 @dataclass
@@ -65,10 +78,12 @@ class _Check:
     """Keys of those that were read and are sound."""
     known: set[bytes] = field(default_factory=set)
     """Keys of those that were so before."""
-    partial: dict[bytes, tuple[int, np.ndarray]] = field(default_factory=dict)
-    """First position and ids of sound blocks of which some turn uses a part: many turns in a row use the same."""
+    partial: dict[bytes, _Held] = field(default_factory=dict)
+    """What there is of sound blocks of which some turn uses a part: many turns in a row use the same."""
     unsound: dict[bytes, str] = field(default_factory=dict)
     """Keys of those that are not, and their namespaces."""
+    lost: set[bytes] = field(default_factory=set)
+    """Keys of those of splices that are not: nothing tells how to compute them."""
     problems: list[Problem] = field(default_factory=list)
 
     def namespace(self, name: str) -> None:
@@ -97,10 +112,13 @@ class _Check:
         self.bytes_read += found.bytes_read
         self.blocks |= found.blocks
         self.unsound |= found.unsound
+        self.lost |= found.lost
         self.problems += found.problems
 
     def _look(self, agent: AgentRow) -> _Check:
-        found = replace(self, records=0, bytes_read=0, blocks=set(), known=self.blocks, unsound={}, problems=[])
+        found = replace(
+            self, records=0, bytes_read=0, blocks=set(), known=self.blocks, unsound={}, lost=set(), problems=[]
+        )
         last: TurnRecord | None = None
         ids: np.ndarray | None = None
         latents: dict[int, RawTensor] = {}
@@ -152,7 +170,12 @@ class _Check:
             self._problem(ProblemKind.CATALOG, _CONTRADICTION, agent, record.number)
             return
         start, parent = 0, b""
-        for use in timeline:
+        for place, use in enumerate(timeline):
+            if is_spliced(place, record.splices):
+                if use.key not in self.lost and use.key not in self.blocks and use.key not in self.known:
+                    self._block(agent, record.number, use, start, ids, spliced=True)
+                start, parent = start + use.used, use.key
+                continue
             own = ids[start : start + use.used]
             read = use.key in self.blocks or use.key in self.known
             # Of a block that was read before, its key tells what it holds.
@@ -160,36 +183,43 @@ class _Check:
                 secret, parent, record.state_id, kind_of(own), own, embeddings_of(own, latents)
             )
             if not whole and use.key not in self.unsound:
-                self._block(agent, record.number, use, start, own)
+                self._block(agent, record.number, use, start, ids)
             start, parent = start + use.used, use.key
         for one in self.store.history(agent.id).companions(record.number):
-            begin = one.place * BLOCK_TOKENS
             if one.key not in self.unsound:
-                self._block(agent, record.number, one, begin, ids[begin : begin + one.used])
+                self._block(agent, record.number, one, one.place * BLOCK_TOKENS, ids)
 
-    def _block(self, agent: AgentRow, number: int, use: BlockUse, start: int, ids: np.ndarray) -> None:
+    def _block(
+        self, agent: AgentRow, number: int, use: BlockUse, start: int, ids: np.ndarray, spliced: bool = False
+    ) -> None:
+        """A block, or companion, that is to begin at `start`. ids: the timeline's."""
         try:
-            first, held = self.partial[use.key] if use.key in self.partial else self._read(agent, use)
+            held = self.partial[use.key] if use.key in self.partial else self._read(agent, use)
         except BlockUnreadable as error:
-            if error.reason is not Unreadable.EVICTED:
+            if spliced:
+                self.lost.add(use.key)
+                reason = Unreadable.MISSING if error.reason is Unreadable.EVICTED else error.reason
+                self._problem(ProblemKind.BLOCK, f"{_LOST}{reason}", agent, number)
+            elif error.reason is not Unreadable.EVICTED:
                 self.unsound[use.key] = agent.namespace
                 self._problem(ProblemKind.BLOCK, f"BLOCK_{error.reason}", agent, number)
         except AgentmemError as error:
             self._unless_gone(error, agent, number)
         else:
-            if first != start or not np.array_equal(held[: use.used], ids):
+            own = held.positions[: use.used]
+            if held.start != start or own.max() >= len(ids) or not np.array_equal(held.ids[: use.used], ids[own]):
                 # A sound block; it is the timeline that should name another.
                 self._problem(ProblemKind.CATALOG, _CONTRADICTION, agent, number)
 
-    def _read(self, agent: AgentRow, use: BlockUse) -> tuple[int, np.ndarray]:
-        """A block's first position and ids."""
+    def _read(self, agent: AgentRow, use: BlockUse) -> _Held:
         block, size = self.store.blocks.read(agent.namespace, use.key)
         if use.key not in self.blocks and use.key not in self.known:
             self.blocks.add(use.key)
             self.bytes_read += size
+        held = _Held(block.start, block.positions, block.ids.copy())
         if use.used < block.tokens:
-            self.partial[use.key] = block.start, block.ids.copy()
-        return block.start, block.ids
+            self.partial[use.key] = held
+        return held
 
     def _unless_gone(self, error: AgentmemError, agent: AgentRow, number: int) -> None:
         if error.reason not in (Reason.AGENT_NOT_FOUND, Reason.TURN_NOT_FOUND):

@@ -26,19 +26,31 @@ from agentmem.v1 import generation_pb2 as agentmem_dot_v1_dot_generation__pb2
 from agentmem.v1 import types_pb2 as agentmem_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61gentmem/v1/latent.proto\x12\x0b\x61gentmem.v1\x1a\x1c\x61gentmem/v1/generation.proto\x1a\x17\x61gentmem/v1/types.proto\"\xf2\x02\n\x0cThinkRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12!\n\x05input\x18\x02 \x01(\x0b\x32\x12.agentmem.v1.Input\x12\r\n\x05steps\x18\x03 \x01(\r\x12+\n\nprojection\x18\x04 \x01(\x0e\x32\x17.agentmem.v1.Projection\x12\x0e\n\x06\x63reate\x18\x05 \x01(\x08\x12\x0f\n\x07rebuild\x18\x06 \x01(\x08\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\x08 \x01(\x04H\x00\x88\x01\x01\x12(\n\ton_cancel\x18\t \x01(\x0e\x32\x15.agentmem.v1.OnCancel\x12+\n\ndurability\x18\n \x01(\x0e\x32\x17.agentmem.v1.Durability\x12\'\n\x08priority\x18\x0b \x01(\x0e\x32\x15.agentmem.v1.PriorityB\x0e\n\x0c_expect_turn\"\xeb\x01\n\rThinkResponse\x12\x0c\n\x04turn\x18\x01 \x01(\x04\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.agentmem.v1.Usage\x12%\n\x07timings\x18\x03 \x01(\x0b\x32\x14.agentmem.v1.Timings\x12\x0f\n\x07\x64urable\x18\x04 \x01(\x08\x12&\n\x08warnings\x18\x05 \x03(\x0b\x32\x14.agentmem.v1.Warning\x12\x17\n\x0frepeated_result\x18\x06 \x01(\x08\x12\x30\n\rfinish_reason\x18\x07 \x01(\x0e\x32\x19.agentmem.v1.FinishReason*o\n\nProjection\x12\x1a\n\x16PROJECTION_UNSPECIFIED\x10\x00\x12\x17\n\x13PROJECTION_IDENTITY\x10\x01\x12\x14\n\x10PROJECTION_RIDGE\x10\x02\x12\x16\n\x12PROJECTION_SOFTMAX\x10\x03\x32O\n\rLatentService\x12>\n\x05Think\x12\x19.agentmem.v1.ThinkRequest\x1a\x1a.agentmem.v1.ThinkResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61gentmem/v1/latent.proto\x12\x0b\x61gentmem.v1\x1a\x1c\x61gentmem/v1/generation.proto\x1a\x17\x61gentmem/v1/types.proto\"\xf2\x02\n\x0cThinkRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12!\n\x05input\x18\x02 \x01(\x0b\x32\x12.agentmem.v1.Input\x12\r\n\x05steps\x18\x03 \x01(\r\x12+\n\nprojection\x18\x04 \x01(\x0e\x32\x17.agentmem.v1.Projection\x12\x0e\n\x06\x63reate\x18\x05 \x01(\x08\x12\x0f\n\x07rebuild\x18\x06 \x01(\x08\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\x08 \x01(\x04H\x00\x88\x01\x01\x12(\n\ton_cancel\x18\t \x01(\x0e\x32\x15.agentmem.v1.OnCancel\x12+\n\ndurability\x18\n \x01(\x0e\x32\x17.agentmem.v1.Durability\x12\'\n\x08priority\x18\x0b \x01(\x0e\x32\x15.agentmem.v1.PriorityB\x0e\n\x0c_expect_turn\"\xeb\x01\n\rThinkResponse\x12\x0c\n\x04turn\x18\x01 \x01(\x04\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.agentmem.v1.Usage\x12%\n\x07timings\x18\x03 \x01(\x0b\x32\x14.agentmem.v1.Timings\x12\x0f\n\x07\x64urable\x18\x04 \x01(\x08\x12&\n\x08warnings\x18\x05 \x03(\x0b\x32\x14.agentmem.v1.Warning\x12\x17\n\x0frepeated_result\x18\x06 \x01(\x08\x12\x30\n\rfinish_reason\x18\x07 \x01(\x0e\x32\x19.agentmem.v1.FinishReason\"[\n\x05Slice\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x11\n\x04turn\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\r\n\x05start\x18\x03 \x01(\x04\x12\x10\n\x03\x65nd\x18\x04 \x01(\x04H\x01\x88\x01\x01\x42\x07\n\x05_turnB\x06\n\x04_end\"\xa9\x03\n\rSpliceRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12!\n\x05parts\x18\x02 \x03(\x0b\x32\x12.agentmem.v1.Slice\x12+\n\nreposition\x18\x03 \x01(\x0e\x32\x17.agentmem.v1.Reposition\x12%\n\x05order\x18\x04 \x01(\x0e\x32\x16.agentmem.v1.PartOrder\x12\x12\n\x05ratio\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0b\x63heck_layer\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\x0e\n\x06\x63reate\x18\x07 \x01(\x08\x12\x0f\n\x07rebuild\x18\x08 \x01(\x08\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\n \x01(\x04H\x02\x88\x01\x01\x12+\n\ndurability\x18\x0b \x01(\x0e\x32\x17.agentmem.v1.Durability\x12\'\n\x08priority\x18\x0c \x01(\x0e\x32\x15.agentmem.v1.PriorityB\x08\n\x06_ratioB\x0e\n\x0c_check_layerB\x0e\n\x0c_expect_turn\"\xe3\x01\n\x0eSpliceResponse\x12\x0c\n\x04turn\x18\x01 \x01(\x04\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.agentmem.v1.Usage\x12%\n\x07timings\x18\x03 \x01(\x0b\x32\x14.agentmem.v1.Timings\x12\x0f\n\x07\x64urable\x18\x04 \x01(\x08\x12&\n\x08warnings\x18\x05 \x03(\x0b\x32\x14.agentmem.v1.Warning\x12\x17\n\x0frepeated_result\x18\x06 \x01(\x08\x12\'\n\x05parts\x18\x07 \x03(\x0b\x32\x18.agentmem.v1.SplicedPart\"*\n\x0bSplicedPart\x12\x0c\n\x04part\x18\x01 \x01(\r\x12\r\n\x05start\x18\x02 \x01(\x04*o\n\nProjection\x12\x1a\n\x16PROJECTION_UNSPECIFIED\x10\x00\x12\x17\n\x13PROJECTION_IDENTITY\x10\x01\x12\x14\n\x10PROJECTION_RIDGE\x10\x02\x12\x16\n\x12PROJECTION_SOFTMAX\x10\x03*o\n\nReposition\x12\x1a\n\x16REPOSITION_UNSPECIFIED\x10\x00\x12\x14\n\x10REPOSITION_EXACT\x10\x01\x12\x19\n\x15REPOSITION_REPOSITION\x10\x02\x12\x14\n\x10REPOSITION_BLEND\x10\x03*W\n\tPartOrder\x12\x1a\n\x16PART_ORDER_UNSPECIFIED\x10\x00\x12\x14\n\x10PART_ORDER_GIVEN\x10\x01\x12\x18\n\x14PART_ORDER_CANONICAL\x10\x02\x32\x92\x01\n\rLatentService\x12>\n\x05Think\x12\x19.agentmem.v1.ThinkRequest\x1a\x1a.agentmem.v1.ThinkResponse\x12\x41\n\x06Splice\x12\x1a.agentmem.v1.SpliceRequest\x1a\x1b.agentmem.v1.SpliceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentmem.v1.latent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROJECTION']._serialized_start=707
-  _globals['_PROJECTION']._serialized_end=818
+  _globals['_PROJECTION']._serialized_start=1502
+  _globals['_PROJECTION']._serialized_end=1613
+  _globals['_REPOSITION']._serialized_start=1615
+  _globals['_REPOSITION']._serialized_end=1726
+  _globals['_PARTORDER']._serialized_start=1728
+  _globals['_PARTORDER']._serialized_end=1815
   _globals['_THINKREQUEST']._serialized_start=97
   _globals['_THINKREQUEST']._serialized_end=467
   _globals['_THINKRESPONSE']._serialized_start=470
   _globals['_THINKRESPONSE']._serialized_end=705
-  _globals['_LATENTSERVICE']._serialized_start=820
-  _globals['_LATENTSERVICE']._serialized_end=899
+  _globals['_SLICE']._serialized_start=707
+  _globals['_SLICE']._serialized_end=798
+  _globals['_SPLICEREQUEST']._serialized_start=801
+  _globals['_SPLICEREQUEST']._serialized_end=1226
+  _globals['_SPLICERESPONSE']._serialized_start=1229
+  _globals['_SPLICERESPONSE']._serialized_end=1456
+  _globals['_SPLICEDPART']._serialized_start=1458
+  _globals['_SPLICEDPART']._serialized_end=1500
+  _globals['_LATENTSERVICE']._serialized_start=1818
+  _globals['_LATENTSERVICE']._serialized_end=1964
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,11 @@ class LatentServiceStub(object):
                 request_serializer=agentmem_dot_v1_dot_latent__pb2.ThinkRequest.SerializeToString,
                 response_deserializer=agentmem_dot_v1_dot_latent__pb2.ThinkResponse.FromString,
                 _registered_method=True)
+        self.Splice = channel.unary_unary(
+                '/agentmem.v1.LatentService/Splice',
+                request_serializer=agentmem_dot_v1_dot_latent__pb2.SpliceRequest.SerializeToString,
+                response_deserializer=agentmem_dot_v1_dot_latent__pb2.SpliceResponse.FromString,
+                _registered_method=True)
 
 
 class LatentServiceServicer(object):
@@ -53,6 +58,17 @@ class LatentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Splice(self, request, context):
+        """Puts parts of other agents' memories behind an agent's own: documents that were read once, or what others said.
+        Their state is taken as it is, in RAM by reference, and the agent attends to it where it was put; nothing of theirs
+        changes. Parts have not seen one another, nor what the agent has read: `usage.exactness` says what that makes of it.
+        FAILED_PRECONDITION if a layer of the model cannot be moved to other positions (NOT_REPOSITIONABLE names it and says
+        why), or if a part was computed by another model (MODEL_MISMATCH).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LatentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +76,11 @@ def add_LatentServiceServicer_to_server(servicer, server):
                     servicer.Think,
                     request_deserializer=agentmem_dot_v1_dot_latent__pb2.ThinkRequest.FromString,
                     response_serializer=agentmem_dot_v1_dot_latent__pb2.ThinkResponse.SerializeToString,
+            ),
+            'Splice': grpc.unary_unary_rpc_method_handler(
+                    servicer.Splice,
+                    request_deserializer=agentmem_dot_v1_dot_latent__pb2.SpliceRequest.FromString,
+                    response_serializer=agentmem_dot_v1_dot_latent__pb2.SpliceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -89,6 +110,33 @@ class LatentService(object):
             '/agentmem.v1.LatentService/Think',
             agentmem_dot_v1_dot_latent__pb2.ThinkRequest.SerializeToString,
             agentmem_dot_v1_dot_latent__pb2.ThinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Splice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentmem.v1.LatentService/Splice',
+            agentmem_dot_v1_dot_latent__pb2.SpliceRequest.SerializeToString,
+            agentmem_dot_v1_dot_latent__pb2.SpliceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,11 +17,15 @@ from agentmem.engine.request import (
     Priority,
     Request,
     Sampling,
+    Slice,
+    SpliceInput,
     TextInput,
     Thinking,
     TokenInput,
 )
 from agentmem.errors import AgentmemError, Reason
+from agentmem.latent.blend import CHECK_LAYER, RATIO
+from agentmem.latent.splice import Order
 from agentmem.types import (
     DEFAULT_NAMESPACE,
     MAX_NAME_BYTES,
@@ -29,6 +33,7 @@ from agentmem.types import (
     AgentRef,
     Message,
     Projection,
+    Reposition,
     Residency,
     Share,
     ToolCall,
@@ -63,6 +68,17 @@ _PROJECTION = {
     latent_pb2.PROJECTION_RIDGE: Projection.RIDGE,
     latent_pb2.PROJECTION_SOFTMAX: Projection.SOFTMAX,
 }
+_REPOSITION = {
+    latent_pb2.REPOSITION_UNSPECIFIED: Reposition.REPOSITION,
+    latent_pb2.REPOSITION_EXACT: Reposition.EXACT,
+    latent_pb2.REPOSITION_REPOSITION: Reposition.REPOSITION,
+    latent_pb2.REPOSITION_BLEND: Reposition.BLEND,
+}
+_ORDER = {
+    latent_pb2.PART_ORDER_UNSPECIFIED: Order.GIVEN,
+    latent_pb2.PART_ORDER_GIVEN: Order.GIVEN,
+    latent_pb2.PART_ORDER_CANONICAL: Order.CANONICAL,
+}
 _SHARE = {
     types_pb2.SHARE_UNSPECIFIED: None,
     types_pb2.SHARE_NAMESPACE: Share.NAMESPACE,
@@ -92,6 +108,32 @@ def think_request(request: latent_pb2.ThinkRequest) -> Request:
     """A turn of latent steps."""
     thinking = Thinking(request.steps, _choice(request.projection, _PROJECTION, "projection"))
     return _turn_request(request, None, thinking)
+
+
+def splice_request(request: latent_pb2.SpliceRequest) -> Request:
+    """A turn that takes parts of other agents' timelines."""
+    given = SpliceInput(
+        tuple(_slice(part) for part in request.parts),
+        _choice(request.reposition, _REPOSITION, "reposition"),
+        _choice(request.order, _ORDER, "order"),
+        request.ratio if request.HasField("ratio") else RATIO,
+        request.check_layer if request.HasField("check_layer") else CHECK_LAYER,
+    )
+    return Request(
+        agent=agent_ref(request.agent),
+        input=given,
+        create=request.create,
+        rebuild=request.rebuild,
+        request_id=request_id(request.request_id),
+        expect_turn=expect_turn(request),
+        durability=_choice(request.durability, _DURABILITY, "durability"),
+        priority=_choice(request.priority, _PRIORITY, "priority"),
+    )
+
+
+def _slice(part: latent_pb2.Slice) -> Slice:
+    end, turn = (getattr(part, name) if part.HasField(name) else None for name in ("end", "turn"))
+    return Slice(agent_name(part.agent), part.start, end, turn)
 
 
 def _turn_request(
@@ -158,6 +200,7 @@ def expect_turn(
     request: generation_pb2.GenerateRequest
     | generation_pb2.AppendRequest
     | latent_pb2.ThinkRequest
+    | latent_pb2.SpliceRequest
     | agents_pb2.DeleteAgentRequest
     | agents_pb2.ForkAgentRequest
     | agents_pb2.RewindAgentRequest

@@ -112,6 +112,18 @@ def append_response(event: Finished) -> generation_pb2.AppendResponse:
     )
 
 
+def splice_response(event: Finished) -> latent_pb2.SpliceResponse:
+    return latent_pb2.SpliceResponse(
+        turn=event.turn,
+        usage=_usage(event.usage),
+        timings=_timings(event.timings),
+        durable=event.durable,
+        warnings=[_warning(warning) for warning in event.warnings],
+        repeated_result=event.repeated_result,
+        parts=[latent_pb2.SplicedPart(part=number, start=start) for number, start in event.parts],
+    )
+
+
 def think_response(event: Finished) -> latent_pb2.ThinkResponse:
     return latent_pb2.ThinkResponse(
         turn=event.turn,

@@ -176,6 +176,54 @@ def test_append_behind(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     assert daemon.seen[0].priority == types_pb2.PRIORITY_LOW
 
 
+def test_splice(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    usage = types_pb2.Usage(prompt_tokens=90, prefill_tokens=4, exactness=types_pb2.EXACTNESS_BLENDED)
+    parts = [latent_pb2.SplicedPart(part=1, start=7), latent_pb2.SplicedPart(part=0, start=19)]
+    daemon.answers["Splice"] = lambda request, context: latent_pb2.SpliceResponse(
+        turn=3, durable=True, usage=usage, parts=parts
+    )
+    result = agentmem("splice", "bob", "a:b:3-", "c", "--reposition", "blend", "--ratio", "0.5")
+    assert (result.code, result.out) == (0, "")
+    assert result.err == "bob remembers 90 tokens, 4 of them computed now: c at 7, a:b:3- at 19 (blended).\n"
+    assert json.loads(agentmem("splice", "bob", "c:-9", "--json").out)["parts"][0] == {"part": 1, "start": 7}
+    given, plain = daemon.seen
+    assert [(part.agent, part.start, part.HasField("end")) for part in given.parts] == [
+        ("a:b", 3, False),
+        ("c", 0, False),
+    ]
+    assert (given.reposition, given.ratio, plain.HasField("ratio")) == (latent_pb2.REPOSITION_BLEND, 0.5, False)
+    assert [(part.agent, part.start, part.end) for part in plain.parts] == [("c", 0, 9)]
+    assert agentmem("splice", "bob").code == agentmem("splice", "bob", "c", "--ratio", "2").code == 2
+
+
+def test_span(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path) -> None:
+    daemon.answers["CreateAgent"] = lambda request, context: agents_pb2.CreateAgentResponse(
+        agent={"ref": request.agent}
+    )
+    daemon.answers["Append"] = lambda request, context: generation_pb2.AppendResponse(
+        turn=1, durable=True, usage=types_pb2.Usage(prompt_tokens=9)
+    )
+    (tmp_path / "doc.txt").write_text("Rules.")
+    result = agentmem("span", "add", "rules", str(tmp_path / "doc.txt"))
+    assert (result.code, result.err.partition(";")[0]) == (0, "rules has 9 tokens")
+    made, read = daemon.seen
+    assert (made.agent.name, read.agent.name, read.input.text, read.create) == ("rules", "rules", "Rules.", False)
+
+    def agent(name: str, turn: int) -> agents_pb2.Agent:
+        return agents_pb2.Agent(ref=types_pb2.AgentRef(name=name), turn=turn)
+
+    def turns(request: agents_pb2.ListTurnsRequest, context: object) -> agents_pb2.ListTurnsResponse:
+        role = "text" if request.agent.name == "rules" else "user"
+        entry = types_pb2.TurnMessage(message=types_pb2.ChatMessage(role=role))
+        turn = types_pb2.Turn(number=1, kind=types_pb2.TURN_KIND_APPEND, messages=[entry])
+        return agents_pb2.ListTurnsResponse(turns=[turn])
+
+    listed = [agent("rules", 1), agent("talked-to", 1), agent("went-on", 2)]
+    daemon.answers["ListAgents"] = lambda request, context: agents_pb2.ListAgentsResponse(agents=listed)
+    daemon.answers["ListTurns"] = turns
+    assert [one["name"] for one in json.loads(agentmem("span", "list", "--json").out)["agents"]] == ["rules"]
+
+
 def test_think(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     usage = types_pb2.Usage(prompt_tokens=9, latent_steps=5, exactness=types_pb2.EXACTNESS_LATENT)
     daemon.answers["Think"] = lambda request, context: latent_pb2.ThinkResponse(turn=3, durable=True, usage=usage)

@@ -35,8 +35,8 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 def test_all_commands_are_offered() -> None:
     result = agentmem("--help")
     commands = (
-        "serve demo chat append think ps ls show rm version log fork rewind diff create pin unpin ttl share evict "
-        "prefetch export import prune df verify doctor namespace key status stats top events"
+        "serve demo chat append think splice span ps ls show rm version log fork rewind diff create pin unpin ttl "
+        "share evict prefetch export import prune df verify doctor namespace key status stats top events"
     )
     for command in commands.split():
         assert f"  {command} " in result.stdout

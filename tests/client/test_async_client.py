@@ -28,6 +28,7 @@ def using(socket: Path, work: Callable[[AsyncClient], Awaitable[None]]) -> None:
 def test_chat_stream_and_append(daemon: ScriptedDaemon) -> None:
     daemon.answers["Generate"] = lambda request, context: say("a", "b")
     daemon.answers["Append"] = lambda request, context: generation_pb2.AppendResponse(turn=2)
+    daemon.answers["Splice"] = lambda request, context: latent_pb2.SpliceResponse(turn=4)
     daemon.answers["Think"] = lambda request, context: latent_pb2.ThinkResponse(turn=3)
 
     async def work(client: AsyncClient) -> None:
@@ -41,6 +42,7 @@ def test_chat_stream_and_append(daemon: ScriptedDaemon) -> None:
         assert stream.started is not None
         assert (await alice.append("prose")).turn == 2
         assert (await alice.think(3)).turn == 3
+        assert (await alice.splice(["doc"], order="canonical")).turn == 4
         assert (await alice.generate(token_ids=[1], max_tokens=2)).text == "ab"
 
     using(daemon.socket, work)

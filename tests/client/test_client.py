@@ -13,6 +13,8 @@ from agentmem_client import (
     DeadlineExceeded,
     InternalError,
     InvalidRequest,
+    Slice,
+    SplicedPart,
     Unavailable,
     errors,
 )
@@ -61,6 +63,27 @@ def test_generate_and_append_take_all_inputs(daemon: ScriptedDaemon, client: Cli
     assert kinds == ["text", "token_ids", "chat", "text"]
     assert (appended.turn, appended.durable, appended.request_id) == (4, True, daemon.seen[3].request_id)
     assert {request.agent.namespace for request in daemon.seen} == {"team"}
+
+
+def test_splice(daemon: ScriptedDaemon, client: Client) -> None:
+    parts = [latent_pb2.SplicedPart(part=1, start=7), latent_pb2.SplicedPart(part=0, start=19)]
+    daemon.answers["Splice"] = lambda request, context: latent_pb2.SpliceResponse(turn=4, durable=True, parts=parts)
+    alice = client.agent("alice")
+    spliced = alice.splice(["one", Slice("two", 3, 9, turn=2)], order="canonical", expect_turn=3)
+    alice.splice([Slice("one", 5)], reposition="blend", ratio=0.5, check_layer=2, create=False)
+    assert (spliced.turn, spliced.durable, spliced.request_id) == (4, True, daemon.seen[0].request_id)
+    assert spliced.parts == (SplicedPart(1, 7), SplicedPart(0, 19))
+    first, second = daemon.seen
+    assert [(p.agent, p.start, p.HasField("end"), p.HasField("turn")) for p in first.parts] == [
+        ("one", 0, False, False),
+        ("two", 3, True, True),
+    ]
+    assert (first.reposition, first.order) == (latent_pb2.REPOSITION_REPOSITION, latent_pb2.PART_ORDER_CANONICAL)
+    assert (first.HasField("ratio"), first.create, first.expect_turn) == (False, True, 3)
+    assert (second.reposition, second.ratio, second.check_layer) == (latent_pb2.REPOSITION_BLEND, 0.5, 2)
+    for bad in ({"reposition": "none"}, {"order": "none"}):
+        with pytest.raises(InvalidRequest):
+            alice.splice(["one"], **bad)  # type: ignore[arg-type]
 
 
 def test_think(daemon: ScriptedDaemon, client: Client) -> None:

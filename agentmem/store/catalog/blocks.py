@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from agentmem.errors import AgentmemError, Reason
+from agentmem.store.placement import KEPT
 from agentmem.store.rows import BlockRow
 from agentmem.types import Share
 
@@ -73,11 +74,11 @@ def count_shared(db: sqlite3.Connection, keys: Sequence[bytes]) -> int:
 
 
 def only_of(db: sqlite3.Connection, agent_id: str) -> dict[bytes, int]:
-    """The blocks with a file that this agent alone uses; file sizes by key."""
-    query = """SELECT key, bytes FROM blocks WHERE bytes>0
+    """The blocks that this agent alone uses, with a file that can be given up; file sizes by key."""
+    query = """SELECT key, bytes FROM blocks WHERE bytes>0 AND beginning<>?2
         AND key IN (SELECT key FROM timeline WHERE agent=?1)
         AND key NOT IN (SELECT key FROM timeline WHERE agent<>?1)"""
-    return dict(db.execute(query, (agent_id,)))
+    return dict(db.execute(query, (agent_id, KEPT)))
 
 
 def empty(db: sqlite3.Connection, keys: Iterable[bytes]) -> None:

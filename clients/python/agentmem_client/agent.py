@@ -11,8 +11,20 @@ from agentmem_client import calls, inputs, turns
 from agentmem_client.calls import Span
 from agentmem_client.inputs import MessageLike
 from agentmem_client.streams import ReplyStream
-from agentmem_client.turns import GenerateOptions, TurnOptions
-from agentmem_client.types import AgentInfo, Appended, Diff, Evicted, Prefetched, Reply, Rewound, Thought, Turn
+from agentmem_client.turns import GenerateOptions, SpliceOptions, TurnOptions
+from agentmem_client.types import (
+    AgentInfo,
+    Appended,
+    Diff,
+    Evicted,
+    Prefetched,
+    Reply,
+    Rewound,
+    Slice,
+    Spliced,
+    Thought,
+    Turn,
+)
 
 if TYPE_CHECKING:
     from agentmem_client.client import Client
@@ -113,6 +125,26 @@ class Agent:
     ) -> Appended:
         """Adds without generating: raw text (a string), messages (a list), or token ids."""
         return self._client._send(turns.append(self._ref, inputs.append(content, token_ids), **options), timeout)
+
+    def splice(
+        self,
+        parts: Iterable[str | Slice],
+        *,
+        reposition: Literal["exact", "reposition", "blend"] = "reposition",
+        order: Literal["given", "canonical"] = "given",
+        ratio: float | None = None,
+        check_layer: int | None = None,
+        timeout: float | None = None,
+        **options: Unpack[SpliceOptions],
+    ) -> Spliced:
+        """Puts parts of other agents' memories behind this one's: whole ones by name, or `Slice`s.
+
+        reposition: "exact" computes them anew, "reposition" takes their state as it is, "blend" computes those
+        positions anew that miss their context most: the share `ratio`, judged at the layer `check_layer`.
+        order: "canonical" makes the same memory of the same parts however they are given.
+        """
+        call = turns.splice(self._ref, parts, reposition, order, ratio, check_layer, **options)
+        return self._client._send(call, timeout)
 
     def think(
         self,

@@ -50,6 +50,18 @@ def appended(message: generation_pb2.AppendResponse, request_id: str) -> types.A
     )
 
 
+def spliced(message: latent_pb2.SpliceResponse, request_id: str) -> types.Spliced:
+    return _plain(
+        types.Spliced,
+        message,
+        request_id=request_id,
+        parts=tuple(_plain(types.SplicedPart, part) for part in message.parts),
+        usage=usage(message.usage),
+        timings=_plain(types.Timings, message.timings),
+        warnings=_warnings(message),
+    )
+
+
 def thought(message: latent_pb2.ThinkResponse, request_id: str) -> types.Thought:
     return _plain(
         types.Thought,

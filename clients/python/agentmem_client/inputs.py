@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentmem.v1 import generation_pb2, latent_pb2, types_pb2
 from agentmem_client.errors import InvalidRequest
-from agentmem_client.types import Message, ToolCall
+from agentmem_client.types import Message, Slice, ToolCall
 
 T = TypeVar("T")
 
@@ -81,6 +81,30 @@ def durability(value: str) -> generation_pb2.Durability:
 def priority(value: str) -> types_pb2.Priority:
     choices = {"low": types_pb2.PRIORITY_LOW, "normal": types_pb2.PRIORITY_NORMAL, "high": types_pb2.PRIORITY_HIGH}
     return _choice(value, "priority", choices)
+
+
+def reposition(value: str) -> latent_pb2.Reposition:
+    choices = {
+        "exact": latent_pb2.REPOSITION_EXACT,
+        "reposition": latent_pb2.REPOSITION_REPOSITION,
+        "blend": latent_pb2.REPOSITION_BLEND,
+    }
+    return _choice(value, "reposition", choices)
+
+
+def part_order(value: str) -> latent_pb2.PartOrder:
+    return _choice(value, "order", {"given": latent_pb2.PART_ORDER_GIVEN, "canonical": latent_pb2.PART_ORDER_CANONICAL})
+
+
+def slice_of(part: str | Slice) -> latent_pb2.Slice:
+    """A name is the whole of that agent."""
+    whole = Slice(part) if isinstance(part, str) else part
+    return latent_pb2.Slice(
+        agent=text(whole.agent, "A part's agent"),
+        turn=optional_unsigned(whole.turn, "turn"),
+        start=unsigned(whole.start, "start", 64),
+        end=optional_unsigned(whole.end, "end"),
+    )
 
 
 def projection(value: str) -> latent_pb2.Projection:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
 
 from agentmem.v1 import generation_pb2, latent_pb2, types_pb2
 from agentmem_client import convert, inputs
 from agentmem_client.calls import Call
-from agentmem_client.types import Appended, Thought
+from agentmem_client.types import Appended, Slice, Spliced, Thought
 
 
 class TurnOptions(TypedDict, total=False):
@@ -101,6 +101,49 @@ def append(
     )
     # No deadline: how long a text takes to compute is not for the client to guess.
     return Call("Append", request, lambda response: convert.appended(response, request.request_id), timeout=None)
+
+
+class SpliceOptions(TypedDict, total=False):
+    """As `TurnOptions`; a splice is there as a whole or not at all."""
+
+    create: bool
+    rebuild: bool
+    request_id: str | None
+    expect_turn: int | None
+    durability: Literal["durable", "write_behind"]
+    priority: Literal["low", "normal", "high"]
+
+
+def splice(
+    ref: types_pb2.AgentRef,
+    parts: Iterable[str | Slice],
+    reposition: str,
+    order: str,
+    ratio: float | None,
+    check_layer: int | None,
+    *,
+    create: bool = True,
+    rebuild: bool = False,
+    request_id: str | None = None,
+    expect_turn: int | None = None,
+    durability: str = "durable",
+    priority: str = "normal",
+) -> Call[Spliced]:
+    request = latent_pb2.SpliceRequest(
+        agent=ref,
+        parts=[inputs.slice_of(part) for part in parts],
+        reposition=inputs.reposition(reposition),
+        order=inputs.part_order(order),
+        ratio=ratio,
+        check_layer=None if check_layer is None else inputs.unsigned(check_layer, "check_layer", 32),
+        create=create,
+        rebuild=rebuild,
+        request_id=inputs.request_id(request_id),
+        expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
+        durability=inputs.durability(durability),
+        priority=inputs.priority(priority),
+    )
+    return Call("Splice", request, lambda response: convert.spliced(response, request.request_id), timeout=None)
 
 
 def think(

@@ -144,6 +144,41 @@ class Appended:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """Positions [start, end) of an agent's timeline as it was after a turn. None: the last turn; to the end."""
+
+    agent: str
+    start: int = 0
+    end: int | None = None
+    turn: int | None = None
+
+
+@dataclass(frozen=True)
+class SplicedPart:
+    """Where a part begins in the timeline that it was put into. part: its number among those given, from 0 on."""
+
+    part: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Spliced:
+    """A turn of parts of other agents' timelines. parts: as they follow one another.
+
+    `usage.exactness` says what came of it, `usage.prefill_tokens` how many positions were computed for it.
+    """
+
+    turn: int
+    parts: tuple[SplicedPart, ...]
+    usage: Usage
+    timings: Timings
+    durable: bool
+    warnings: tuple[Warning, ...]
+    repeated_result: bool
+    request_id: str
+
+
+@dataclass(frozen=True)
 class Thought:
     """A turn of latent steps: `usage.latent_steps` of them. finish_reason: "" if these are all that were asked for."""
 

@@ -20,6 +20,8 @@ from agentmem_daemon.cli import (
     maintenance,
     namespaces,
     serve,
+    span,
+    splice,
     stats,
     think,
     top,
@@ -44,6 +46,7 @@ app.command()(stats.status)
 app.command()(chat.chat)
 app.command()(append.append)
 app.command()(think.think)
+app.command()(splice.splice)
 app.command()(agents.ps)
 app.command()(agents.ls)
 app.command()(agents.show)
@@ -68,6 +71,7 @@ app.command()(stats.stats)
 app.command()(top.top)
 app.command()(events.events)
 app.command()(doctor.doctor)
+app.add_typer(span.app, name="span")
 app.add_typer(namespaces.app, name="namespace")
 app.add_typer(key.app, name="key")
 app.command()(version.version)

@@ -9,7 +9,7 @@ from agentmem_daemon.cli.figures import seconds, size
 from agentmem_daemon.cli.output import say
 
 if TYPE_CHECKING:
-    from agentmem_client import Appended, Reply, Thought, Timings, Usage, Warning
+    from agentmem_client import Appended, Reply, Spliced, Thought, Timings, Usage, Warning
 
 
 def say_warnings(warnings: Iterable[Warning]) -> None:
@@ -17,7 +17,7 @@ def say_warnings(warnings: Iterable[Warning]) -> None:
         say(f"warning: {warning.message} [{warning.reason}]")
 
 
-def say_if_unsaved(added: Reply | Appended | Thought) -> None:
+def say_if_unsaved(added: Reply | Appended | Spliced | Thought) -> None:
     """Says that a turn is not durable, unless a warning has said so."""
     if not added.durable and not any(warning.reason == "NOT_DURABLE" for warning in added.warnings):
         say(f"turn {added.turn} is in RAM, and will be on disk soon")

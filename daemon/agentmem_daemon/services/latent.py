@@ -1,4 +1,4 @@
-"""Latent sharing: thoughts."""
+"""Latent sharing: thoughts and splices."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ class LatentService(latent_pb2_grpc.LatentServiceServicer):
         turn_request = requests.think_request(request)
         with RunningTurn(self._readiness.engine, turn_request, context, self._traces) as turn:
             return responses.think_response(await turn.last())
+
+    async def Splice(self, request: latent_pb2.SpliceRequest, context: Context) -> latent_pb2.SpliceResponse:
+        turn_request = requests.splice_request(request)
+        with RunningTurn(self._readiness.engine, turn_request, context, self._traces) as turn:
+            return responses.splice_response(await turn.last())

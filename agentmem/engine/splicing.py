@@ -1,0 +1,240 @@
+"""A turn that puts parts of other agents' timelines behind an agent's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from agentmem.engine.context import Context
+from agentmem.engine.control import Control
+from agentmem.engine.request import Event, Phase, Request, Slice, SpliceInput
+from agentmem.engine.turn import Turn
+from agentmem.errors import AgentmemError, Reason, agent_not_found
+from agentmem.latent import splice as library
+from agentmem.latent.blend import Blended, blending
+from agentmem.latent.splice import Order, splice
+from agentmem.memory.agent import Agent, TurnDraft
+from agentmem.memory.computing import computed
+from agentmem.memory.embeddings import inputs
+from agentmem.memory.needs import Chunk
+from agentmem.memory.parts import Part, PartState
+from agentmem.memory.placing import BLEND, REPOSITION, Operation, goes_on, placements
+from agentmem.memory.readable import readable
+from agentmem.model.text import Encoded
+from agentmem.store.keys import keyed_digest
+from agentmem.store.placement import params
+from agentmem.types import BLOCK_TOKENS, AgentRef, Exactness, Message, Reposition, TurnMessage
+
+
+class SpliceTurn(Turn):
+    """Of parts, the first may be what follows the agent's timeline in its own: that is fed, as a handoff is.
+
+    Others are attended to where they are put; with EXACT all of them are fed.
+    """
+
+    def __init__(
+        self, context: Context, request: Request, draft: TurnDraft, control: Control, send: Callable[[Event], None]
+    ) -> None:
+        super().__init__(context, request, draft, control, send)
+        self._cannot_leave = True
+        self._parts: list[tuple[int, Part]] = []
+        """In the order in which they follow one another, each with its number among those asked for."""
+        self._fed_parts = 0
+        """How many of them are fed."""
+
+    @property
+    def _asked(self) -> SpliceInput:
+        assert isinstance(self._request.input, SpliceInput)
+        return self._request.input
+
+    def _encode(self, agent: Agent) -> Encoded:
+        numbered = [(number, self._part(agent, one)) for number, one in enumerate(self._asked.parts)]
+        if self._asked.order is Order.CANONICAL:
+            numbered.sort(key=lambda one: one[1].key)
+        self._parts = numbered
+        if self._asked.reposition is Reposition.EXACT:
+            self._fed_parts = len(numbered)
+        else:
+            matches = self._memory.matches(agent)
+            self._fed_parts = int(matches and goes_on(agent, numbered[0][1]))
+            self._check_layers()
+        ids: list[int] = []
+        messages = []
+        for _, part in numbered:
+            text = self._model.text.decode([id_ for id_ in part.ids.tolist() if id_ >= 0])
+            messages.append(TurnMessage(Message("text", (text,)), len(ids), len(ids) + len(part)))
+            ids += part.ids.tolist()
+        return Encoded(ids, tuple(messages))
+
+    def _check_layers(self) -> None:
+        """Raises NOT_REPOSITIONABLE, or INPUT_INVALID for a layer that the model does not have."""
+        asked = self._asked
+        if len(self._parts) > self._fed_parts:
+            _ = self._memory.turning.frequencies
+        last = self._model.layout.full.layers - 1
+        if asked.reposition is Reposition.BLEND and asked.check_layer > last:
+            raise AgentmemError(Reason.INPUT_INVALID, f"check_layer is one of this model's layers, 0 to {last}")
+
+    def _part(self, target: Agent, one: Slice) -> Part:
+        """What is asked for, as it is now."""
+        memory, ref = self._memory, AgentRef(self._request.agent.namespace, one.agent)
+        agent = target if ref == target.ref and target.id else memory.find(ref)
+        if agent is None:
+            raise agent_not_found(ref.namespace, ref.name)
+        if agent.private and not target.private:
+            message = f"agent {ref.name!r} is private: only a private agent can be given its state"
+            raise AgentmemError(Reason.INPUT_INVALID, message, agent=ref.name)
+        if not memory.matches(agent):
+            raise AgentmemError(
+                Reason.MODEL_MISMATCH,
+                f"agent {ref.name!r} was computed by another model, to whose state this one cannot attend: rebuild "
+                "that agent first",
+                agent=ref.name,
+            )
+        held = agent.tokens if one.turn in (None, agent.turn) else self._end_of(agent, one.turn or 0)
+        end = held if one.end is None else one.end
+        if not 0 <= one.start < end <= held:
+            message = f"positions {one.start} to {end} are asked for of agent {ref.name!r}, which has {held} there"
+            raise AgentmemError(Reason.INPUT_INVALID, message, agent=ref.name, tokens=held)
+        return memory.parts.of(agent, one.start, end)
+
+    def _end_of(self, agent: Agent, turn: int) -> int:
+        """Where a turn ended that the agent's timeline goes on from."""
+        with readable():
+            history = self._context.store.history(agent.id)
+            record, ids = history.record(turn), history.ids(turn)
+        if not np.array_equal(ids, agent.ids[: len(ids)]) or record.splices != agent.splices[: len(record.splices)]:
+            message = f"agent {agent.ref.name!r} went on from before turn {turn}: fork it there, and splice the fork"
+            raise AgentmemError(Reason.INPUT_INVALID, message, agent=agent.ref.name, turn=turn)
+        return int(record.end)
+
+    @property
+    def _placed(self) -> list[Part]:
+        """The parts that are not fed."""
+        return [part for _, part in self._parts[self._fed_parts :]]
+
+    def _make_room(self, agent: Agent) -> None:
+        memory, placed = self._memory, self._placed
+        blocks = [min(BLOCK_TOKENS, len(part)) for part in placed for _ in part.sources]
+        fed = len(self._encoded.ids) - sum(map(len, placed))
+        end = agent.tokens + fed
+        # A segment for each block, and one for what is before them; where they are blended, their keys up to the check
+        # layer twice, and those that are computed anew.
+        segments = len(blocks) + (1 if placed else 0)
+        if self._asked.reposition is Reposition.BLEND and placed:
+            segments += 2 * len(blocks) + 1
+        memory.make_room(agent, end + segments * BLOCK_TOKENS)
+        more = [min(BLOCK_TOKENS, len(part)) for part in placed] if self._asked.reposition is Reposition.BLEND else []
+        with self._reading():
+            ids, latent = self._encoded.ids[:fed], sum(id_ < 0 for id_ in self._encoded.ids)
+            known = next((at for at, id_ in enumerate(ids) if id_ < 0), fed)  # its latents are not the agent's yet
+            memory.disk.make_room(agent, ids[:known], fed - known, latent, (*blocks, *more))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Agents whose state is to be taken keep it on disk meanwhile."""
+        reading, refs = self._memory.disk.reading, [part.agent.ref for part in self._placed]
+        reading += refs
+        try:
+            yield
+        finally:
+            for ref in refs:
+                reading.remove(ref)
+
+    def advance(self, agent: Agent, submitted: float) -> Generator[Any, None, None]:
+        """Feeds what is to be fed, and puts the other parts behind it."""
+        draft, memory, ids = self._draft, self._memory, self._encoded.ids
+        start = agent.tokens
+        draft.messages = [TurnMessage(m.message, start + m.start, start + m.end) for m in self._encoded.messages]
+        draft.parts = [
+            (number, message.start) for (number, _), message in zip(self._parts, draft.messages, strict=True)
+        ]
+        draft.usage.prompt_tokens = start + len(ids)
+        self.phase, began = Phase.PREFILL, time.monotonic()
+        self._take_latents(agent)
+        if any(part.latents for _, part in self._parts):
+            draft.exactness = draft.usage.exactness = Exactness.LATENT
+        draft.ids = ids[: len(ids) - sum(map(len, self._placed))]
+        if draft.ids:
+            yield from self._control.until_cancelled(memory.take_over(agent, draft.ids, draft))
+            rest = np.asarray(draft.ids[self._fed(agent) :], np.int32)
+            draft.usage.prefill_tokens = len(rest)
+            assert agent.state is not None
+            yield from self._control.until_cancelled(computed(self._model, agent.state, rest, agent.latents))
+        if self._placed:
+            yield from self._place(agent)
+        draft.timings.prefill_s = time.monotonic() - began
+
+    def _take_latents(self, agent: Agent) -> None:
+        for _, part in self._parts:
+            if any(agent.latents.get(id_, row) != row for id_, row in part.latents.items()):
+                message = "two different thoughts go by one number here; think one of them anew"
+                raise AgentmemError(Reason.INPUT_INVALID, message)
+            agent.latents |= part.latents
+
+    def _place(self, agent: Agent) -> Generator[Any, None, None]:
+        """Has the agent's state hold the parts that are not fed."""
+        draft, asked, model, memory = self._draft, self._asked, self._model, self._memory
+        states: list[PartState] = []
+        yield from self._control.until_cancelled(self._states(agent, states))
+        blends = asked.reposition is Reposition.BLEND and asked.ratio > 0
+        parts, count = self._placed, sum(map(len, self._placed))
+        assert agent.state is not None
+        given = [
+            library.Part(state.state, 0, len(part), model.state_id) for state, part in zip(states, parts, strict=True)
+        ]
+        turning, recomputed = memory.turning.frequencies, np.zeros(0, np.int64)
+        if blends:
+            contents = [inputs(model, part.ids, part.latents) for part in parts]
+            steps = blending(model, turning, agent.state, given, contents, asked.ratio, asked.check_layer)
+            spliced = yield from self._computed(steps)
+            state, starts, recomputed = spliced.state, spliced.starts, spliced.recomputed
+        else:
+            state, _, starts, _ = splice(model, turning, agent.state, given)
+        memory.replace_state(agent, state)
+        operation = self._operation(blends)
+        draft.placements = list(placements(operation, states, starts, recomputed))
+        draft.ids = list(self._encoded.ids)
+        label = Exactness.BLENDED if blends else Exactness.REPOSITIONED
+        draft.exactness = Exactness.of_all(draft.exactness, label, *(part.agent.exactness for part in parts))
+        usage = draft.usage
+        usage.exactness = draft.exactness
+        usage.prefill_tokens += len(recomputed)
+        hot = sum(len(part) for part, one in zip(parts, states, strict=True) if one.hot)
+        usage.reused_hot_tokens += hot
+        usage.reused_warm_tokens += count - hot
+        usage.bytes_read += sum(one.bytes_read for one in states)
+
+    def _computed(self, steps: Generator[int, None, Blended]) -> Generator[Any, None, Blended]:
+        """What comes of a blend, unless the request is cancelled meanwhile."""
+        while True:
+            try:
+                positions = next(steps)
+            except StopIteration as end:
+                blended: Blended = end.value
+                return blended
+            yield Chunk(positions)
+            self._control.stop_if_cancelled()
+
+    def _states(self, agent: Agent, states: list[PartState]) -> Iterator[Any]:
+        """Of the parts that are placed, in order. Raises TURN_MISMATCH if one has become another meanwhile."""
+        with self._reading():
+            for number, part in self._parts[self._fed_parts :]:
+                now = self._part(agent, self._asked.parts[number])
+                if now.key != part.key:
+                    message = f"agent {part.agent.ref.name!r} has changed meanwhile; look at it and ask again"
+                    raise AgentmemError(Reason.TURN_MISMATCH, message, agent=part.agent.ref.name)
+                states.append((yield from self._memory.parts.state_of(now)))
+
+    def _operation(self, blends: bool) -> Operation:
+        if not blends:
+            return Operation(REPOSITION, params(), b"")
+        asked = self._asked
+        said = params(ratio=float(asked.ratio), check_layer=asked.check_layer)
+        secret = self._context.store.namespace(self._request.agent.namespace).secret
+        keys = [part.key for part in self._placed]
+        return Operation(BLEND, said, keyed_digest(secret, b"agentmem.splice.1", BLEND.encode(), said.encode(), *keys))
