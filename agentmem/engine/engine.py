@@ -144,6 +144,10 @@ class Engine(Maintenance):
             run.announce(Started(turn, position, plan, request.request_id))
         return Ticket(run, self._scheduler)
 
+    def compile_schema(self, schema: str) -> None:
+        """So that submitting a request with it takes no time. Raises SCHEMA_INVALID, SCHEMA_UNSUPPORTED."""
+        self._context.model.grammars.check(schema)
+
     def _expected(self, ref: AgentRef) -> tuple[int, ReusePlan]:
         """The turn that a request would become now, and what it could reuse."""
         row = self._context.store.agent(ref.namespace, ref.name)
@@ -154,6 +158,22 @@ class Engine(Maintenance):
         if row.state_id != self._context.model.state_id:
             return ReusePlan(n, cold_tokens=n)
         return ReusePlan(n, hot_tokens=n) if ref in self._context.memory.hot_bytes else ReusePlan(n, warm_tokens=n)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model takes messages; else text and token ids only."""
+        return self._context.model.text.has_chat_template
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are below it."""
+        return self._context.model.vocab_size
+
+    @property
+    def setup(self) -> str:
+        """Of model and machine: how long computing takes hangs on it."""
+        model = self._context.model
+        return f"{numerics.machine()}, {model.prefill.value} prefill, {model.state_id}"
 
     def model_info(self) -> ModelInfo:
         return ModelInfo.of(self._context.model)

@@ -92,6 +92,8 @@ Input = ChatInput | TextInput | TokenInput
 class Sampling:
     """temperature 0 is greedy; top_k 0 and top_p 1 are off; max_tokens None runs to the context's end.
 
+    json_schema: what the reply's text is to fulfil, or to begin if it is cut short; empty for free text.
+
     Raises AgentmemError SAMPLING_INVALID, naming the field and its range.
     """
 
@@ -101,6 +103,7 @@ class Sampling:
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    json_schema: str = ""
 
     def __post_init__(self) -> None:
         rules = {  # written so that NaN fails

@@ -167,6 +167,8 @@ class SpliceTurn(Turn):
             yield from self._control.until_cancelled(computed(self._model, agent.state, rest, agent.latents))
         if self._placed:
             yield from self._place(agent)
+        _, last = self._parts[-1]
+        draft.unclosed = last.agent.unclosed and last.end == last.agent.tokens
         draft.timings.prefill_s = time.monotonic() - began
 
     def _take_latents(self, agent: Agent) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -26,7 +25,7 @@ from agentmem.engine.request import (
     TokenInput,
 )
 from agentmem.engine.room import with_room
-from agentmem.engine.sampling import sample
+from agentmem.engine.sampling import Sampler
 from agentmem.engine.thinking import Thinker
 from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.memory.agent import Agent, TurnDraft
@@ -292,7 +291,9 @@ class Turn:
         start, began = agent.tokens + len(draft.ids), time.monotonic()
         reply = Reply(self._model, sampling, start)
         self.phase = Phase.DECODING
-        lane = Lane(agent, partial(sample, sampling=sampling, seed=draft.seed), start, logits)
+        schema = sampling.json_schema
+        document = self._model.grammars.document(schema) if schema else None
+        lane = Lane(agent, Sampler(sampling, draft.seed, document), start, logits)
         while reply.finish_reason is None:
             token = yield from lane.next()
             if self._control.cancelled is not None and not lane.holds_last:  # so it needs neither be said nor fed

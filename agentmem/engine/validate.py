@@ -15,6 +15,8 @@ MAX_BYTES_PER_POSITION = 64
 
 def check(request: Request, model: LoadedModel) -> None:
     """Raises AgentmemError for a request that no state of the agent could make valid."""
+    if request.sampling is not None and request.sampling.json_schema:
+        model.grammars.check(request.sampling.json_schema)
     given = request.input
     if given is None:
         if request.thinking is None:

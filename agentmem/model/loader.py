@@ -18,6 +18,7 @@ from agentmem.kv import attention
 from agentmem.kv.layout import AttentionLayout, LayerKind, RecurrentLayout, StateLayout, WindowLayout
 from agentmem.model import identity, numerics
 from agentmem.model.digests import FileDigests
+from agentmem.model.grammar import Grammars
 from agentmem.model.prefill import choose
 from agentmem.model.text import TextCodec
 from agentmem.types import PrefillPath
@@ -39,6 +40,7 @@ class LoadedModel:
     architecture: str
     network: nn.Module
     text: TextCodec
+    grammars: Grammars
     layout: StateLayout
     state_id: str
     tokenizer_id: str
@@ -91,18 +93,20 @@ def load(
     if in_force == numerics.REFERENCE:
         _lay_out(network)
     path = choose(prefill, _heads(network), layout.full, in_force, measured)
+    text, vocab_size = TextCodec(tokenizer), _vocab_size(network)
     return LoadedModel(
         name=spec or "embedded",
         architecture=architecture,
         network=network,
-        text=TextCodec(tokenizer),
+        text=text,
+        grammars=Grammars(tokenizer, text.eos_ids, vocab_size),
         layout=layout,
         state_id=identity.state_id(
             sorted(folder.glob("model*.safetensors")), config, str(dtype), layout.policy, digests
         ),
         tokenizer_id=identity.tokenizer_id(tokenizer._tokenizer),
         context_limit=int(config.get("max_position_embeddings") or 32768),
-        vocab_size=_vocab_size(network),
+        vocab_size=vocab_size,
         numerics=numerics.FAST if path is PrefillPath.FUSED else in_force,
         prefill=path,
         bytes=sum(a.nbytes for a in _arrays(network)),

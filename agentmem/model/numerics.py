@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
@@ -38,6 +39,12 @@ def preloaded_blas() -> str | None:
         return None
     found = re.search(r"/(lib(?:openblas|mkl_rt|blis)[^/\n]*\.so[^/\n]*)$", maps, re.MULTILINE)
     return found[1] if found else None
+
+
+def machine() -> str:
+    """What decides how long computing takes, apart from what is computed."""
+    name, blas = mx.device_info()["device_name"], preloaded_blas() or "no preloaded BLAS"
+    return f"{device()}, {name}, mlx {version('mlx')}, {blas}"
 
 
 def working_set() -> int:

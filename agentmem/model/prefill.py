@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +46,7 @@ def choose(wanted: PrefillPath, heads: int, layout: AttentionLayout, in_force: s
         return wanted
     if in_force == numerics.REFERENCE:
         return PrefillPath.REFERENCE
-    key = ", ".join(
-        [numerics.device(), str(mx.device_info()["device_name"]), f"mlx {version('mlx')}"]
-        + [numerics.preloaded_blas() or "no preloaded BLAS", f"{heads} heads", repr(layout)]
-    )
+    key = f"{numerics.machine()}, {heads} heads, {layout!r}"
     known = keptfile.read(kept)
     if not _is_measured(known.get(key)):
         known[key] = measure(heads, layout)

@@ -33,6 +33,7 @@ class TextCodec:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.eos_ids: frozenset[int] = frozenset(tokenizer.eos_token_ids)
+        self.has_chat_template: bool = tokenizer.has_chat_template
 
     def detokenizer(self) -> Any:
         """A fresh streaming detokenizer (mlx-lm's): add_token, last_segment, finalize."""
@@ -56,7 +57,7 @@ class TextCodec:
         text has not been fed. reply: end with what makes the model speak.
         Raises AgentmemError: CHAT_TEMPLATE_MISSING, CHAT_TEMPLATE_REFUSED.
         """
-        if not self._tokenizer.has_chat_template:
+        if not self.has_chat_template:
             raise AgentmemError(
                 Reason.CHAT_TEMPLATE_MISSING, "this model has no chat template; send text or token ids instead"
             )

@@ -1,4 +1,5 @@
-"""Ways for agents to work together, and how one is chosen. So far, what needs no engine.
+"""Ways for agents to work together, and how one is chosen.
 
-`plan` describes a composition, `knowledge` keeps which ones suited which tasks, `pte` weighs what they cost.
+`answer`, `review`, `vote` and `plan_execute` are the flows, over the agents of a `crew`; `plan` describes a composition
+of them, `knowledge` keeps which ones suited which tasks, `pte` weighs what they cost.
 """

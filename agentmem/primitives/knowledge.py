@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from types import TracebackType
 
-from agentmem.errors import AgentmemError, Reason
+from agentmem.errors import AgentmemError, Reason, request_id_reused
 from agentmem.primitives import pooldb
 from agentmem.primitives.entry import Entry, Outcomes, invalid_line, learned, read_lines, write_lines
 from agentmem.primitives.plan import Plan
@@ -104,16 +104,26 @@ class KnowledgePool:
         with pooldb.errors():
             return pooldb.get(self._db, id)
 
-    def record(self, query: str, plan: Plan, score: float, *, entry: str | None = None) -> Entry:
+    def page(self, after: int = 0, limit: int = 100) -> list[tuple[int, Entry]]:
+        """Entries with their numbers, up to `limit` behind number `after`, in the order in which they came."""
+        with pooldb.errors():
+            return pooldb.page(self._db, after, limit)
+
+    def record(self, query: str, plan: Plan, score: float, *, entry: str | None = None, request_id: str = "") -> Entry:
         """Notes, durably, how well a plan did on a query; returns what is known of the two now. score: 0 to 1.
 
         entry: the id of the entry that the plan came from; the score counts for it, too. An id unknown by now is none.
-        Raises INPUT_INVALID.
+        request_id: a repeat within 24 h counts nothing more.
+        Raises INPUT_INVALID, REQUEST_ID_REUSED.
         """
         if not 0 <= score <= 1:  # NaN fails
             raise AgentmemError(Reason.INPUT_INVALID, "the score lies between 0 and 1")
         new = learned(query, plan)
         with pooldb.errors(), transaction(self._db):
+            if (repeated := pooldb.entry_of_request(self._db, request_id)) is not None:
+                if repeated != new.id:
+                    raise request_id_reused()
+                return pooldb.get(self._db, new.id) or new
             if entry is not None and entry != new.id and (origin := pooldb.get(self._db, entry)) is not None:
                 pooldb.put(self._db, origin.with_score(score))
             known = pooldb.get(self._db, new.id)
@@ -121,7 +131,13 @@ class KnowledgePool:
                 pooldb.drop_oldest_learned(self._db)
             recorded = (known or new).with_score(score)
             pooldb.put(self._db, recorded)
+            pooldb.remember_request(self._db, request_id, new.id)
             return recorded
+
+    def has_recorded(self, request_id: str) -> bool:
+        """Whether `record` has had this request id in the last 24 hours."""
+        with pooldb.errors():
+            return pooldb.entry_of_request(self._db, request_id) is not None
 
     def forget(self, id: str) -> bool:
         """Removes a learned entry, its text from the file, too; False if there is none of that id."""

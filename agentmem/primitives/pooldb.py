@@ -11,6 +11,7 @@ import os
 import secrets
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -32,9 +33,13 @@ _TABLES = (
     "(number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, data TEXT NOT NULL, digest BLOB NOT NULL) STRICT",
     "CREATE VIRTUAL TABLE words "
     "USING fts5(title, description, tags, tokenize = 'porter unicode61 remove_diacritics 2')",
+    "CREATE TABLE requests (id TEXT PRIMARY KEY, entry TEXT NOT NULL, made REAL NOT NULL) STRICT",
 )
 _SCHEMA = "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'words!_%' ESCAPE '!' ORDER BY name"
 """All but the index's own tables, which are SQLite's business and differ between its versions."""
+
+REMEMBERED_S = 24 * 3600.0
+"""How long a request id is remembered."""
 
 _LEARNED = f"id GLOB '{LEARNED_PREFIX}*'"
 
@@ -84,6 +89,7 @@ def drop(db: sqlite3.Connection, id: str) -> None:
     """Removes an entry. The caller has begun a transaction."""
     db.execute("DELETE FROM words WHERE rowid = (SELECT number FROM entries WHERE id = ?)", (id,))
     db.execute("DELETE FROM entries WHERE id = ?", (id,))
+    db.execute("DELETE FROM requests WHERE entry = ?", (id,))
 
 
 def get(db: sqlite3.Connection, id: str) -> Entry | None:
@@ -95,6 +101,27 @@ def all_entries(db: sqlite3.Connection) -> Iterator[Entry]:
     """In the order in which they came."""
     for row in db.execute("SELECT id, data, digest FROM entries ORDER BY number"):
         yield _read(*row)
+
+
+def page(db: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, Entry]]:
+    """Up to `limit` entries behind a number, with theirs."""
+    query = "SELECT number, id, data, digest FROM entries WHERE number > ? ORDER BY number LIMIT ?"
+    return [(number, _read(*row)) for number, *row in db.execute(query, (after, limit))]
+
+
+def entry_of_request(db: sqlite3.Connection, request_id: str) -> str | None:
+    """The id of the entry that a request of the last 24 hours noted an outcome for."""
+    query = "SELECT entry FROM requests WHERE id = ? AND made > ?"
+    row = db.execute(query, (request_id, time.time() - REMEMBERED_S)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def remember_request(db: sqlite3.Connection, request_id: str, entry: str) -> None:
+    """The caller has begun a transaction. An empty id is nobody's."""
+    now = time.time()
+    db.execute("DELETE FROM requests WHERE made <= ?", (now - REMEMBERED_S,))
+    if request_id:
+        db.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?)", (request_id, entry, now))
 
 
 def matching(

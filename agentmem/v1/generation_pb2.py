@@ -25,37 +25,37 @@ _sym_db = _symbol_database.Default()
 from agentmem.v1 import types_pb2 as agentmem_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61gentmem/v1/generation.proto\x12\x0b\x61gentmem.v1\x1a\x17\x61gentmem/v1/types.proto\"\x9e\x01\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x05 \x01(\rH\x02\x88\x01\x01\x12\x0c\n\x04stop\x18\x06 \x03(\tB\x08\n\x06_top_pB\x07\n\x05_seedB\r\n\x0b_max_tokens\"\xa3\x03\n\x0fGenerateRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12$\n\x04mode\x18\x02 \x01(\x0e\x32\x16.agentmem.v1.InputMode\x12!\n\x05input\x18\x03 \x01(\x0b\x32\x12.agentmem.v1.Input\x12\'\n\x08sampling\x18\x04 \x01(\x0b\x32\x15.agentmem.v1.Sampling\x12(\n\ton_cancel\x18\x05 \x01(\x0e\x32\x15.agentmem.v1.OnCancel\x12\x0e\n\x06\x63reate\x18\x06 \x01(\x08\x12\x0f\n\x07rebuild\x18\x07 \x01(\x08\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\t \x01(\x04H\x00\x88\x01\x01\x12\x19\n\x11include_token_ids\x18\n \x01(\x08\x12+\n\ndurability\x18\x0b \x01(\x0e\x32\x17.agentmem.v1.Durability\x12\'\n\x08priority\x18\x0c \x01(\x0e\x32\x15.agentmem.v1.PriorityB\x0e\n\x0c_expect_turn\"\x94\x01\n\x10GenerateResponse\x12\'\n\x07started\x18\x01 \x01(\x0b\x32\x14.agentmem.v1.StartedH\x00\x12#\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x12.agentmem.v1.DeltaH\x00\x12)\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x15.agentmem.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"i\n\x07Started\x12\x0c\n\x04turn\x18\x01 \x01(\x04\x12\x16\n\x0equeue_position\x18\x02 \x01(\r\x12$\n\x04plan\x18\x03 \x01(\x0b\x32\x16.agentmem.v1.ReusePlan\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"d\n\tReusePlan\x12\x19\n\x11remembered_tokens\x18\x01 \x01(\x04\x12\x12\n\nhot_tokens\x18\x02 \x01(\x04\x12\x13\n\x0bwarm_tokens\x18\x03 \x01(\x04\x12\x13\n\x0b\x63old_tokens\x18\x04 \x01(\x04\"(\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\"\x8b\x02\n\x08\x46inished\x12\x0c\n\x04turn\x18\x01 \x01(\x04\x12\x30\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x19.agentmem.v1.FinishReason\x12\x15\n\rstop_sequence\x18\x03 \x01(\t\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.agentmem.v1.Usage\x12%\n\x07timings\x18\x05 \x01(\x0b\x32\x14.agentmem.v1.Timings\x12\x0f\n\x07\x64urable\x18\x06 \x01(\x08\x12&\n\x08warnings\x18\x07 \x03(\x0b\x32\x14.agentmem.v1.Warning\x12\x0c\n\x04seed\x18\x08 \x01(\x04\x12\x17\n\x0frepeated_result\x18\t \x01(\x08\"\xb7\x02\n\rAppendRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12!\n\x05input\x18\x02 \x01(\x0b\x32\x12.agentmem.v1.Input\x12\x0e\n\x06\x63reate\x18\x03 \x01(\x08\x12\x0f\n\x07rebuild\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12(\n\ton_cancel\x18\x07 \x01(\x0e\x32\x15.agentmem.v1.OnCancel\x12+\n\ndurability\x18\x08 \x01(\x0e\x32\x17.agentmem.v1.Durability\x12\'\n\x08priority\x18\t \x01(\x0e\x32\x15.agentmem.v1.PriorityB\x0e\n\x0c_expect_turn\"\xba\x01\n\x0e\x41ppendResponse\x12\x0c\n\x04turn\x18\x01 \x01(\x04\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.agentmem.v1.Usage\x12%\n\x07timings\x18\x03 \x01(\x0b\x32\x14.agentmem.v1.Timings\x12\x0f\n\x07\x64urable\x18\x04 \x01(\x08\x12&\n\x08warnings\x18\x05 \x03(\x0b\x32\x14.agentmem.v1.Warning\x12\x17\n\x0frepeated_result\x18\x06 \x01(\x08*>\n\tInputMode\x12\x1a\n\x16INPUT_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11INPUT_MODE_APPEND\x10\x01*R\n\x08OnCancel\x12\x19\n\x15ON_CANCEL_UNSPECIFIED\x10\x00\x12\x14\n\x10ON_CANCEL_COMMIT\x10\x01\x12\x15\n\x11ON_CANCEL_DISCARD\x10\x02*]\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44URABILITY_DURABLE\x10\x01\x12\x1b\n\x17\x44URABILITY_WRITE_BEHIND\x10\x02\x32\xa1\x01\n\x11GenerationService\x12I\n\x08Generate\x12\x1c.agentmem.v1.GenerateRequest\x1a\x1d.agentmem.v1.GenerateResponse0\x01\x12\x41\n\x06\x41ppend\x12\x1a.agentmem.v1.AppendRequest\x1a\x1b.agentmem.v1.AppendResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61gentmem/v1/generation.proto\x12\x0b\x61gentmem.v1\x1a\x17\x61gentmem/v1/types.proto\"\xb3\x01\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x05 \x01(\rH\x02\x88\x01\x01\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x13\n\x0bjson_schema\x18\x07 \x01(\tB\x08\n\x06_top_pB\x07\n\x05_seedB\r\n\x0b_max_tokens\"\xa3\x03\n\x0fGenerateRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12$\n\x04mode\x18\x02 \x01(\x0e\x32\x16.agentmem.v1.InputMode\x12!\n\x05input\x18\x03 \x01(\x0b\x32\x12.agentmem.v1.Input\x12\'\n\x08sampling\x18\x04 \x01(\x0b\x32\x15.agentmem.v1.Sampling\x12(\n\ton_cancel\x18\x05 \x01(\x0e\x32\x15.agentmem.v1.OnCancel\x12\x0e\n\x06\x63reate\x18\x06 \x01(\x08\x12\x0f\n\x07rebuild\x18\x07 \x01(\x08\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\t \x01(\x04H\x00\x88\x01\x01\x12\x19\n\x11include_token_ids\x18\n \x01(\x08\x12+\n\ndurability\x18\x0b \x01(\x0e\x32\x17.agentmem.v1.Durability\x12\'\n\x08priority\x18\x0c \x01(\x0e\x32\x15.agentmem.v1.PriorityB\x0e\n\x0c_expect_turn\"\x94\x01\n\x10GenerateResponse\x12\'\n\x07started\x18\x01 \x01(\x0b\x32\x14.agentmem.v1.StartedH\x00\x12#\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x12.agentmem.v1.DeltaH\x00\x12)\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x15.agentmem.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"i\n\x07Started\x12\x0c\n\x04turn\x18\x01 \x01(\x04\x12\x16\n\x0equeue_position\x18\x02 \x01(\r\x12$\n\x04plan\x18\x03 \x01(\x0b\x32\x16.agentmem.v1.ReusePlan\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"d\n\tReusePlan\x12\x19\n\x11remembered_tokens\x18\x01 \x01(\x04\x12\x12\n\nhot_tokens\x18\x02 \x01(\x04\x12\x13\n\x0bwarm_tokens\x18\x03 \x01(\x04\x12\x13\n\x0b\x63old_tokens\x18\x04 \x01(\x04\"(\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\"\x8b\x02\n\x08\x46inished\x12\x0c\n\x04turn\x18\x01 \x01(\x04\x12\x30\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x19.agentmem.v1.FinishReason\x12\x15\n\rstop_sequence\x18\x03 \x01(\t\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.agentmem.v1.Usage\x12%\n\x07timings\x18\x05 \x01(\x0b\x32\x14.agentmem.v1.Timings\x12\x0f\n\x07\x64urable\x18\x06 \x01(\x08\x12&\n\x08warnings\x18\x07 \x03(\x0b\x32\x14.agentmem.v1.Warning\x12\x0c\n\x04seed\x18\x08 \x01(\x04\x12\x17\n\x0frepeated_result\x18\t \x01(\x08\"\xb7\x02\n\rAppendRequest\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.agentmem.v1.AgentRef\x12!\n\x05input\x18\x02 \x01(\x0b\x32\x12.agentmem.v1.Input\x12\x0e\n\x06\x63reate\x18\x03 \x01(\x08\x12\x0f\n\x07rebuild\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x18\n\x0b\x65xpect_turn\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12(\n\ton_cancel\x18\x07 \x01(\x0e\x32\x15.agentmem.v1.OnCancel\x12+\n\ndurability\x18\x08 \x01(\x0e\x32\x17.agentmem.v1.Durability\x12\'\n\x08priority\x18\t \x01(\x0e\x32\x15.agentmem.v1.PriorityB\x0e\n\x0c_expect_turn\"\xba\x01\n\x0e\x41ppendResponse\x12\x0c\n\x04turn\x18\x01 \x01(\x04\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.agentmem.v1.Usage\x12%\n\x07timings\x18\x03 \x01(\x0b\x32\x14.agentmem.v1.Timings\x12\x0f\n\x07\x64urable\x18\x04 \x01(\x08\x12&\n\x08warnings\x18\x05 \x03(\x0b\x32\x14.agentmem.v1.Warning\x12\x17\n\x0frepeated_result\x18\x06 \x01(\x08*>\n\tInputMode\x12\x1a\n\x16INPUT_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11INPUT_MODE_APPEND\x10\x01*R\n\x08OnCancel\x12\x19\n\x15ON_CANCEL_UNSPECIFIED\x10\x00\x12\x14\n\x10ON_CANCEL_COMMIT\x10\x01\x12\x15\n\x11ON_CANCEL_DISCARD\x10\x02*]\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44URABILITY_DURABLE\x10\x01\x12\x1b\n\x17\x44URABILITY_WRITE_BEHIND\x10\x02\x32\xa1\x01\n\x11GenerationService\x12I\n\x08Generate\x12\x1c.agentmem.v1.GenerateRequest\x1a\x1d.agentmem.v1.GenerateResponse0\x01\x12\x41\n\x06\x41ppend\x12\x1a.agentmem.v1.AppendRequest\x1a\x1b.agentmem.v1.AppendResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentmem.v1.generation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INPUTMODE']._serialized_start=1828
-  _globals['_INPUTMODE']._serialized_end=1890
-  _globals['_ONCANCEL']._serialized_start=1892
-  _globals['_ONCANCEL']._serialized_end=1974
-  _globals['_DURABILITY']._serialized_start=1976
-  _globals['_DURABILITY']._serialized_end=2069
+  _globals['_INPUTMODE']._serialized_start=1849
+  _globals['_INPUTMODE']._serialized_end=1911
+  _globals['_ONCANCEL']._serialized_start=1913
+  _globals['_ONCANCEL']._serialized_end=1995
+  _globals['_DURABILITY']._serialized_start=1997
+  _globals['_DURABILITY']._serialized_end=2090
   _globals['_SAMPLING']._serialized_start=71
-  _globals['_SAMPLING']._serialized_end=229
-  _globals['_GENERATEREQUEST']._serialized_start=232
-  _globals['_GENERATEREQUEST']._serialized_end=651
-  _globals['_GENERATERESPONSE']._serialized_start=654
-  _globals['_GENERATERESPONSE']._serialized_end=802
-  _globals['_STARTED']._serialized_start=804
-  _globals['_STARTED']._serialized_end=909
-  _globals['_REUSEPLAN']._serialized_start=911
-  _globals['_REUSEPLAN']._serialized_end=1011
-  _globals['_DELTA']._serialized_start=1013
-  _globals['_DELTA']._serialized_end=1053
-  _globals['_FINISHED']._serialized_start=1056
-  _globals['_FINISHED']._serialized_end=1323
-  _globals['_APPENDREQUEST']._serialized_start=1326
-  _globals['_APPENDREQUEST']._serialized_end=1637
-  _globals['_APPENDRESPONSE']._serialized_start=1640
-  _globals['_APPENDRESPONSE']._serialized_end=1826
-  _globals['_GENERATIONSERVICE']._serialized_start=2072
-  _globals['_GENERATIONSERVICE']._serialized_end=2233
+  _globals['_SAMPLING']._serialized_end=250
+  _globals['_GENERATEREQUEST']._serialized_start=253
+  _globals['_GENERATEREQUEST']._serialized_end=672
+  _globals['_GENERATERESPONSE']._serialized_start=675
+  _globals['_GENERATERESPONSE']._serialized_end=823
+  _globals['_STARTED']._serialized_start=825
+  _globals['_STARTED']._serialized_end=930
+  _globals['_REUSEPLAN']._serialized_start=932
+  _globals['_REUSEPLAN']._serialized_end=1032
+  _globals['_DELTA']._serialized_start=1034
+  _globals['_DELTA']._serialized_end=1074
+  _globals['_FINISHED']._serialized_start=1077
+  _globals['_FINISHED']._serialized_end=1344
+  _globals['_APPENDREQUEST']._serialized_start=1347
+  _globals['_APPENDREQUEST']._serialized_end=1658
+  _globals['_APPENDRESPONSE']._serialized_start=1661
+  _globals['_APPENDRESPONSE']._serialized_end=1847
+  _globals['_GENERATIONSERVICE']._serialized_start=2093
+  _globals['_GENERATIONSERVICE']._serialized_end=2254
 # @@protoc_insertion_point(module_scope)

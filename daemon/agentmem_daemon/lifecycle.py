@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agentmem_client.discovery import token_path
 
 from agentmem.errors import AgentmemError, Reason
+from agentmem.primitives.library import Library
 from agentmem_daemon import metrics
 from agentmem_daemon.auth import load_or_create_token
 from agentmem_daemon.errors import StartError
@@ -90,7 +91,8 @@ class _Daemon:
         self._on_progress = on_progress
         self._readiness = Readiness()
         self._traces = traces(settings)
-        self._server = Server(self._readiness, settings.state, token, self._traces)
+        self._library = Library(settings.state, encrypted=settings.encrypt is not None)
+        self._server = Server(self._readiness, settings.state, token, self._traces, self._library)
         self._told_to_stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         # Deletes may wait long behind a running turn; they must not use up all threads.
@@ -111,6 +113,7 @@ class _Daemon:
                     await self._close(engine)
         finally:
             await self._server.stop(LAST_MESSAGES_S)
+            await self._loop.run_in_executor(self._thread, self._library.close)
             await self._loop.run_in_executor(self._thread, self._traces.close)
             self._thread.shutdown(wait=False)
             for number in SIGNALS:
@@ -142,11 +145,12 @@ class _Daemon:
         settings = self._settings
         key = masterkey.load(settings.encrypt) if settings.encrypt else None
         from agentmem.engine.engine import Engine, EngineSettings
+        from agentmem.primitives.crew import sweep
 
         def report(progress: float, message: str) -> None:
             self._loop.call_soon_threadsafe(self._note_progress, progress, message)
 
-        return Engine.open(
+        engine = Engine.open(
             EngineSettings(
                 model=settings.model,
                 state_dir=settings.state,
@@ -161,6 +165,8 @@ class _Daemon:
             ),
             report,
         )
+        sweep(engine)
+        return engine
 
     def _note_progress(self, progress: float, message: str) -> None:
         self._readiness.loading(progress, message)

@@ -26,6 +26,7 @@ from agentmem.engine.request import (
 from agentmem.errors import AgentmemError, Reason
 from agentmem.latent.blend import CHECK_LAYER, RATIO
 from agentmem.latent.splice import Order
+from agentmem.primitives.flow import Medium
 from agentmem.types import (
     DEFAULT_NAMESPACE,
     MAX_NAME_BYTES,
@@ -38,7 +39,7 @@ from agentmem.types import (
     Share,
     ToolCall,
 )
-from agentmem.v1 import agents_pb2, generation_pb2, latent_pb2, maintenance_pb2, types_pb2
+from agentmem.v1 import agents_pb2, generation_pb2, latent_pb2, maintenance_pb2, primitives_pb2, types_pb2
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -88,6 +89,19 @@ _EVICT_TO = {
     types_pb2.RESIDENCY_UNSPECIFIED: Residency.WARM,
     types_pb2.RESIDENCY_WARM: Residency.WARM,
     types_pb2.RESIDENCY_COLD: Residency.COLD,
+}
+_PRIMITIVE = {
+    primitives_pb2.PRIMITIVE_UNSPECIFIED: None,
+    primitives_pb2.PRIMITIVE_ANSWER: "answer",
+    primitives_pb2.PRIMITIVE_REVIEW: "review",
+    primitives_pb2.PRIMITIVE_VOTE: "vote",
+    primitives_pb2.PRIMITIVE_PLAN_EXECUTE: "plan_execute",
+}
+_MEDIUM = {
+    primitives_pb2.MEDIUM_UNSPECIFIED: None,
+    primitives_pb2.MEDIUM_LATENT: Medium.LATENT,
+    primitives_pb2.MEDIUM_TEXT: Medium.TEXT,
+    primitives_pb2.MEDIUM_BOTH: Medium.BOTH,
 }
 _MODES = (generation_pb2.INPUT_MODE_UNSPECIFIED, generation_pb2.INPUT_MODE_APPEND)
 
@@ -214,6 +228,20 @@ def expect_turn(
 def share(choice: types_pb2.Share) -> Share | None:
     """None if unspecified."""
     return _choice(choice, _SHARE, "share")
+
+
+def priority(choice: types_pb2.Priority) -> Priority:
+    return _choice(choice, _PRIORITY, "priority")
+
+
+def primitive(choice: primitives_pb2.Primitive) -> str | None:
+    """A type of a plan's nodes; None if unspecified."""
+    return _choice(choice, _PRIMITIVE, "primitive")
+
+
+def medium(choice: primitives_pb2.Medium) -> Medium | None:
+    """None if unspecified."""
+    return _choice(choice, _MEDIUM, "medium")
 
 
 def evict_to(choice: types_pb2.Residency) -> Residency:
@@ -347,4 +375,5 @@ def sampling(choice: generation_pb2.Sampling) -> Sampling:
         seed=choice.seed if choice.HasField("seed") else None,
         max_tokens=choice.max_tokens if choice.HasField("max_tokens") else None,
         stop=tuple(choice.stop),
+        json_schema=choice.json_schema,
     )

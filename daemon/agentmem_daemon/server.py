@@ -9,6 +9,7 @@ from agentmem_client.discovery import socket_target
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from agentmem.primitives.library import Library
 from agentmem.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -20,6 +21,8 @@ from agentmem.v1 import (
     latent_pb2_grpc,
     maintenance_pb2,
     maintenance_pb2_grpc,
+    primitives_pb2,
+    primitives_pb2_grpc,
 )
 from agentmem_daemon.auth import TokenInterceptor
 from agentmem_daemon.errors import ErrorInterceptor, StartError
@@ -29,12 +32,13 @@ from agentmem_daemon.services.agents import AgentService
 from agentmem_daemon.services.generation import GenerationService
 from agentmem_daemon.services.latent import LatentService
 from agentmem_daemon.services.maintenance import MaintenanceService
+from agentmem_daemon.services.primitives import PrimitivesService
 from agentmem_daemon.traces import NoTraces, Traces
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 SERVICES = tuple(
     service.full_name
-    for module in (admin_pb2, agents_pb2, generation_pb2, latent_pb2, maintenance_pb2)
+    for module in (admin_pb2, agents_pb2, generation_pb2, latent_pb2, maintenance_pb2, primitives_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 _OPTIONS = (
@@ -50,7 +54,14 @@ _OPTIONS = (
 class Server:
     """A grpc.aio server whose health says NOT_SERVING until it is told otherwise."""
 
-    def __init__(self, readiness: Readiness, state_dir: Path, token: str, traces: Traces | None = None) -> None:
+    def __init__(
+        self,
+        readiness: Readiness,
+        state_dir: Path,
+        token: str,
+        traces: Traces | None = None,
+        library: Library | None = None,
+    ) -> None:
         # The token first: without it a caller does not even learn which methods there are.
         self.grpc = grpc.aio.server(interceptors=[TokenInterceptor(token), ErrorInterceptor()], options=_OPTIONS)
         agents_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(readiness), self.grpc)
@@ -60,6 +71,9 @@ class Server:
         latent_pb2_grpc.add_LatentServiceServicer_to_server(LatentService(readiness, traces or NoTraces()), self.grpc)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(readiness, state_dir), self.grpc)
         maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server(MaintenanceService(readiness), self.grpc)
+        primitives_pb2_grpc.add_PrimitivesServiceServicer_to_server(
+            PrimitivesService(readiness, library or Library(state_dir), state_dir), self.grpc
+        )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -23,6 +23,14 @@ _DEADLINE_SHARE = 0.01
 _DEADLINE_SLACK_S = 0.05
 
 
+def why_ended(context: grpc.aio.ServicerContext, deadline_s: float | None) -> FinishReason:
+    """DEADLINE if the call's deadline has passed, which was so many seconds from its beginning; else CANCELLED."""
+    if deadline_s is None:
+        return FinishReason.CANCELLED
+    slack = _DEADLINE_SLACK_S + _DEADLINE_SHARE * deadline_s
+    return FinishReason.DEADLINE if context.time_remaining() <= slack else FinishReason.CANCELLED
+
+
 class RunningTurn:
     """A submitted request. Used as a context manager: whatever ends the block early cancels the turn at once.
 
@@ -79,11 +87,4 @@ class RunningTurn:
         self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
     ) -> None:
         if error is not None:
-            self._ticket.cancel(self._why())
-
-    def _why(self) -> FinishReason:
-        """DEADLINE if the call's deadline has passed, else CANCELLED."""
-        if self._deadline_s is None:
-            return FinishReason.CANCELLED
-        slack = _DEADLINE_SLACK_S + _DEADLINE_SHARE * self._deadline_s
-        return FinishReason.DEADLINE if self._context.time_remaining() <= slack else FinishReason.CANCELLED
+            self._ticket.cancel(why_ended(self._context, self._deadline_s))

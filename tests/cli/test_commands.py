@@ -272,6 +272,16 @@ def test_chat_sends_what_it_is_told(daemon: ScriptedDaemon, agentmem: Agentmem) 
     assert (sampling.max_tokens, list(sampling.stop), request.rebuild) == (9, ["a", "b"], True)
 
 
+def test_chat_sends_a_schema_from_a_file(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path) -> None:
+    daemon.answers["Generate"] = lambda r, c: iter(say("1"))
+    (tmp_path / "schema.json").write_text('{"type": "integer"}')
+    assert agentmem("chat", "bob", "hi", "--json-schema", str(tmp_path / "schema.json")).code == 0
+    assert daemon.seen[0].sampling.json_schema == '{"type": "integer"}'
+    missing = agentmem("chat", "bob", "hi", "--json-schema", str(tmp_path / "none.json"))
+    assert (missing.code, len(daemon.seen)) == (1, 1)
+    assert "none.json cannot be read" in missing.err
+
+
 @pytest.mark.parametrize("arguments", [["-"], []])
 def test_chat_reads_standard_input(daemon: ScriptedDaemon, agentmem: Agentmem, arguments: list[str]) -> None:
     daemon.answers["Generate"] = lambda r, c: iter(say("Hi\n"))

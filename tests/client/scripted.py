@@ -18,8 +18,11 @@ from agentmem.v1.agents_pb2_grpc import AgentServiceServicer, add_AgentServiceSe
 from agentmem.v1.generation_pb2_grpc import GenerationServiceServicer, add_GenerationServiceServicer_to_server
 from agentmem.v1.latent_pb2_grpc import LatentServiceServicer, add_LatentServiceServicer_to_server
 from agentmem.v1.maintenance_pb2_grpc import MaintenanceServiceServicer, add_MaintenanceServiceServicer_to_server
+from agentmem.v1.primitives_pb2_grpc import PrimitivesServiceServicer, add_PrimitivesServiceServicer_to_server
 
 TOKEN = "a-token"
+STREAMS = ("Generate", "ExportAgent", "Run", "ExportPool")
+UPLOADS = ("ImportAgent", "ImportPool")
 Answer = Callable[[Any, grpc.ServicerContext], Any]
 
 
@@ -86,6 +89,7 @@ class ScriptedDaemon:
             (AdminServiceServicer, add_AdminServiceServicer_to_server),
             (LatentServiceServicer, add_LatentServiceServicer_to_server),
             (MaintenanceServiceServicer, add_MaintenanceServiceServicer_to_server),
+            (PrimitivesServiceServicer, add_PrimitivesServiceServicer_to_server),
         )
         for base, add in services:
             methods = [name for name in vars(base) if name[0].isupper()]
@@ -116,4 +120,4 @@ class ScriptedDaemon:
         def upload(servicer: Any, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
             return unary(servicer, list(requests), context)
 
-        return stream if name in ("Generate", "ExportAgent") else upload if name == "ImportAgent" else unary
+        return stream if name in STREAMS else upload if name in UPLOADS else unary

@@ -129,6 +129,18 @@ def test_every_option_arrives() -> None:
     assert request.on_cancel == generation_pb2.ON_CANCEL_DISCARD
 
 
+def test_a_schema_is_text_or_what_json_can_say() -> None:
+    def sent(schema: Any) -> str:
+        return turns.generate(REF, inputs.chat("a"), json_schema=schema).sampling.json_schema
+
+    assert (sent(None), sent('{"type": "object"}')) == ("", '{"type": "object"}')
+    assert sent({"enum": ["é", 1]}) == '{"enum": ["\\u00e9", 1]}'
+    assert sent({}) == "{}"
+    for wrong in ({"a": object()}, {"a": {1}}, 7, SURROGATE):
+        with pytest.raises(InvalidRequest):
+            sent(wrong)
+
+
 def test_an_unknown_option_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="temprature"):
         turns.generate(REF, inputs.chat("a"), temprature=1)  # type: ignore[call-arg]

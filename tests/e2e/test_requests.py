@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from agentmem_client import (
     Client,
     DaemonNotRunning,
     DeadlineExceeded,
+    InvalidRequest,
     TurnMismatch,
     Unauthenticated,
 )
@@ -155,6 +157,16 @@ def test_stop_sequence_is_not_sent(client: Client) -> None:
     assert reply.stop_sequence == stop
     assert said.startswith(reply.text)
     assert stop not in reply.text
+
+
+def test_a_reply_fulfils_its_schema(client: Client) -> None:
+    schema = {"type": "array", "items": {"enum": ["red", "green"]}, "minItems": 1, "maxItems": 3}
+    reply = client.agent("schema").chat("Which colours?", json_schema=schema, temperature=1.0, seed=3)
+    assert 1 <= len(json.loads(reply.text)) <= 3
+    with pytest.raises(InvalidRequest) as caught:
+        client.agent("schema").chat("Which?", json_schema={"not": schema})
+    assert caught.value.reason == "SCHEMA_INVALID"
+    assert client.agent("schema").info().turn == 1
 
 
 @pytest.mark.parametrize("on_cancel", ["commit", "discard"])

@@ -43,6 +43,7 @@ SHARED: Ids = tuple(5 + (i * 7 + i // 3) % 400 for i in range(600))
 OTHER: Ids = SHARED[:300] + tuple(5 + (i * 11 + i // 5) % 400 for i in range(300))
 """Parts from the shared prompt inside its second block."""
 PROMPTS = {"shared": SHARED, "other": OTHER}
+SCHEMA = '{"type": "array", "items": {"type": "string", "maxLength": 5}, "minItems": 9}'
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def schedules() -> st.SearchStrategy[Schedule]:
         Sampling,
         max_tokens=st.one_of(st.none(), st.integers(1, 24)),
         stop=st.sampled_from(((), (), ("a",), ("e", "the"))),
+        json_schema=st.sampled_from(("", "", "", SCHEMA)),
     )
     drawn = st.builds(
         replace,

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 
 from agentmem.engine.request import ChatInput, Durability, OnCancel, Sampling, TokenInput
 from agentmem.types import Message, Priority
-from tests.engine.schedules import Act, Ask, At, Schedule, Solo, play, schedules
+from tests.engine.schedules import SCHEMA, Act, Ask, At, Schedule, Solo, play, schedules
 from tests.helpers.checkpoints import ALL, RECURRENT, WINDOWED, Spec, write
 
 CONTEXT = 900
@@ -21,6 +21,7 @@ CHECKPOINTS = [replace(spec, **SMALL) for spec in (ALL[0], ALL[4], ALL[5], WINDO
 NAMES = ("llama", "qwen3-untied", "qwen3-tied", "windowed", "recurrent")
 
 
+HELD = Sampling(max_tokens=20, json_schema=SCHEMA)
 RICH = Schedule(
     items=(
         Ask(At(event=1), 0, ("shared", 540), Sampling(max_tokens=24), priority=Priority.LOW),
@@ -31,7 +32,7 @@ RICH = Schedule(
             At(back=3, event=5), 2, ("shared", 300), Sampling(0.7, top_k=5, seed=2), 9, OnCancel.DISCARD, Priority.HIGH
         ),
         Ask(At(back=4, event=12), 2, ("shared", 300), Sampling(0.7, top_k=5, seed=2), 14, OnCancel.COMMIT),
-        Ask(At(back=3), 3, ChatInput((Message("user", ("who are you",)),)), Sampling(max_tokens=20)),  # the fork
+        Ask(At(back=3), 3, ChatInput((Message("user", ("who are you",)),)), HELD),  # the fork
         Ask(At(back=4), 0, ChatInput((Message("user", ("the quick fox",)),)), Sampling(1.0, seed=5, max_tokens=20)),
         Act(At(back=2, event=2), "evict", agent=1),
         Ask(At(back=3, event=3), 1, TokenInput((7, 8)), Sampling(max_tokens=12, stop=("e", "the"))),

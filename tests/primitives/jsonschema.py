@@ -33,6 +33,8 @@ def _keyword(key: str, wanted: Any, value: Any, schema: dict[str, Any], root: di
             return not isinstance(value, (int, float)) or value >= wanted
         case "maximum":
             return not isinstance(value, (int, float)) or value <= wanted
+        case "maxLength":
+            return not isinstance(value, str) or len(value) <= wanted
         case "minItems":
             return not isinstance(value, list) or len(value) >= wanted
         case "maxItems":

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.primitives import knowledge
+from agentmem.primitives import knowledge, pooldb
 from agentmem.primitives.entry import Entry, Outcomes
 from agentmem.primitives.knowledge import PRIOR, KnowledgePool, expected_score
 from agentmem.primitives.plan import Plan
@@ -284,3 +284,35 @@ def test_the_same_query_and_plan_are_one_entry(path: Path) -> None:
         assert pool.record("query", REVIEW, 1).id == pool.record("query", same, 0).id
         assert pool.record("Query", REVIEW, 1).id != pool.record("query", REVIEW, 1).id
         assert len(list(pool.export_lines())) == 1 + 2
+
+
+def test_a_repeated_request_counts_once(pool: KnowledgePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = pool.record("query", VOTE, 0.5, entry="essay", request_id="once")
+    assert not pool.has_recorded("other")
+    assert pool.has_recorded("once")
+    assert pool.record("query", VOTE, 0.9, entry="essay", request_id="once") == first
+    assert (essay := pool.get("essay")) is not None
+    assert essay.outcomes == Outcomes(count=1, mean=0.5)
+    refused(Reason.REQUEST_ID_REUSED, lambda: pool.record("other", VOTE, 0.5, request_id="once"))
+    assert pool.record("query", VOTE, 0.5).outcomes.count == 2  # without an id each call is one of its own
+    assert pool.record("query", VOTE, 0.5).outcomes.count == 3
+    monkeypatch.setattr(pooldb, "REMEMBERED_S", 0.0)
+    assert pool.record("query", VOTE, 0.5, request_id="once").outcomes.count == 4
+
+
+def test_what_was_forgotten_is_not_remembered_by_its_request(pool: KnowledgePool) -> None:
+    learned = pool.record("query", VOTE, 0.5, request_id="once")
+    assert pool.forget(learned.id)
+    assert not pool.has_recorded("once")
+
+
+def test_pages_follow_each_other_to_the_end(pool: KnowledgePool) -> None:
+    pool.record("query", VOTE, 0.5)
+    seen: list[Entry] = []
+    after = 0
+    while page := pool.page(after, 7):
+        assert len(page) <= 7
+        seen += [entry for _, entry in page]
+        after = page[-1][0]
+    assert [e.id for e in seen] == [e.id for e in knowledge.shipped_entries()] + [seen[-1].id]
+    assert seen[-1].source == "learned"

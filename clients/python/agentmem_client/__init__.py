@@ -45,6 +45,8 @@ from agentmem_client.errors import (
     Unauthenticated,
     Unavailable,
 )
+from agentmem_client.knowledge_types import PoolEntry
+from agentmem_client.run_types import RoleUsage, RunProgress, RunResult, RunStarted
 from agentmem_client.types import (
     AgentInfo,
     Appended,
@@ -76,15 +78,17 @@ if TYPE_CHECKING:
     from agentmem_client.async_agent import AsyncAgent
     from agentmem_client.async_client import AsyncClient
     from agentmem_client.client import Client
-    from agentmem_client.streams import AsyncReplyStream, ReplyStream
+    from agentmem_client.streams import AsyncReplyStream, AsyncRunStream, ReplyStream, RunStream
 
 _LAZY = {
     "Agent": "agent",
     "AsyncAgent": "async_agent",
     "AsyncClient": "async_client",
     "AsyncReplyStream": "streams",
+    "AsyncRunStream": "streams",
     "Client": "client",
     "ReplyStream": "streams",
+    "RunStream": "streams",
 }
 
 __all__ = [
@@ -99,6 +103,7 @@ __all__ = [
     "AsyncAgent",
     "AsyncClient",
     "AsyncReplyStream",
+    "AsyncRunStream",
     "BlockUse",
     "Cancelled",
     "Client",
@@ -123,6 +128,7 @@ __all__ = [
     "NamespaceDiskUsage",
     "NotFound",
     "NotImplementedByDaemon",
+    "PoolEntry",
     "Prefetched",
     "PrefixMiss",
     "Problem",
@@ -132,6 +138,11 @@ __all__ = [
     "ResourceExhausted",
     "ReusePlan",
     "Rewound",
+    "RoleUsage",
+    "RunProgress",
+    "RunResult",
+    "RunStarted",
+    "RunStream",
     "RunningRequest",
     "Slice",
     "Spliced",

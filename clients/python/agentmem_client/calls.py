@@ -17,6 +17,7 @@ from agentmem.v1 import (
     latent_pb2_grpc,
     maintenance_pb2,
     maintenance_pb2_grpc,
+    primitives_pb2_grpc,
     types_pb2,
 )
 from agentmem_client import convert, files, inputs
@@ -47,6 +48,7 @@ class Stubs(
     latent_pb2_grpc.LatentServiceStub,
     admin_pb2_grpc.AdminServiceStub,
     maintenance_pb2_grpc.MaintenanceServiceStub,
+    primitives_pb2_grpc.PrimitivesServiceStub,
 ):
     """All methods of all services, by their names, which are unique."""
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 import grpc
 
 from agentmem.v1 import types_pb2
-from agentmem_client import calls, endpoint, files, turns
+from agentmem_client import calls, endpoint, files, runs, turns
 from agentmem_client.agent import Agent
 from agentmem_client.calls import Call, Page, Span
 from agentmem_client.daemon_types import (
@@ -26,10 +26,13 @@ from agentmem_client.daemon_types import (
     VerifyReport,
 )
 from agentmem_client.errors import AgentmemError
+from agentmem_client.knowledge import KnowledgePool
 from agentmem_client.readiness import PAUSE, Wait
 from agentmem_client.retries import Attempts
 from agentmem_client.rpc_errors import from_rpc_error
-from agentmem_client.streams import ReplyStream
+from agentmem_client.run_types import RunResult
+from agentmem_client.runs import RunOptions
+from agentmem_client.streams import ReplyStream, RunStream
 from agentmem_client.turns import GenerateOptions
 from agentmem_client.types import DEFAULT_NAMESPACE, AgentInfo
 
@@ -61,6 +64,11 @@ class Client:
         """A handle; nothing is sent, and the agent need not exist."""
         return Agent(self, name, namespace)
 
+    @property
+    def pool(self) -> KnowledgePool:
+        """A handle for the knowledge pool: which way of working together suited what kind of task."""
+        return KnowledgePool(self)
+
     def agents(
         self,
         namespace: str = DEFAULT_NAMESPACE,
@@ -71,6 +79,35 @@ class Client:
     ) -> Iterator[AgentInfo]:
         """The agents of a namespace, by name; fetched page by page. page_size 0 leaves it to the daemon."""
         return self._pages(lambda token: calls.list_agents(namespace, hot_only, page_size, token), timeout)
+
+    @overload
+    def run(
+        self,
+        query: str,
+        *,
+        stream: Literal[False] = False,
+        timeout: float | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunResult: ...
+    @overload
+    def run(
+        self, query: str, *, stream: Literal[True], timeout: float | None = None, **options: Unpack[RunOptions]
+    ) -> RunStream: ...
+    def run(
+        self, query: str, *, stream: bool = False, timeout: float | None = None, **options: Unpack[RunOptions]
+    ) -> RunResult | RunStream:
+        """Lets temporary agents work on a query together; see `runs.RunOptions`. Changes no agent of yours."""
+        request = runs.run(query, **options)
+        attempts = Attempts(calls.first_set(timeout, self._timeout))
+
+        def start() -> Any:
+            return self._stubs.Run(request, timeout=attempts.left(), metadata=self._endpoint.metadata())
+
+        opened = RunStream(start, attempts, self._endpoint)
+        if stream:
+            return opened
+        with opened:
+            return opened.drain()
 
     def status(self, *, timeout: float | None = None) -> Status:
         return self._send(calls.get_status(), timeout)

@@ -6,8 +6,16 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, latent_pb2, maintenance_pb2, types_pb2
-from agentmem_client import daemon_types, types
+from agentmem.v1 import (
+    admin_pb2,
+    agents_pb2,
+    generation_pb2,
+    latent_pb2,
+    maintenance_pb2,
+    primitives_pb2,
+    types_pb2,
+)
+from agentmem_client import daemon_types, knowledge_types, run_types, types
 
 T = TypeVar("T")
 
@@ -47,6 +55,27 @@ def appended(message: generation_pb2.AppendResponse, request_id: str) -> types.A
         usage=usage(message.usage),
         timings=_plain(types.Timings, message.timings),
         warnings=_warnings(message),
+    )
+
+
+def run_started(message: primitives_pb2.RunStarted) -> run_types.RunStarted:
+    return _plain(run_types.RunStarted, message, source=_name(primitives_pb2.PlanSource, message.source))
+
+
+def run_progress(message: primitives_pb2.RunProgress) -> run_types.RunProgress:
+    activity = _name(primitives_pb2.RunActivity, message.activity)
+    return _plain(run_types.RunProgress, message, activity=activity)
+
+
+def run_result(message: primitives_pb2.RunFinished) -> run_types.RunResult:
+    return _plain(
+        run_types.RunResult,
+        message,
+        exactness=_name(types_pb2.Exactness, message.exactness),
+        roles=tuple(
+            _plain(run_types.RoleUsage, role, pte=role.pte if role.HasField("pte") else None) for role in message.roles
+        ),
+        notes=tuple(message.notes),
     )
 
 
@@ -186,6 +215,10 @@ def event(message: maintenance_pb2.Event) -> daemon_types.Event:
 def verify_report(message: maintenance_pb2.VerifyResponse) -> daemon_types.VerifyReport:
     problems = tuple(_plain(daemon_types.Problem, one) for one in message.problems)
     return _plain(daemon_types.VerifyReport, message, problems=problems)
+
+
+def pool_entry(message: primitives_pb2.PoolEntry) -> knowledge_types.PoolEntry:
+    return _plain(knowledge_types.PoolEntry, message, tags=tuple(message.tags))
 
 
 def _warnings(message: Any) -> tuple[types.Warning, ...]:

@@ -1,4 +1,4 @@
-"""Exported agents as files: taking one in, whole or not at all, and sending one."""
+"""Exported files: taking one in, whole or not at all, and sending one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from agentmem.v1 import agents_pb2
 
 PIECE_BYTES = 1 << 20
+T = TypeVar("T")
 
 
 @contextmanager
@@ -32,12 +33,22 @@ def arriving(path: str | Path) -> Iterator[BinaryIO]:
 
 def upload(header: agents_pb2.ImportHeader, path: Path) -> Callable[[], Iterator[agents_pb2.ImportAgentRequest]]:
     """What begins the stream of an import: the header, then the file. Raises OSError if it cannot be opened."""
-    path.open("rb").close()  # here, where an error reaches the caller; gRPC reads the stream on a thread of its own
+    chunks = pieces(path, lambda piece: agents_pb2.ImportAgentRequest(chunk=piece))
 
     def stream() -> Iterator[agents_pb2.ImportAgentRequest]:
         yield agents_pb2.ImportAgentRequest(header=header)
+        yield from chunks()
+
+    return stream
+
+
+def pieces(path: Path, message: Callable[[bytes], T]) -> Callable[[], Iterator[T]]:
+    """What begins a stream of a file's pieces, each in a message. Raises OSError if it cannot be opened."""
+    path.open("rb").close()  # here, where an error reaches the caller; gRPC reads the stream on a thread of its own
+
+    def stream() -> Iterator[T]:
         with path.open("rb") as file:
             while piece := file.read(PIECE_BYTES):
-                yield agents_pb2.ImportAgentRequest(chunk=piece)
+                yield message(piece)
 
     return stream

@@ -5,6 +5,7 @@ Errors never quote the text they refuse, and hide protobuf's own, which would.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import index
@@ -14,7 +15,7 @@ from uuid import uuid4
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agentmem.v1 import generation_pb2, latent_pb2, types_pb2
+from agentmem.v1 import generation_pb2, latent_pb2, primitives_pb2, types_pb2
 from agentmem_client.errors import InvalidRequest
 from agentmem_client.types import Message, Slice, ToolCall
 
@@ -123,6 +124,31 @@ def share(value: str | None) -> types_pb2.Share:
     return _choice(value, "share", {"namespace": types_pb2.SHARE_NAMESPACE, "private": types_pb2.SHARE_PRIVATE})
 
 
+def primitive(value: str | None) -> primitives_pb2.Primitive:
+    """None leaves it to the daemon."""
+    if value is None:
+        return primitives_pb2.PRIMITIVE_UNSPECIFIED
+    choices = {
+        "answer": primitives_pb2.PRIMITIVE_ANSWER,
+        "review": primitives_pb2.PRIMITIVE_REVIEW,
+        "vote": primitives_pb2.PRIMITIVE_VOTE,
+        "plan_execute": primitives_pb2.PRIMITIVE_PLAN_EXECUTE,
+    }
+    return _choice(value, "primitive", choices)
+
+
+def medium(value: str | None) -> primitives_pb2.Medium:
+    """None leaves it to the plan."""
+    if value is None:
+        return primitives_pb2.MEDIUM_UNSPECIFIED
+    choices = {
+        "latent": primitives_pb2.MEDIUM_LATENT,
+        "text": primitives_pb2.MEDIUM_TEXT,
+        "both": primitives_pb2.MEDIUM_BOTH,
+    }
+    return _choice(value, "medium", choices)
+
+
 def evict_to(value: str) -> types_pb2.Residency:
     return _choice(value, "to", {"warm": types_pb2.RESIDENCY_WARM, "cold": types_pb2.RESIDENCY_COLD})
 
@@ -202,24 +228,39 @@ def sampling(
     seed: int | None,
     max_tokens: int | None,
     stop: str | Sequence[str],
+    json_schema: str | Mapping[str, Any] | None,
 ) -> generation_pb2.Sampling:
     reason = "SAMPLING_INVALID"
     stops = [stop] if isinstance(stop, str) else stop
     return generation_pb2.Sampling(
-        temperature=_number(temperature, "temperature"),
-        top_p=None if top_p is None else _number(top_p, "top_p"),
+        temperature=number(temperature, "temperature"),
+        top_p=None if top_p is None else number(top_p, "top_p"),
         top_k=unsigned(top_k, "top_k", 32, reason),
         seed=optional_unsigned(seed, "seed", 64, reason),
         max_tokens=optional_unsigned(max_tokens, "max_tokens", 32, reason),
         stop=[text(one, "A stop sequence") for one in stops],
+        json_schema=_schema(json_schema),
     )
 
 
-def _number(value: Any, what: str) -> float:
+def _schema(value: str | Mapping[str, Any] | None) -> str:
+    if isinstance(value, Mapping):
+        try:
+            value = json.dumps(dict(value))
+        except (TypeError, ValueError, RecursionError):
+            raise invalid("json_schema must be what JSON can say.", "SCHEMA_INVALID") from None
+    return text(value or "", "json_schema")
+
+
+def optional_number(value: Any, what: str) -> float | None:
+    return None if value is None else number(value, what)
+
+
+def number(value: Any, what: str, reason: str = "SAMPLING_INVALID") -> float:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise invalid(f"{what} must be a number, not {type(value).__name__}.", "SAMPLING_INVALID") from None
+        raise invalid(f"{what} must be a number, not {type(value).__name__}.", reason) from None
 
 
 def _message(message: MessageLike) -> types_pb2.ChatMessage:

@@ -1,4 +1,4 @@
-"""Replies as they arrive: a sync and an async stream over the same transcript."""
+"""Replies and runs as they arrive: a sync and an async stream over the same transcript."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, Self
 
 import grpc
 
-from agentmem.v1 import generation_pb2
 from agentmem_client.endpoint import Endpoint
 from agentmem_client.errors import AgentmemError
 from agentmem_client.retries import Attempts
 from agentmem_client.rpc_errors import from_rpc_error
-from agentmem_client.transcript import Transcript
+from agentmem_client.run_types import RunProgress, RunResult, RunStarted
+from agentmem_client.transcript import Item, Opening, ReplyTranscript, Result, RunTranscript, Transcript
 from agentmem_client.types import Delta, Reply, Started
 
 
-class _StreamBase:
-    """start: sends the Generate call, again if need be, until its first message has come."""
+class _StreamBase(Generic[Opening, Item, Result]):
+    """start: sends the call, again if need be, until its first message has come."""
 
-    def __init__(self, start: Callable[[], Any], attempts: Attempts, request_id: str, endpoint: Endpoint) -> None:
+    def __init__(
+        self,
+        start: Callable[[], Any],
+        attempts: Attempts,
+        transcript: Transcript[Opening, Item, Result],
+        endpoint: Endpoint,
+    ) -> None:
         self._start, self._attempts = start, attempts
         self._rpc = start()
         self._answered = False
         self._endpoint = endpoint
-        self._transcript = Transcript(request_id)
+        self._transcript = transcript
 
     @property
-    def text(self) -> str:
-        """The text that has arrived."""
-        return self._transcript.text
-
-    @property
-    def result(self) -> Reply:
+    def result(self) -> Result:
         """The reply, once the stream is drained (RuntimeError before); the error, if one ended it."""
         return self._transcript.result()
 
@@ -46,38 +47,36 @@ class _StreamBase:
         return self._attempts.pause(error)
 
     def cancel(self) -> None:
-        """Stops the generation. Iteration ends without an error; `on_cancel` decides about the turn."""
+        """Stops what runs. Iteration ends without an error; `on_cancel` decides about a turn."""
         if not self._transcript.ended:
             self._transcript.cancelled = True
             self._rpc.cancel()
 
 
-class ReplyStream(_StreamBase):
-    """An iterator of deltas. As a context manager it cancels what was not read to the end."""
-
+class _SyncStream(_StreamBase[Opening, Item, Result]):
     @property
-    def started(self) -> Started:
+    def started(self) -> Opening:
         """The first message; waits for it."""
         if self._transcript.started is None and (message := self._receive()) is not None:
             self._transcript.take(message)
         return self._transcript.opening()
 
-    def drain(self) -> Reply:
+    def drain(self) -> Result:
         """Reads to the end."""
         for _ in self:
             pass
         return self.result
 
-    def __iter__(self) -> Iterator[Delta]:
+    def __iter__(self) -> Iterator[Item]:
         return self
 
-    def __next__(self) -> Delta:
+    def __next__(self) -> Item:
         while (message := self._receive()) is not None:
-            if (delta := self._transcript.take(message)) is not None:
-                return delta
+            if (item := self._transcript.take(message)) is not None:
+                return item
         raise StopIteration
 
-    def __enter__(self) -> ReplyStream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -85,7 +84,8 @@ class ReplyStream(_StreamBase):
     ) -> None:
         self.cancel()
 
-    def _receive(self) -> generation_pb2.GenerateResponse | None:
+    def _receive(self) -> Any:
+        """The next message; None at the end."""
         if self._transcript.ended:
             return None
         while True:
@@ -108,35 +108,33 @@ class ReplyStream(_StreamBase):
                 self._rpc.cancel()
 
 
-class AsyncReplyStream(_StreamBase):
-    """An async iterator of deltas. As an async context manager it cancels what was not read to the end."""
-
+class _AsyncStream(_StreamBase[Opening, Item, Result]):
     @property
-    def started(self) -> Started | None:
+    def started(self) -> Opening | None:
         """The first message, None until it arrived; `wait_started` waits for it."""
         return self._transcript.started
 
-    async def wait_started(self) -> Started:
+    async def wait_started(self) -> Opening:
         if self._transcript.started is None and (message := await self._receive()) is not None:
             self._transcript.take(message)
         return self._transcript.opening()
 
-    async def drain(self) -> Reply:
+    async def drain(self) -> Result:
         """Reads to the end."""
         async for _ in self:
             pass
         return self.result
 
-    def __aiter__(self) -> AsyncIterator[Delta]:
+    def __aiter__(self) -> AsyncIterator[Item]:
         return self
 
-    async def __anext__(self) -> Delta:
+    async def __anext__(self) -> Item:
         while (message := await self._receive()) is not None:
-            if (delta := self._transcript.take(message)) is not None:
-                return delta
+            if (item := self._transcript.take(message)) is not None:
+                return item
         raise StopAsyncIteration
 
-    async def __aenter__(self) -> AsyncReplyStream:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -144,7 +142,8 @@ class AsyncReplyStream(_StreamBase):
     ) -> None:
         self.cancel()
 
-    async def _receive(self) -> generation_pb2.GenerateResponse | None:
+    async def _receive(self) -> Any:
+        """The next message; None at the end."""
         if self._transcript.ended:
             return None
         while True:
@@ -168,3 +167,36 @@ class AsyncReplyStream(_StreamBase):
             self._rpc = self._start()
             if self._transcript.cancelled:  # meanwhile, from another thread
                 self._rpc.cancel()
+
+
+class _Text(_StreamBase[Started, Delta, Reply]):
+    def __init__(self, start: Callable[[], Any], attempts: Attempts, request_id: str, endpoint: Endpoint) -> None:
+        self._reply = ReplyTranscript(request_id)
+        super().__init__(start, attempts, self._reply, endpoint)
+
+    @property
+    def text(self) -> str:
+        """The text that has arrived."""
+        return self._reply.text
+
+
+class ReplyStream(_Text, _SyncStream[Started, Delta, Reply]):
+    """An iterator of deltas. As a context manager it cancels what was not read to the end."""
+
+
+class AsyncReplyStream(_Text, _AsyncStream[Started, Delta, Reply]):
+    """An async iterator of deltas. As an async context manager it cancels what was not read to the end."""
+
+
+class RunStream(_SyncStream[RunStarted, RunProgress, RunResult]):
+    """An iterator of what the agents of a run do. As a context manager it cancels what was not read to the end."""
+
+    def __init__(self, start: Callable[[], Any], attempts: Attempts, endpoint: Endpoint) -> None:
+        super().__init__(start, attempts, RunTranscript(), endpoint)
+
+
+class AsyncRunStream(_AsyncStream[RunStarted, RunProgress, RunResult]):
+    """An async iterator of what the agents of a run do. As an async context manager it cancels what was not read."""
+
+    def __init__(self, start: Callable[[], Any], attempts: Attempts, endpoint: Endpoint) -> None:
+        super().__init__(start, attempts, RunTranscript(), endpoint)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
 from agentmem.v1 import generation_pb2, latent_pb2, types_pb2
 from agentmem_client import convert, inputs
@@ -30,7 +30,10 @@ class TurnOptions(TypedDict, total=False):
 
 
 class GenerateOptions(TurnOptions, total=False):
-    """What calls that generate take besides; see `agentmem.v1.Sampling` for ranges and defaults."""
+    """What calls that generate take besides; see `agentmem.v1.Sampling` for ranges and defaults.
+
+    json_schema: a JSON Schema that the reply's text fulfils, unless max_tokens cuts it short.
+    """
 
     temperature: float
     top_p: float | None
@@ -38,6 +41,7 @@ class GenerateOptions(TurnOptions, total=False):
     seed: int | None
     max_tokens: int | None
     stop: str | Sequence[str]
+    json_schema: str | Mapping[str, Any] | None
     include_token_ids: bool
 
 
@@ -51,6 +55,7 @@ def generate(
     seed: int | None = None,
     max_tokens: int | None = None,
     stop: str | Sequence[str] = (),
+    json_schema: str | Mapping[str, Any] | None = None,
     include_token_ids: bool = False,
     create: bool = True,
     rebuild: bool = False,
@@ -64,7 +69,7 @@ def generate(
         agent=ref,
         mode=generation_pb2.INPUT_MODE_APPEND,
         input=prompt,
-        sampling=inputs.sampling(temperature, top_p, top_k, seed, max_tokens, stop),
+        sampling=inputs.sampling(temperature, top_p, top_k, seed, max_tokens, stop, json_schema),
         include_token_ids=include_token_ids,
         create=create,
         rebuild=rebuild,

@@ -10,6 +10,7 @@ import typer
 from agentmem_daemon.cli import (
     agents,
     append,
+    bench,
     chat,
     demo,
     doctor,
@@ -19,11 +20,13 @@ from agentmem_daemon.cli import (
     key,
     maintenance,
     namespaces,
+    pool,
     serve,
     span,
     splice,
     stats,
     think,
+    together,
     top,
     transfer,
     version,
@@ -45,6 +48,7 @@ app.command()(demo.demo)
 app.command()(stats.status)
 app.command()(chat.chat)
 app.command()(append.append)
+app.command()(together.run)
 app.command()(think.think)
 app.command()(splice.splice)
 app.command()(agents.ps)
@@ -71,9 +75,11 @@ app.command()(stats.stats)
 app.command()(top.top)
 app.command()(events.events)
 app.command()(doctor.doctor)
+app.add_typer(bench.app, name="bench")
 app.add_typer(span.app, name="span")
 app.add_typer(namespaces.app, name="namespace")
 app.add_typer(key.app, name="key")
+app.add_typer(pool.app, name="pool")
 app.command()(version.version)
 
 

@@ -46,6 +46,10 @@ def chat(
     stop: Annotated[
         list[str] | None, typer.Option("--stop", help="End the reply before this text. Repeatable.")
     ] = None,
+    json_schema: Annotated[
+        str | None,
+        typer.Option("--json-schema", metavar="FILE", help="The reply is JSON that fulfils the schema in this file."),
+    ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Print usage and timings on stderr.")] = False,
     rebuild: Rebuild = False,
     write_behind: WriteBehind = False,
@@ -62,9 +66,11 @@ def chat(
             "A conversation prints no JSON: give TEXT, or - for standard input.", param_hint="--json"
         )
     message = None if text is None else read_text(STDIN) if text == STDIN else argument(text)
+    schema = None if json_schema is None else read_text(json_schema)
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed, "max_tokens": max_tokens}
     first = {"system": None if system is None else argument(system), "rebuild": rebuild}
-    options = {**sampling, "stop": stop or [], "durability": durability(write_behind), "priority": priority}
+    kept = {"durability": durability(write_behind), "priority": priority}
+    options = {**sampling, "stop": stop or [], "json_schema": schema, **kept}
     with connect(socket) as client:
         handle = client.agent(agent, namespace)
         if message is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypeAlias
 
 import grpc
@@ -20,8 +21,10 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         self._readiness, self._traces = readiness, traces
 
     async def Generate(self, request: generation_pb2.GenerateRequest, context: Context) -> None:
-        turn_request = requests.generate_request(request)
-        with RunningTurn(self._readiness.engine, turn_request, context, self._traces) as turn:
+        turn_request, engine = requests.generate_request(request), self._readiness.engine
+        if schema := request.sampling.json_schema:  # here it would keep the loop from others
+            await asyncio.to_thread(engine.compile_schema, schema)
+        with RunningTurn(engine, turn_request, context, self._traces) as turn:
             async for event in turn:
                 message = responses.generate_event(event, request.include_token_ids)
                 if message is not None:

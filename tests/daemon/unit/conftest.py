@@ -62,6 +62,10 @@ class StandInEngine:
         self.answers: dict[str, Any] = {}
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
+    def list_namespaces(self) -> list[Any]:
+        """Looked at before the daemon serves, too."""
+        return self.__getattr__("list_namespaces")() if "list_namespaces" in self.answers else []
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Methods that the test answers for: each call is noted."""
         if name not in self.__dict__.get("answers", ()):

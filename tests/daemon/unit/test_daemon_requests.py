@@ -46,6 +46,7 @@ def test_defaults() -> None:
 
 def test_everything_set() -> None:
     sampling = generation_pb2.Sampling(temperature=0.5, top_p=0.9, top_k=40, seed=0, max_tokens=1, stop=["a", "é"])
+    sampling.json_schema = "{}"
     request = generate(
         agent=types_pb2.AgentRef(namespace="team", name="../Bob 🙂"),
         mode=generation_pb2.INPUT_MODE_APPEND,
@@ -59,7 +60,7 @@ def test_everything_set() -> None:
         expect_turn=0,
     )
     assert request.agent == AgentRef("team", "../Bob 🙂")
-    assert request.sampling == Sampling(0.5, 0.9, 40, 0, 1, ("a", "é"))
+    assert request.sampling == Sampling(0.5, 0.9, 40, 0, 1, ("a", "é"), "{}")
     assert (request.on_cancel, request.create, request.rebuild) == (OnCancel.DISCARD, True, True)
     assert (request.request_id, request.expect_turn) == ("once", 0)
     assert request.durability is Durability.WRITE_BEHIND

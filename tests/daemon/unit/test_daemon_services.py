@@ -59,6 +59,22 @@ def test_generate_streams_in_order(served) -> None:
     asyncio.run(scenario())
 
 
+def test_a_schema_is_compiled_off_the_loop_and_first(served) -> None:
+    async def scenario() -> None:
+        async with served() as it:
+            threads = []
+            it.engine.answers["compile_schema"] = lambda schema: threads.append(threading.current_thread())
+            request = generation_pb2.GenerateRequest(sampling=generation_pb2.Sampling(json_schema="{}"))
+            request.MergeFrom(HELLO)
+            generate = generation_pb2_grpc.GenerationServiceStub(it.channel).Generate
+            assert [m async for m in generate(request, metadata=it.metadata)]
+            assert threads != []
+            assert threads != [threading.current_thread()]
+            assert it.engine.submitted[0].sampling.json_schema == "{}"
+
+    asyncio.run(scenario())
+
+
 def test_append_answers_with_the_end(served) -> None:
     async def scenario() -> None:
         async with served() as it:

@@ -1,0 +1,121 @@
+"""What a Run asks for, checked; and what became of it, as messages."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agentmem.errors import AgentmemError, Reason
+from agentmem.primitives.agents import RoleUsage
+from agentmem.primitives.crew import Given
+from agentmem.primitives.organizer import Choice
+from agentmem.primitives.plan import VERSION, Plan
+from agentmem.primitives.pte import DeviceRatio, cost
+from agentmem.v1 import primitives_pb2, types_pb2
+from agentmem_daemon import requests
+
+if TYPE_CHECKING:
+    from agentmem_daemon.runs import NodeProgress, Outcome
+
+_OF_ALL = ("max_tokens", "latent_steps", "temperature")
+_OF = {"rounds": "review", "solvers": "vote", "executors": "plan_execute"}
+"""Parameters, and the type of node that has each."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """plan: None leaves it to the organizer; compose: it is to ask the model. params: for all nodes that have them."""
+
+    query: str
+    plan: Plan | None
+    compose: bool
+    given: Given
+    params: dict[str, Any] = field(default_factory=dict)
+
+    def fitted(self, plan: Plan) -> Plan:
+        """The plan with this order's parameters. Raises PLAN_INVALID for values that cannot be."""
+        if not self.params:
+            return plan
+        document = plan.model_dump(mode="json")
+        types = {node["type"] for node in document["nodes"]}
+        for name in self.params:
+            if name in _OF and _OF[name] not in types:
+                message = f"{name} is of a {_OF[name]}; there is none in this plan."
+                raise AgentmemError(Reason.INPUT_INVALID, message, field=name)
+        for node in document["nodes"]:
+            node["params"] |= {n: value for n, value in self.params.items() if _OF.get(n, node["type"]) == node["type"]}
+        return Plan.parse(json.dumps(document))
+
+
+def order(request: primitives_pb2.RunRequest) -> Order:
+    """Raises EMPTY_INPUT, INPUT_INVALID, PLAN_INVALID, and as `requests` does."""
+    if not request.query.strip():
+        raise AgentmemError(Reason.EMPTY_INPUT, "The query is empty; there is nothing to work on.")
+    kind, medium = requests.primitive(request.primitive), requests.medium(request.medium)
+    if (kind is not None) + bool(request.plan) + request.compose > 1:
+        raise AgentmemError(Reason.INPUT_INVALID, "Give one of primitive, plan and compose at most.")
+    plan = Plan.parse(request.plan) if request.plan else None
+    if kind is not None:
+        node = {"id": kind, "type": kind, "params": {}, "inputs": []}
+        plan = Plan.parse(json.dumps({"version": VERSION, "nodes": [node], "output": kind}))
+    params: dict[str, Any] = {} if medium is None else {"medium": medium.value}
+    params |= {name: getattr(request, name) for name in (*_OF_ALL, *_OF) if request.HasField(name)}
+    given = Given(
+        namespace=requests.namespace(request.namespace),
+        agent=requests.agent_name(request.agent) if request.agent else None,
+        context=request.context,
+        seed=request.seed if request.HasField("seed") else secrets.randbits(63),
+        priority=requests.priority(request.priority),
+    )
+    made = Order(request.query, plan, request.compose, given, params)
+    if plan is not None:
+        made.fitted(plan)  # refused before anything is done
+    return made
+
+
+def started(choice: Choice) -> primitives_pb2.RunResponse:
+    source = primitives_pb2.PlanSource.Value(f"PLAN_SOURCE_{choice.source.value}")
+    return primitives_pb2.RunResponse(
+        started=primitives_pb2.RunStarted(
+            plan=choice.plan.json_text(), why=choice.why, source=source, entry_id=choice.entry_id
+        )
+    )
+
+
+def progress(event: NodeProgress) -> primitives_pb2.RunResponse:
+    now = event.progress
+    return primitives_pb2.RunResponse(
+        progress=primitives_pb2.RunProgress(
+            node=event.node,
+            role=now.role,
+            agent=now.label,
+            activity=primitives_pb2.RunActivity.Value(f"RUN_ACTIVITY_{now.activity.value}"),
+            text=now.text,
+        )
+    )
+
+
+def finished(order: Order, outcome: Outcome) -> primitives_pb2.RunResponse:
+    choice, result = outcome.choice, outcome.result
+    roles = [_role("", role, outcome.ratio) for role in outcome.organizing]
+    roles += [_role(node, role, outcome.ratio) for node, made in result.nodes.items() for role in made.roles]
+    return primitives_pb2.RunResponse(
+        finished=primitives_pb2.RunFinished(
+            text=result.text,
+            exactness=types_pb2.Exactness.Value(f"EXACTNESS_{result.exactness.value}"),
+            roles=roles,
+            notes=[*filter(None, [choice.fallback]), *result.notes],
+            seconds=result.seconds,
+            seed=order.given.seed,
+            plan=choice.plan.json_text(),
+            entry_id=choice.entry_id,
+        )
+    )
+
+
+def _role(node: str, usage: RoleUsage, ratio: DeviceRatio | None) -> primitives_pb2.RoleUsage:
+    counts = {name: value for name, value in vars(usage).items() if name != "calls"}
+    pte = None if ratio is None else cost(usage.calls, ratio).total
+    return primitives_pb2.RoleUsage(node=node, pte=pte, **counts)
