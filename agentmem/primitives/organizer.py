@@ -34,6 +34,10 @@ _CANNOT = (
 )  # fmt: skip
 """Why a model cannot be asked, or cannot answer, for no fault of the query."""
 
+_NO_POOL = (
+    Reason.KNOWLEDGE_TOO_NEW, Reason.KNOWLEDGE_UNREADABLE, Reason.KNOWLEDGE_UNWRITABLE, Reason.FULL_TEXT_SEARCH_MISSING,
+)  # fmt: skip
+
 Nearest = Callable[[str, int], Sequence[Match]]
 """`KnowledgePool.nearest`."""
 
@@ -51,7 +55,7 @@ class PlanSource(str, Enum):
 class Choice:
     """A plan, and for people why. entry_id: of the pool, if it is that one's plan. matches: what was near, best first.
 
-    fallback: why it is not the model's plan, though that was asked for.
+    fallback: why it is not what was asked for, the model's plan or the pool's.
     """
 
     plan: Plan
@@ -69,19 +73,25 @@ def given(plan: Plan, why: str) -> Choice:
 def choose(query: str, nearest: Nearest, agents: Agents | None = None) -> Choice:
     """A plan for the query. agents: one of them is asked for it; None takes the pool's word.
 
-    Raises what the pool and the agents do, but for what a model cannot do.
+    A pool that cannot be read has nothing near. Raises what the agents do, but for what a model cannot do.
     """
-    matches = tuple(nearest(query, SHOWN))
     fallback = ""
+    try:
+        matches = tuple(nearest(query, SHOWN))
+    except AgentmemError as error:
+        if error.reason not in _NO_POOL:
+            raise
+        matches, fallback = (), _sentence(error)
     if agents is not None:
         try:
-            return Choice(_asked(query, matches, agents), PlanSource.MODEL, "the model composed it", matches=matches)
+            plan = _asked(query, matches, agents)
+            return Choice(plan, PlanSource.MODEL, "the model composed it", matches=matches, fallback=fallback)
         except AgentmemError as error:
             if error.reason is not Reason.PLAN_INVALID and error.reason not in _CANNOT:
                 raise
-            fallback = f"The model's plan was not used. {_sentence(error)}"
+            fallback = f"{fallback} The model's plan was not used. {_sentence(error)}".lstrip()
     if not matches:
-        why = "the knowledge pool has nothing like this query"
+        why = "nothing is known that is like this query"
         return Choice(DEFAULT, PlanSource.DEFAULT, why, fallback=fallback)
     entry = matches[0].entry
     why = entry.why or f"it was recorded for a query like this: {entry.title}"

@@ -14,7 +14,7 @@ from agentmem.model import keptfile
 from agentmem.primitives.crew import forget, temporary
 from agentmem.primitives.pte import DeviceRatio
 from agentmem.primitives.together import Halt, run_together
-from agentmem.types import AgentRef, Share
+from agentmem.types import AgentRef
 
 if TYPE_CHECKING:
     from agentmem.engine.engine import Engine
@@ -78,7 +78,6 @@ def measure_ratio(engine: Engine, halt: Halt) -> DeviceRatio | None:
 def _replies(engine: Engine, halt: Halt) -> tuple[float, float, float]:
     """Seconds for a token: of the prompts, and of decoding behind the short and the long one."""
     ref = AgentRef("default", temporary("ratio"))
-    engine.create_agent(ref, share=Share.PRIVATE)  # or it would find what the time before computed
     try:
         first = _turn(engine, halt, ref, PROMPT)
         second = _turn(engine, halt, ref, MORE)
@@ -90,9 +89,10 @@ def _replies(engine: Engine, halt: Halt) -> tuple[float, float, float]:
 
 
 def _turn(engine: Engine, halt: Halt, ref: AgentRef, tokens: int) -> Finished:
+    # Drawn: what another agent has computed would be found, and take no time.
     ids = tuple(secrets.randbelow(engine.vocab_size) for _ in range(tokens))
     sampling = Sampling(temperature=2.0, max_tokens=DECODED)  # so hot, hardly any model ends its reply at once
-    request = Request(ref, TokenInput(ids), sampling, durability=Durability.WRITE_BEHIND)
+    request = Request(ref, TokenInput(ids), sampling, create=True, durability=Durability.WRITE_BEHIND)
     (done,) = run_together(engine, [request], halt, lambda index, text: None)
     return done.finished
 

@@ -200,16 +200,20 @@ class RunResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[RunStarted, _Mapping]] = ..., progress: _Optional[_Union[RunProgress, _Mapping]] = ..., finished: _Optional[_Union[RunFinished, _Mapping]] = ...) -> None: ...
 
 class RunStarted(_message.Message):
-    __slots__ = ("plan", "why", "source", "entry_id")
+    __slots__ = ("plan", "why", "source", "entry_id", "nearest", "fallback")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
+    NEAREST_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_FIELD_NUMBER: _ClassVar[int]
     plan: str
     why: str
     source: PlanSource
     entry_id: str
-    def __init__(self, plan: _Optional[str] = ..., why: _Optional[str] = ..., source: _Optional[_Union[PlanSource, str]] = ..., entry_id: _Optional[str] = ...) -> None: ...
+    nearest: _containers.RepeatedCompositeFieldContainer[PoolEntry]
+    fallback: str
+    def __init__(self, plan: _Optional[str] = ..., why: _Optional[str] = ..., source: _Optional[_Union[PlanSource, str]] = ..., entry_id: _Optional[str] = ..., nearest: _Optional[_Iterable[_Union[PoolEntry, _Mapping]]] = ..., fallback: _Optional[str] = ...) -> None: ...
 
 class RunProgress(_message.Message):
     __slots__ = ("node", "role", "agent", "activity", "text")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives.agents import RoleUsage
 from agentmem.primitives.crew import Given
-from agentmem.primitives.organizer import Choice
+from agentmem.primitives.organizer import DEFAULT, Choice
 from agentmem.primitives.plan import VERSION, Plan
 from agentmem.primitives.pte import DeviceRatio, cost
 from agentmem.v1 import primitives_pb2, types_pb2
-from agentmem_daemon import requests
+from agentmem_daemon import knowledge, requests
 
 if TYPE_CHECKING:
     from agentmem_daemon.runs import NodeProgress, Outcome
@@ -70,7 +70,10 @@ def order(request: primitives_pb2.RunRequest) -> Order:
         priority=requests.priority(request.priority),
     )
     made = Order(request.query, plan, request.compose, given, params)
-    if plan is not None:
+    if plan is None:  # of which nobody knows yet what else it has
+        of_all = {name: value for name, value in params.items() if name not in _OF}
+        replace(made, params=of_all).fitted(DEFAULT)
+    else:
         made.fitted(plan)  # refused before anything is done
     return made
 
@@ -79,7 +82,12 @@ def started(choice: Choice) -> primitives_pb2.RunResponse:
     source = primitives_pb2.PlanSource.Value(f"PLAN_SOURCE_{choice.source.value}")
     return primitives_pb2.RunResponse(
         started=primitives_pb2.RunStarted(
-            plan=choice.plan.json_text(), why=choice.why, source=source, entry_id=choice.entry_id
+            plan=choice.plan.json_text(),
+            why=choice.why,
+            source=source,
+            entry_id=choice.entry_id,
+            nearest=[knowledge.entry(match.entry, match.similarity) for match in choice.matches],
+            fallback=choice.fallback,
         )
     )
 
@@ -106,7 +114,7 @@ def finished(order: Order, outcome: Outcome) -> primitives_pb2.RunResponse:
             text=result.text,
             exactness=types_pb2.Exactness.Value(f"EXACTNESS_{result.exactness.value}"),
             roles=roles,
-            notes=[*filter(None, [choice.fallback]), *result.notes],
+            notes=[*filter(None, [choice.fallback]), *result.notes, *outcome.notes],
             seconds=result.seconds,
             seed=order.given.seed,
             plan=choice.plan.json_text(),

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agentmem_client import Client, Message
+from agentmem_client import AgentmemError, Client, Message
 
+from agentmem.primitives.organizer import DEFAULT
 from agentmem.store import masterkey
 from tests.helpers.checkpoints import ALL, Spec
 from tests.helpers.daemon import Daemon
@@ -55,6 +56,10 @@ def test_an_encrypted_daemon_is_killed_and_goes_on(
     assert (reply.usage.recomputed_tokens, reply.usage.reused_warm_tokens > 300) == (0, True)
     assert client.agent("bob").turns(include_messages=True)[0].messages[0].message.content == SAID
     assert client.verify().ok
+    with pytest.raises(AgentmemError) as caught:
+        client.pool.record(SAID, DEFAULT.json_text(), 1.0)
+    assert caught.value.reason == "KNOWLEDGE_NOT_ENCRYPTED"
+    assert client.pool.nearest("code")
     client.agent("bob").export(tmp_path / "bob.agentmem")
     client.import_agent(tmp_path / "bob.agentmem", "copy")
     assert SAID.encode() in (tmp_path / "bob.agentmem").read_bytes()

@@ -29,6 +29,7 @@ def paced(prefill: float, decode: float, per_position: float) -> Callable[..., l
         finished = events[-1]
         assert isinstance(finished, Finished)
         new = len(one.input.ids)  # type: ignore[union-attr]
+        assert finished.usage.prefill_tokens == new
         remembered = finished.usage.prompt_tokens
         timings = replace(
             finished.timings,

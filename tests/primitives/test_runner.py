@@ -128,16 +128,20 @@ def test_when_one_fails_the_others_are_cancelled_and_nothing_more_begins() -> No
 
 
 def test_a_node_that_becomes_ready_behind_a_failure_does_not_begin() -> None:
-    hall = Hall()
+    hall, began = Hall(), threading.Event()
 
     def flow(agents: Any, question: str, inputs: Any, params: Any, medium: Medium) -> FlowResult:
         if agents == "bad":
             raise AgentmemError(Reason.CONTEXT_OVERFLOW, "too long")
         if agents == "good":
             assert hall.cancelled.wait(10)
+        if agents == "long":
+            began.wait(0.5)
+        if agents == "next":
+            began.set()
         return result(agents)
 
-    plan = document(node("bad"), node("good"), node("next", "good"), node("end", "bad", "next"), output="end")
+    nodes = [node("bad"), node("good"), node("long"), node("next", "good"), node("end", "bad", "next", "long")]
     with pytest.raises(AgentmemError):
-        hall.run(plan, flow)
-    assert sorted(hall.seen) == ["bad", "good"]
+        hall.run(document(*nodes), flow)
+    assert sorted(hall.seen) == ["bad", "good", "long"]

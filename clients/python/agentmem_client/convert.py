@@ -59,7 +59,12 @@ def appended(message: generation_pb2.AppendResponse, request_id: str) -> types.A
 
 
 def run_started(message: primitives_pb2.RunStarted) -> run_types.RunStarted:
-    return _plain(run_types.RunStarted, message, source=_name(primitives_pb2.PlanSource, message.source))
+    return _plain(
+        run_types.RunStarted,
+        message,
+        source=_name(primitives_pb2.PlanSource, message.source),
+        nearest=tuple(map(pool_entry, message.nearest)),
+    )
 
 
 def run_progress(message: primitives_pb2.RunProgress) -> run_types.RunProgress:

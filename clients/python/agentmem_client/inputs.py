@@ -239,17 +239,22 @@ def sampling(
         seed=optional_unsigned(seed, "seed", 64, reason),
         max_tokens=optional_unsigned(max_tokens, "max_tokens", 32, reason),
         stop=[text(one, "A stop sequence") for one in stops],
-        json_schema=_schema(json_schema),
+        json_schema=_json(json_schema, "json_schema"),
     )
 
 
-def _schema(value: str | Mapping[str, Any] | None) -> str:
+def plan(value: str | Mapping[str, Any] | None) -> str:
+    return _json(value, "The plan")
+
+
+def _json(value: str | Mapping[str, Any] | None, what: str) -> str:
+    """JSON, or what it says; empty for None."""
     if isinstance(value, Mapping):
         try:
             value = json.dumps(dict(value))
         except (TypeError, ValueError, RecursionError):
-            raise invalid("json_schema must be what JSON can say.", "SCHEMA_INVALID") from None
-    return text(value or "", "json_schema")
+            raise invalid(f"{what} must be what JSON can say.") from None
+    return text("" if value is None else value, what)
 
 
 def optional_number(value: Any, what: str) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,10 +30,9 @@ def list_pool(query: str, page_size: int, page_token: str) -> Call[Page[PoolEntr
 
 
 def record(query: str, plan: PlanLike, score: float, entry_id: str | None, request_id: str | None) -> Call[PoolEntry]:
-    text = plan if isinstance(plan, str) else json.dumps(dict(plan))
     request = primitives_pb2.RecordOutcomeRequest(
         query=inputs.text(query, "The query"),
-        plan=inputs.text(text, "The plan"),
+        plan=inputs.plan(plan),
         score=inputs.number(score, "score", "INPUT_INVALID"),
         entry_id=inputs.text(entry_id or "", "The entry's id"),
         request_id=inputs.request_id(request_id),

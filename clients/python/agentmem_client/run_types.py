@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agentmem_client.knowledge_types import PoolEntry
+
 
 @dataclass(frozen=True)
 class RunStarted:
     """plan: what is run, as JSON, with all parameters in place. why: why this one, for people.
 
     source: GIVEN by the caller, or chosen from the POOL, by the MODEL, or by DEFAULT. entry_id: of the pool's entry.
+    nearest: what the pool has near the query, best first. fallback: why it is not the model's plan, or the pool's.
     """
 
     plan: str
     why: str
     source: str
     entry_id: str
+    nearest: tuple[PoolEntry, ...]
+    fallback: str
 
 
 @dataclass(frozen=True)
 class RunProgress:
     """An agent begins something, or has written some more.
 
-    node: of the plan, empty for the organizer. agent: its role, numbered where several have it. activity: READING,
+    node: of the plan. agent: its role, numbered where several have it. activity: READING,
     THINKING or WRITING. text: what it wrote since the last progress.
     """
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
 
 from agentmem.v1 import primitives_pb2
 from agentmem_client import inputs
@@ -12,7 +13,7 @@ class RunOptions(TypedDict, total=False):
     """What a run takes; None leaves it to the daemon.
 
     With neither a primitive nor a plan, the organizer chooses one: that of the knowledge pool's nearest entry, or with
-    compose one that the model is asked for. plan: JSON, for instance of an earlier result.
+    compose one that the model is asked for. plan: as JSON or as what it says, for instance of an earlier result.
     medium: how agents hand over to each other: "latent", as state; "text"; "both", as state with the text behind it.
     agent: the first agents of the run remember as much as this one, which stays as it is. context: a text that they
     read. max_tokens: the most that one agent writes at a time. latent_steps: taken before an agent hands over or
@@ -21,7 +22,7 @@ class RunOptions(TypedDict, total=False):
 
     namespace: str
     primitive: Literal["answer", "review", "vote", "plan_execute"] | None
-    plan: str | None
+    plan: str | Mapping[str, Any] | None
     compose: bool
     medium: Literal["latent", "text", "both"] | None
     agent: str | None
@@ -41,7 +42,7 @@ def run(
     *,
     namespace: str = "default",
     primitive: str | None = None,
-    plan: str | None = None,
+    plan: str | Mapping[str, Any] | None = None,
     compose: bool = False,
     medium: str | None = None,
     agent: str | None = None,
@@ -59,7 +60,7 @@ def run(
         namespace=inputs.text(namespace, "The namespace"),
         query=inputs.text(query, "The query"),
         primitive=inputs.primitive(primitive),
-        plan=inputs.text(plan or "", "The plan"),
+        plan=inputs.plan(plan),
         compose=bool(compose),
         medium=inputs.medium(medium),
         agent=inputs.text(agent or "", "The agent's name"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -70,6 +71,8 @@ def run(
     """Let temporary agents work on a query together. No agent of yours is changed."""
     if (query, context, plan).count(STDIN) > 1:
         raise typer.BadParameter("Standard input is one of the query, the context and the plan.")
+    if (primitive is not None) + (plan is not None) + compose > 1:
+        raise typer.BadParameter("Give one of --primitive, --plan and --compose at most.")
     interrupted = False
     stream: RunStream | None = None
 
@@ -111,20 +114,30 @@ def run(
 
 def watch(stream: RunStream, explain: bool) -> None:
     """Reads to the end."""
-    told = False
+    if explain:
+        explain_plan(stream.started)
     for event in stream:
-        if explain and not told and event.node:
-            told = True
-            explain_plan(stream.started)
         if explain and not event.text:
-            say(f"{event.node or 'organizer'}, {event.agent}: {event.activity.lower()}")
+            say(f"{event.node}, {event.agent}: {event.activity.lower()}")
 
 
 def explain_plan(started: RunStarted) -> None:
+    """Which plan is run, and where it came from."""
+    if started.fallback:
+        say(started.fallback)
+    if started.nearest:
+        near = (f"{entry.id} {entry.similarity:.2f}" for entry in started.nearest)
+        say(f"near in the knowledge pool: {', '.join(near)}")
     sources = {"POOL": f"of the knowledge pool's entry {started.entry_id}", "MODEL": "the model's", "GIVEN": "given"}
-    say(f"plan ({sources.get(started.source, 'the default')}): {started.plan}")
+    say(f"plan: {sources.get(started.source, 'the default')}")
     if started.why:
         say(f"why: {started.why}")
+    plan = json.loads(started.plan)
+    for node in plan["nodes"]:
+        params = ", ".join(f"{name} {value}" for name, value in node["params"].items())
+        reads = f", reads {', '.join(node['inputs'])}" if node["inputs"] else ""
+        say(f"  {node['id']}: {node['type']} ({params}){reads}")
+    say(f"  output: {plan['output']}")
 
 
 def finish(result: RunResult, explain: bool, as_json: bool) -> None:
