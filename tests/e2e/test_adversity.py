@@ -132,7 +132,7 @@ def test_a_locked_catalog(daemon: Daemon) -> None:
         db.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
         assert not said(client, "a", [3])[1]
-        assert 5 <= time.monotonic() - began < 9
+        assert 5 <= time.monotonic() - began < 20
         assert [agent.name for agent in client.agents()] == ["a"]
         db.execute("ROLLBACK")
     assert said(client, "a", [4])[1]

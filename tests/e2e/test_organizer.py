@@ -114,6 +114,7 @@ def test_even_a_random_model_composes_a_plan_when_it_is_asked(client: Client) ->
     organizer = result.roles[0]
     assert (organizer.node, organizer.role, organizer.agents) == ("", "organizer", 1)
     assert organizer.generated_tokens > 10
+    assert result.seconds > organizer.seconds
     assert {role.node for role in result.roles[1:]} == {n.id for n in Plan.parse(result.plan).nodes}
 
 

@@ -123,4 +123,4 @@ def _print_scores(scores: list[Score]) -> None:
         if score.fallbacks:
             say(f"{score.primitive}, {score.medium}: {score.fallbacks} runs handed over otherwise than asked")
         for reason, count in score.failed.items():
-            say(f"{score.primitive}, {score.medium}: {count} tasks failed [{reason}]")
+            say(f"{score.primitive}, {score.medium}: {count} of {score.tasks} tasks failed [{reason}]")
