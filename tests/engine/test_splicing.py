@@ -24,7 +24,7 @@ def filled(engine: Engine) -> Engine:
     return engine
 
 
-@pytest.mark.parametrize("how", [{}, {"reposition": Reposition.BLEND}], ids=["reposition", "blend"])
+@pytest.mark.parametrize("how", [{}, {"reposition": Reposition.BLEND, "ratio": 0.04}], ids=["reposition", "blend"])
 def test_a_splice_survives_eviction_and_restart(
     filled: Engine, settings: EngineSettings, how: dict[str, object]
 ) -> None:
@@ -85,18 +85,18 @@ def test_parts_may_be_warm(filled: Engine) -> None:
     assert [b.key for b in engine.get_agent(ref("hot")).blocks] == [b.key for b in engine.get_agent(ref("warm")).blocks]
 
 
-def test_a_part_of_a_splice_can_be_spliced(filled: Engine, settings: EngineSettings) -> None:
+@pytest.mark.parametrize(
+    "how", [Reposition.REPOSITION, pytest.param(Reposition.BLEND, marks=pytest.mark.slow)], ids=lambda how: how.value
+)
+def test_a_part_of_a_splice_can_be_spliced(filled: Engine, how: Reposition) -> None:
     engine = filled
-    for how in Reposition.REPOSITION, Reposition.BLEND:
-        name = f"from-{how.value}"
-        put(engine, ref(name), Slice("three", 5), ref("one"), reposition=how)
-        feed(engine, ref(name), *PROMPT[:40], tokens=None)
-        put(engine, ref("hot"), ref("two"), Slice(name, 20, 700), Slice(name, 560), reposition=how)
-        engine.evict_agent(ref(name))
-        put(engine, ref("warm"), ref("two"), Slice(name, 20, 700), Slice(name, 560), reposition=how)
-        assert seen(engine, ref("hot")) == seen(engine, ref("warm")) == restored(engine, ref("hot"))
-        for made in ("hot", "warm"):
-            engine.delete_agent(ref(made))
+    put(engine, ref("from"), Slice("three", 5), ref("one"), reposition=how, ratio=0.02)
+    feed(engine, ref("from"), *PROMPT[:40], tokens=None)
+    parts = (ref("two"), Slice("from", 20, 700), Slice("from", 560))
+    put(engine, ref("hot"), *parts, reposition=how, ratio=0.02)
+    engine.evict_agent(ref("from"))
+    put(engine, ref("warm"), *parts, reposition=how, ratio=0.02)
+    assert seen(engine, ref("hot")) == seen(engine, ref("warm")) == restored(engine, ref("hot"))
 
 
 def test_a_part_is_the_same_whatever_its_agent_reads_later(filled: Engine) -> None:
@@ -209,3 +209,14 @@ def test_a_repeat_is_answered_with_what_was_made(filled: Engine) -> None:
     again = put(filled, A, ref("one"), ref("two"), request_id="r")
     assert again.repeated_result
     assert (again.turn, again.parts) == (done.turn, done.parts)
+
+
+def test_a_diff_tells_a_splice_from_text(filled: Engine) -> None:
+    engine = filled
+    for name in ("x", "y"):
+        feed(engine, ref(name), *PROMPT[:37], tokens=None)
+        put(engine, ref(name), ref("two"))
+    assert engine.diff_agents(ref("x"), ref("y")).position == 107
+    feed(engine, ref("z"), *PROMPT[:37], *DOCS["two"], tokens=None)
+    diff = engine.diff_agents(ref("x"), ref("z"))
+    assert (diff.position, diff.a_turn, diff.b_turn) == (37, 2, 1)
