@@ -1,15 +1,8 @@
-<<<<<<< HEAD
-"""What a call to Run asks for, checked before any work starts."""
-
-from __future__ import annotations
-
-=======
 """What a Run asks for."""
 
 from __future__ import annotations
 
 import json
->>>>>>> w-c
 from typing import Any
 
 import pytest
@@ -17,62 +10,6 @@ from agentmem_daemon import orders
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives.plan import Plan
-<<<<<<< HEAD
-from agentmem.v1 import primitives_pb2 as pb
-from tests.primitives.plans import document, node
-
-PLAN = document(node("a"), node("b", "a", type="vote"))
-
-
-def order(**fields: Any) -> orders.Order:
-    return orders.order(pb.RunRequest(**{"query": "who?", **fields}))
-
-
-def fitted(**fields: Any) -> Plan:
-    asked = order(**fields)
-    assert asked.plan is not None
-    return asked.fitted(asked.plan)
-
-
-def test_with_nothing_said_the_organizer_chooses() -> None:
-    asked = order(medium=pb.MEDIUM_TEXT, max_tokens=7)
-    assert (asked.plan, asked.compose, asked.params) == (None, False, {"medium": "text", "max_tokens": 7})
-    assert order(compose=True).compose
-
-
-def test_a_primitive_is_a_plan_of_one_node() -> None:
-    plan = fitted(primitive=pb.PRIMITIVE_VOTE, solvers=5)
-    (only,) = plan.nodes
-    assert (only.type, only.params.medium, only.calls) == ("vote", "latent", 6)
-
-
-def test_a_plan_takes_parameters_where_it_has_them() -> None:
-    plan = fitted(plan=PLAN, solvers=5, max_tokens=7, medium=pb.MEDIUM_BOTH)
-    assert [n.params.model_dump() for n in plan.nodes] == [
-        {"medium": "both", "max_tokens": 7, "latent_steps": 20, "temperature": 0.0},
-        {"medium": "both", "max_tokens": 7, "latent_steps": 20, "temperature": 0.7, "solvers": 5},
-    ]
-    assert fitted(plan=PLAN) == Plan.parse(PLAN) != plan
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"query": " "}, Reason.EMPTY_INPUT),
-        ({"max_tokens": 0}, Reason.PLAN_INVALID),
-        ({"compose": True, "temperature": -1.0}, Reason.PLAN_INVALID),
-        ({"plan": "{}"}, Reason.PLAN_INVALID),
-        ({"plan": PLAN, "solvers": 17}, Reason.PLAN_INVALID),
-        ({"primitive": pb.PRIMITIVE_REVIEW, "solvers": 2}, Reason.INPUT_INVALID),
-        ({"plan": PLAN, "rounds": 2}, Reason.INPUT_INVALID),
-        ({"primitive": pb.PRIMITIVE_VOTE, "plan": PLAN}, Reason.INPUT_INVALID),
-        ({"compose": True, "plan": PLAN}, Reason.INPUT_INVALID),
-        ({"medium": 9}, Reason.INPUT_INVALID),
-    ],
-    ids=str,
-)
-def test_each_mistake_has_its_reason(fields: dict[str, Any], reason: Reason) -> None:
-=======
 from agentmem.types import Priority
 from agentmem.v1 import primitives_pb2, types_pb2
 
@@ -136,12 +73,13 @@ def test_parameters_hold_for_the_nodes_that_have_them() -> None:
         (Reason.PLAN_INVALID, {"plan": MIXED, "solvers": 17}),
         (Reason.PLAN_INVALID, {"plan": MIXED, "temperature": float("nan")}),
         (Reason.PLAN_INVALID, {"plan": MIXED, "max_tokens": 0}),
+        (Reason.PLAN_INVALID, {"max_tokens": 0}),
+        (Reason.PLAN_INVALID, {"compose": True, "temperature": -1.0}),
         (Reason.AGENT_NAME_INVALID, {"agent": "a\nb"}),
         (Reason.NAMESPACE_INVALID, {"namespace": "n" * 300}),
     ],
 )
 def test_what_is_refused(reason: Reason, fields: dict[str, Any]) -> None:
->>>>>>> w-c
     with pytest.raises(AgentmemError) as caught:
         order(**fields)
     assert caught.value.reason is reason
