@@ -79,6 +79,7 @@ def test_nothing_near_is_answered_by_one_agent(client: Client) -> None:
     assert (node.type, node.params.medium, node.id) == ("answer", "text", DEFAULT.output)
 
 
+@pytest.mark.slow
 def test_a_plan_of_ones_own(client: Client) -> None:
     with client.run("who?", plan=DIAMOND, stream=True, latent_steps=2, max_tokens=3, seed=3) as stream:
         progress = list(stream)
@@ -135,6 +136,7 @@ def test_what_cannot_be_run_is_refused_at_once(client: Client, options: dict) ->
         client.run("who?", **options)
 
 
+@pytest.mark.slow
 def test_a_damaged_pool_keeps_nobody_from_an_answer(
     checkpoint: Callable[[Spec], Path], daemon_on: Callable[..., Daemon]
 ) -> None:

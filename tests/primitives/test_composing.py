@@ -39,12 +39,12 @@ TEXT = json.dumps(schema())
 
 
 def test_all_that_it_lets_through_are_plans(model: LoadedModel) -> None:
-    plans = [Plan.parse(written(model, seed)) for seed in range(60)]
+    plans = [Plan.parse(written(model, seed)) for seed in range(30)]
     assert {1, NODES} <= {len(plan.nodes) for plan in plans} <= set(range(1, NODES + 1))
     assert {n.type for plan in plans for n in plan.nodes} == {"answer", "review", "vote", "plan_execute"}
     assert any(not n.inputs for plan in plans for n in plan.nodes[1:])  # nodes side by side
     assert any(n.inputs for plan in plans for n in plan.nodes[1:-1])
-    assert len({plan.json_text() for plan in plans}) > 30
+    assert len({plan.json_text() for plan in plans}) > 15
 
 
 def test_examples_are_the_entries_plans_as_the_model_is_to_write_them() -> None:

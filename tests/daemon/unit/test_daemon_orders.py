@@ -1,8 +1,7 @@
-"""What a Run asks for."""
+"""What a call to Run asks for, checked before any work starts."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -11,75 +10,74 @@ from agentmem_daemon import orders
 from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives.plan import Plan
 from agentmem.types import Priority
-from agentmem.v1 import primitives_pb2, types_pb2
+from agentmem.v1 import primitives_pb2 as pb
+from agentmem.v1 import types_pb2 as pb_types
+from tests.primitives.plans import document, node
 
-MIXED = json.dumps(
-    {
-        "version": 1,
-        "nodes": [
-            {"id": "a", "type": "vote", "params": {"solvers": 2, "temperature": 0.9}},
-            {"id": "b", "type": "review", "params": {"medium": "text"}, "inputs": ["a"]},
-        ],
-        "output": "b",
-    }
-)
+PLAN = document(node("a"), node("b", "a", type="vote"))
 
 
 def order(**fields: Any) -> orders.Order:
-    return orders.order(primitives_pb2.RunRequest(**{"query": "what?", **fields}))
+    return orders.order(pb.RunRequest(**{"query": "who?", **fields}))
 
 
-def params(plan: Plan) -> list[dict[str, Any]]:
-    return [node.params.model_dump() for node in plan.nodes]
+def fitted(**fields: Any) -> Plan:
+    asked = order(**fields)
+    assert asked.plan is not None
+    return asked.fitted(asked.plan)
 
 
-def test_nothing_set_leaves_it_to_the_organizer() -> None:
-    made = order()
-    assert (made.plan, made.compose, made.params) == (None, False, {})
-    assert (made.given.namespace, made.given.agent, made.given.context) == ("default", None, "")
-    assert made.given.seed != order().given.seed
+def test_with_nothing_said_the_organizer_chooses() -> None:
+    asked = order(medium=pb.MEDIUM_TEXT, max_tokens=7)
+    assert (asked.plan, asked.compose, asked.params) == (None, False, {"medium": "text", "max_tokens": 7})
+    assert order(compose=True).compose
 
 
 def test_a_primitive_is_a_plan_of_one_node() -> None:
-    made = order(primitive=primitives_pb2.PRIMITIVE_VOTE, solvers=4, seed=0, priority=types_pb2.PRIORITY_HIGH)
-    assert made.plan is not None
-    (node,) = made.fitted(made.plan).nodes
-    assert (node.type, node.params.medium, node.calls) == ("vote", "latent", 5)
-    assert (made.given.seed, made.given.priority) == (0, Priority.HIGH)
+    plan = fitted(primitive=pb.PRIMITIVE_VOTE, solvers=5)
+    (only,) = plan.nodes
+    assert (only.type, only.params.medium, only.calls) == ("vote", "latent", 6)
 
 
-def test_parameters_hold_for_the_nodes_that_have_them() -> None:
-    made = order(plan=MIXED, solvers=5, rounds=1, max_tokens=9, temperature=0.0, medium=primitives_pb2.MEDIUM_BOTH)
-    assert made.plan is not None
-    common = {"medium": "both", "max_tokens": 9, "latent_steps": 20, "temperature": 0.0}
-    assert params(made.fitted(made.plan)) == [common | {"solvers": 5}, common | {"rounds": 1}]
-    unchanged = order(plan=MIXED)
-    assert unchanged.plan is not None
-    assert [p["medium"] for p in params(unchanged.fitted(unchanged.plan))] == ["latent", "text"]
+def test_a_plan_takes_parameters_where_it_has_them() -> None:
+    plan = fitted(plan=PLAN, solvers=5, max_tokens=7, medium=pb.MEDIUM_BOTH)
+    assert [n.params.model_dump() for n in plan.nodes] == [
+        {"medium": "both", "max_tokens": 7, "latent_steps": 20, "temperature": 0.0},
+        {"medium": "both", "max_tokens": 7, "latent_steps": 20, "temperature": 0.7, "solvers": 5},
+    ]
+    assert fitted(plan=PLAN) == Plan.parse(PLAN) != plan
 
 
 @pytest.mark.parametrize(
-    ("reason", "fields"),
+    ("fields", "reason"),
     [
-        (Reason.EMPTY_INPUT, {"query": " \n"}),
-        (Reason.INPUT_INVALID, {"primitive": 99}),
-        (Reason.INPUT_INVALID, {"medium": 99}),
-        (Reason.INPUT_INVALID, {"priority": 99}),
-        (Reason.INPUT_INVALID, {"primitive": primitives_pb2.PRIMITIVE_VOTE, "compose": True}),
-        (Reason.INPUT_INVALID, {"primitive": primitives_pb2.PRIMITIVE_VOTE, "plan": MIXED}),
-        (Reason.INPUT_INVALID, {"plan": MIXED, "executors": 3}),
-        (Reason.INPUT_INVALID, {"primitive": primitives_pb2.PRIMITIVE_ANSWER, "rounds": 1}),
-        (Reason.PLAN_INVALID, {"plan": "{"}),
-        (Reason.PLAN_INVALID, {"plan": MIXED, "solvers": 17}),
-        (Reason.PLAN_INVALID, {"plan": MIXED, "temperature": float("nan")}),
-        (Reason.PLAN_INVALID, {"plan": MIXED, "max_tokens": 0}),
-        (Reason.PLAN_INVALID, {"max_tokens": 0}),
-        (Reason.PLAN_INVALID, {"compose": True, "temperature": -1.0}),
-        (Reason.AGENT_NAME_INVALID, {"agent": "a\nb"}),
-        (Reason.NAMESPACE_INVALID, {"namespace": "n" * 300}),
+        ({"query": " "}, Reason.EMPTY_INPUT),
+        ({"max_tokens": 0}, Reason.PLAN_INVALID),
+        ({"compose": True, "temperature": -1.0}, Reason.PLAN_INVALID),
+        ({"plan": "{}"}, Reason.PLAN_INVALID),
+        ({"plan": PLAN, "solvers": 17}, Reason.PLAN_INVALID),
+        ({"primitive": pb.PRIMITIVE_REVIEW, "solvers": 2}, Reason.INPUT_INVALID),
+        ({"plan": PLAN, "rounds": 2}, Reason.INPUT_INVALID),
+        ({"primitive": pb.PRIMITIVE_VOTE, "plan": PLAN}, Reason.INPUT_INVALID),
+        ({"compose": True, "plan": PLAN}, Reason.INPUT_INVALID),
+        ({"plan": PLAN, "temperature": float("nan")}, Reason.PLAN_INVALID),
+        ({"medium": 9}, Reason.INPUT_INVALID),
+        ({"primitive": 9}, Reason.INPUT_INVALID),
+        ({"priority": 9}, Reason.INPUT_INVALID),
+        ({"agent": "a\nb"}, Reason.AGENT_NAME_INVALID),
+        ({"namespace": "n" * 300}, Reason.NAMESPACE_INVALID),
     ],
+    ids=str,
 )
-def test_what_is_refused(reason: Reason, fields: dict[str, Any]) -> None:
+def test_each_mistake_has_its_reason(fields: dict[str, Any], reason: Reason) -> None:
     with pytest.raises(AgentmemError) as caught:
         order(**fields)
     assert caught.value.reason is reason
+
+
+def test_what_the_agents_are_given() -> None:
+    given = order(agent="alice", context="known", seed=0, priority=pb_types.PRIORITY_HIGH).given
+    assert (given.agent, given.context, given.seed, given.priority) == ("alice", "known", 0, Priority.HIGH)
+    plain = order().given
+    assert (plain.namespace, plain.agent, plain.context) == ("default", None, "")
+    assert plain.seed != order().given.seed
