@@ -15,7 +15,9 @@ from agentmem.v1 import primitives_pb2, types_pb2
 from tests.cli.conftest import Agentmem
 from tests.client.scripted import ScriptedDaemon, fail
 
-PLAN = '{"version":1,"nodes":[{"id":"answer","type":"answer"}],"output":"answer"}'
+PLAN = (
+    '{"version":1,"nodes":[{"id":"answer","type":"answer","params":{"medium":"text"},"inputs":[]}],"output":"answer"}'
+)
 Message = primitives_pb2.RunResponse
 
 
@@ -79,12 +81,13 @@ def test_explain_says_who_does_what_and_what_it_cost(daemon: ScriptedDaemon, age
     chosen = opening(why="It is short.", source=primitives_pb2.PLAN_SOURCE_POOL, entry_id="quick-fact")
     script(daemon, chosen, wrote(""), wrote("draft"), finish("x"))
     lines = agentmem("run", "what?", "--explain").err.splitlines()
-    assert lines[:3] == [
-        f"plan (of the knowledge pool's entry quick-fact): {PLAN}", "why: It is short.", "answer, solver 1: writing",
+    assert lines[:5] == [
+        "plan: of the knowledge pool's entry quick-fact", "why: It is short.", "  answer: answer (medium text)",
+        "  output: answer", "answer, solver 1: writing",
     ]  # fmt: skip
-    assert lines[3].split()[:3] == ["NODE", "ROLE", "AGENTS"]
-    assert lines[4].split() == "answer solver 2 3 5 40 70 250 ms 2.0 kB 120".split()
-    assert lines[5] == "1.50 s in all, LATENT, seed 7"
+    assert lines[5].split()[:3] == ["NODE", "ROLE", "AGENTS"]
+    assert lines[6].split() == "answer solver 2 3 5 40 70 250 ms 2.0 kB 120".split()
+    assert lines[7] == "1.50 s in all, LATENT, seed 7"
 
 
 def test_as_json(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
