@@ -22,7 +22,7 @@ help:
 	@echo 'make test-all     the slow ones as well'
 	@echo 'make soak         the long ones only'
 	@echo 'make lint         ruff, mypy, buf lint;   make format puts the code in order'
-	@echo 'make bench        time to first token, recall, the store and many agents at once, as JSON'
+	@echo 'make bench        time to first token, recall, the store, many agents at once and together, as JSON'
 	@echo 'make proto        writes the stubs in agentmem/v1 from proto/'
 	@echo 'make proto-check  fails if those stubs are stale or the contract breaks against AGAINST ($(AGAINST))'
 	@echo 'make train        trains the embedded model in build/embedded (hours of CPU)'
@@ -58,6 +58,8 @@ bench: .venv/.daemon
 	$(BIN)/python -m benchmarks.store --json
 	$(BIN)/python -m benchmarks.prefill --json
 	$(BIN)/python -m benchmarks.batching --json
+	$(BIN)/python -m benchmarks.latent --json
+	$(BIN)/python -m benchmarks.documents --json
 
 train: .venv/.train
 	$(BIN)/python -m training.train --out build/embedded $(ARGS)

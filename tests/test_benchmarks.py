@@ -1,4 +1,4 @@
-"""The benchmark of many agents runs, and says what it measured. What the figures are is another matter."""
+"""Benchmarks run, and say what they measured. What the figures are is another matter."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.slow
-def test_batching_says_what_it_measured() -> None:
-    command = [sys.executable, "-m", "benchmarks.batching", "--json", "--quick"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+def measured(benchmark: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", benchmark, "--json", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
     assert done.returncode == 0, done.stderr
-    figures = json.loads(done.stdout.splitlines()[-1])
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert figures["quick"] is True
+    assert {"mlx", "mlx-lm", "blas", "cpu"} <= figures["machine"].keys()
+    return figures
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_batching_says_what_it_measured() -> None:
+    figures = measured("benchmarks.batching")
     assert {"same_path", "best_stock"} <= figures["cold_over_mlx_lm"][0].keys()
     assert figures["stream"].keys() == {"embedded", "8x512"}
     assert all(case["stream_over_loop"] > 0 for case in figures["stream"].values())
@@ -30,4 +38,25 @@ def test_batching_says_what_it_measured() -> None:
     assert 0 < figures["batch_scaling"]["4"]["python_share"] < 1
     assert "hidden_restore_ms" in figures["hidden_restore"]
     assert figures["reference_over_fast"]["level_flips"] < 0.05
-    assert {"mlx", "mlx-lm", "blas", "cpu"} <= figures["machine"].keys()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_documents_says_what_it_measured() -> None:
+    ways = measured("benchmarks.documents")["documents"]["2"]
+    assert {"exact", "reposition", "blend 0.15"} <= ways.keys()
+    assert (ways["exact"]["error"], ways["reposition"]["error"] > 0) == (0, True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_latent_says_what_it_measured() -> None:
+    figures = measured("benchmarks.latent")
+    ways = {"answer_text", "review_text", "review_latent_0", "vote_latent_2", "plan_execute_latent_2"}
+    assert ways <= figures["recall"].keys()
+    assert ways <= figures["costs"].keys()
+    assert {"untold", "shuffled"} <= figures["recall"].keys()
+    plain, review = figures["recall"]["answer_text"], figures["recall"]["review_latent_2"]
+    assert (plain["latent_steps"], review["latent_steps"] > 0) == (0, True)
+    assert plain["accuracy"] > figures["recall"]["untold"]["accuracy"]
+    assert figures["costs"]["answer_text"]["seconds_over_one"] == 1

@@ -93,9 +93,18 @@ class AgentOperations:
             first, second = (store.history(row.id).ids(row.turn) for row in rows)
             n = min(len(first), len(second))
             differ = np.nonzero(first[:n] != second[:n])[0]
-            position = int(differ[0]) if len(differ) else n
+            spliced_a, spliced_b = (self._spliced(row) for row in rows)
+            alone = {start for start, _ in spliced_a ^ spliced_b}  # the same ids, but other state
+            position = min(alone | {int(differ[0]) if len(differ) else n})
             turns = [store.history(row.id).turn_at(position) if position < row.tokens else 0 for row in rows]
         return Diff(position, turns[0], turns[1], len(first), len(second))
+
+    def _spliced(self, row: AgentRow) -> set[tuple[int, bytes]]:
+        """The blocks of splices in an agent's timeline: first positions and keys."""
+        if not row.turn or row.exactness is Exactness.EXACT:
+            return set()
+        held = self._blocks(self._context.store.history(row.id), row)
+        return {(start, use.key) for kind, start, use in held if kind is BlockKind.SPLICE}
 
     # Make, branch, forget
 
@@ -159,7 +168,9 @@ class AgentOperations:
         store = self._context.store
         row = store.agent(ref.namespace, ref.name)
         if row is not None and not store.find_request(ref.namespace, request_id):
-            self._context.memory.disk.make_room_for(ref, min(row.tokens, BLOCK_TOKENS), row.tokens)
+            agent = self._context.memory.find(ref)
+            latent = 0 if agent is None else int((agent.ids < 0).sum())
+            self._context.memory.disk.make_room_for(ref, min(row.tokens, BLOCK_TOKENS), row.tokens, latent)
 
     def _branched(self, row: AgentRow) -> tuple[AgentView, int]:
         view = self._view(row)

@@ -15,7 +15,7 @@ from agentmem.engine.request import Event, Phase, Request, Slice, SpliceInput
 from agentmem.engine.turn import Turn
 from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.latent import splice as library
-from agentmem.latent.blend import blend
+from agentmem.latent.blend import Blended, blending
 from agentmem.latent.splice import Order, splice
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.computing import computed
@@ -130,7 +130,9 @@ class SpliceTurn(Turn):
         memory.make_room(agent, end + segments * BLOCK_TOKENS)
         more = [min(BLOCK_TOKENS, len(part)) for part in placed] if self._asked.reposition is Reposition.BLEND else []
         with self._reading():
-            memory.disk.make_room(agent, self._encoded.ids[:fed], spliced=(*blocks, *more))
+            ids, latent = self._encoded.ids[:fed], sum(id_ < 0 for id_ in self._encoded.ids)
+            known = next((at for at, id_ in enumerate(ids) if id_ < 0), fed)  # its latents are not the agent's yet
+            memory.disk.make_room(agent, ids[:known], fed - known, latent, (*blocks, *more))
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -154,6 +156,8 @@ class SpliceTurn(Turn):
         draft.usage.prompt_tokens = start + len(ids)
         self.phase, began = Phase.PREFILL, time.monotonic()
         self._take_latents(agent)
+        if any(part.latents for _, part in self._parts):
+            draft.exactness = draft.usage.exactness = Exactness.LATENT
         draft.ids = ids[: len(ids) - sum(map(len, self._placed))]
         if draft.ids:
             yield from self._control.until_cancelled(memory.take_over(agent, draft.ids, draft))
@@ -181,8 +185,6 @@ class SpliceTurn(Turn):
         yield from self._control.until_cancelled(self._states(agent, states))
         blends = asked.reposition is Reposition.BLEND and asked.ratio > 0
         parts, count = self._placed, sum(map(len, self._placed))
-        yield Chunk(count if blends else 0)
-        self._control.stop_if_cancelled()
         assert agent.state is not None
         given = [
             library.Part(state.state, 0, len(part), model.state_id) for state, part in zip(states, parts, strict=True)
@@ -190,7 +192,8 @@ class SpliceTurn(Turn):
         turning, recomputed = memory.turning.frequencies, np.zeros(0, np.int64)
         if blends:
             contents = [inputs(model, part.ids, part.latents) for part in parts]
-            spliced = blend(model, turning, agent.state, given, contents, asked.ratio, asked.check_layer)
+            steps = blending(model, turning, agent.state, given, contents, asked.ratio, asked.check_layer)
+            spliced = yield from self._computed(steps)
             state, starts, recomputed = spliced.state, spliced.starts, spliced.recomputed
         else:
             state, _, starts, _ = splice(model, turning, agent.state, given)
@@ -207,6 +210,17 @@ class SpliceTurn(Turn):
         usage.reused_hot_tokens += hot
         usage.reused_warm_tokens += count - hot
         usage.bytes_read += sum(one.bytes_read for one in states)
+
+    def _computed(self, steps: Generator[int, None, Blended]) -> Generator[Any, None, Blended]:
+        """What comes of a blend, unless the request is cancelled meanwhile."""
+        while True:
+            try:
+                positions = next(steps)
+            except StopIteration as end:
+                blended: Blended = end.value
+                return blended
+            yield Chunk(positions)
+            self._control.stop_if_cancelled()
 
     def _states(self, agent: Agent, states: list[PartState]) -> Iterator[Any]:
         """Of the parts that are placed, in order. Raises TURN_MISMATCH if one has become another meanwhile."""

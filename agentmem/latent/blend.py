@@ -6,7 +6,7 @@ Which these are is judged by the keys of an early layer: that far, all positions
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -51,9 +51,30 @@ def blend(
     check_layer: int = CHECK_LAYER,
     order: Order = Order.GIVEN,
 ) -> Blended:
+    """`blending`, at once."""
+    steps = blending(model, frequencies, prefix, parts, contents, ratio, check_layer, order)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            blended: Blended = end.value
+            return blended
+
+
+def blending(
+    model: LoadedModel,
+    frequencies: Sequence[Frequencies],
+    prefix: AgentState | None,
+    parts: Sequence[Part],
+    contents: Sequence[mx.array],
+    ratio: float = RATIO,
+    check_layer: int = CHECK_LAYER,
+    order: Order = Order.GIVEN,
+) -> Generator[int, None, Blended]:
     """A splice, of whose positions behind the prefix the share `ratio`, rounded up, is computed anew.
 
     contents: of each part the input embeddings of its positions, [positions, width]. Nothing that is given changes.
+    Yields how many positions it is about to compute, so that others come between any two.
 
     With ratio 0 it is the splice, and labelled as that; with 1 it is what a prefill behind the prefix would be, but for
     the order of sums.
@@ -74,11 +95,11 @@ def blend(
         return Blended(*spliced, np.zeros(0, np.int64))
     embeddings = mx.concatenate([contents[number] for number in spliced.order])
     if count < state.offset - begin:
-        away = _deviations(model, frequencies, prefix, state, embeddings, check_layer)
+        away = yield from _deviations(model, frequencies, prefix, state, embeddings, check_layer)
         chosen = np.sort(np.argsort(-away, kind="stable")[:count])
     else:
         chosen = np.arange(count)
-    blended = _recomputed(model, frequencies, prefix, state, chosen + begin, embeddings[mx.array(chosen)])
+    blended = yield from _recomputed(model, frequencies, prefix, state, chosen + begin, embeddings[mx.array(chosen)])
     return Blended(blended, spliced.order, spliced.starts, Exactness.BLENDED, chosen + begin)
 
 
@@ -89,12 +110,13 @@ def _deviations(
     spliced: AgentState,
     embeddings: mx.array,
     check_layer: int,
-) -> np.ndarray:
+) -> Generator[int, None, np.ndarray]:
     """How far each position's key in the check layer is from what it is in context: its length over all heads."""
     whole = AgentState(model.layout) if prefix is None else prefix
     joint, begin = whole.fork(check_layer + 1), whole.offset
     for at in range(0, embeddings.shape[0], CHUNK):
         hidden = embeddings[None, at : at + CHUNK]
+        yield -(-hidden.shape[1] * (check_layer + 1) // len(model.network.layers))
         for layer, cache in zip(model.network.layers, Batch([joint]).layers, strict=False):
             hidden = layer(hidden, None, cache)
         joint.evaluate()
@@ -127,7 +149,7 @@ def _recomputed(
     spliced: AgentState,
     positions: np.ndarray,
     embeddings: mx.array,
-) -> AgentState:
+) -> Generator[int, None, AgentState]:
     """The splice with rows of its own at `positions`, ascending. embeddings: theirs, [positions, width]."""
     state = AgentState(model.layout) if prefix is None else prefix.fork()
     splicing.close(state.full)
@@ -144,6 +166,7 @@ def _recomputed(
     size = max(1, min(CHUNK, MOST_SCORES // (segments * heads * BLOCK_TOKENS)))
     for at in range(0, len(positions), size):
         own = positions[at : at + size]
+        yield len(own)
         plans: list[Plan] = []
         caches = [
             RowsCache(layer, target, own, at, plans)

@@ -92,10 +92,14 @@ class DiskBudget:
             self._free(agent.ref, agent.id, needed)
             self._promise(agent.ref, _Promise(needed))
 
-    def make_room_for(self, ref: AgentRef, positions: int, said: int) -> None:
-        """For blocks of so many positions, and a record of `said`."""
+    def make_room_for(self, ref: AgentRef, positions: int, said: int, latent: int, spliced: int = 0) -> None:
+        """For blocks of so many positions, and a record of `said`, so many of which are latent.
+
+        spliced: how many of the blocks are a splice's, and may have few of them.
+        """
         agent = self._agents.get(ref)
-        self._free(ref, agent.id if agent else "", self.bytes_of(positions, said))
+        needed = self.bytes_of(positions, said) + self._embeddings(latent) + spliced * FILE_BYTES
+        self._free(ref, agent.id if agent else "", needed)
 
     def trim(self) -> None:
         """Gives up what is over the budget: it may be smaller than when the store was filled."""
@@ -144,6 +148,10 @@ class DiskBudget:
         """The most that the embeddings of a turn with so many latent positions take, in blocks and in its record."""
         start = agent.grid.start_of(agent.grid.place_of(agent.tokens))  # its last block is written again
         count = more + sum(len(one.record.latents) for one in agent.unsaved) + int((agent.ids[start:] < 0).sum())
+        return self._embeddings(count)
+
+    def _embeddings(self, count: int) -> int:
+        """Bytes of so many embeddings, in a block and, in base64, in a record."""
         return count * embedding_bytes(self._model) * 5 // 2 if count else 0
 
     def _companion_bytes(self) -> int:

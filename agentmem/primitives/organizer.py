@@ -1,8 +1,8 @@
 """The organizer: chooses how agents work together on a query.
 
-The knowledge pool says which plan suited what kind of task. The served model may be asked for one of its own, with the
-pool's nearest as examples: a grammar makes sure of its form, and `Plan.parse` of the rest. What it writes that is no
-plan gives way to the pool's. Where the pool knows nothing near, one agent answers.
+The knowledge pool says which plan suited what kind of task. The served model may be asked for one of its own
+(`composing`), with the pool's nearest as examples; what it writes that is no plan all the same gives way to the pool's.
+Where the pool knows nothing near, one agent answers.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ from enum import Enum
 
 from agentmem.engine.request import Sampling
 from agentmem.errors import AgentmemError, Reason
+from agentmem.primitives import composing
 from agentmem.primitives.agents import Agents, Ask
 from agentmem.primitives.knowledge import Match
-from agentmem.primitives.plan import VERSION, Answer, Plan, schema
+from agentmem.primitives.plan import VERSION, Answer, Plan
 
 SHOWN = 5
 """Entries that are looked at, and told of."""
-EXAMPLES = 3
 MAX_TOKENS = 1024
 """Of a plan that the model writes."""
-QUERY_CHARACTERS = 2000
-"""Of a query that the organizing agent reads: what is to be done stands at the beginning or at the end."""
 
 DEFAULT = Plan(version=VERSION, nodes=(Answer(id="answer", type="answer"),), output="answer")
 """One agent."""
@@ -101,26 +99,9 @@ def choose(query: str, nearest: Nearest, agents: Agents | None = None) -> Choice
 def _asked(query: str, matches: Sequence[Match], agents: Agents) -> Plan:
     """Raises PLAN_INVALID, and what `agents` do."""
     (member,) = agents.fresh("organizer")
-    sampling = Sampling(max_tokens=MAX_TOKENS, json_schema=json.dumps(schema()))
-    (text,) = agents.generate([Ask(member, prompt(query, matches))], sampling)
+    sampling = Sampling(max_tokens=MAX_TOKENS, json_schema=json.dumps(composing.schema()))
+    (text,) = agents.generate([Ask(member, composing.prompt(query, matches))], sampling)
     return Plan.parse(text)
-
-
-def prompt(query: str, matches: Sequence[Match]) -> str:
-    examples = [f"Task: {m.entry.title}\nPlan: {_brief(m.entry.plan)}" for m in matches[:EXAMPLES]]
-    if len(query) > QUERY_CHARACTERS:
-        half = QUERY_CHARACTERS // 2
-        query = f"{query[:half]}\n…\n{query[-half:]}"
-    kinds = (
-        "Write a plan, as JSON, for agents that work on a task. Types of nodes: answer (one agent), review (a critic "
-        "and refinement), vote (several solvers and a selector), plan_execute (parts done side by side). A node reads "
-        "what its inputs made; the output is the last node."
-    )
-    return "\n\n".join([kinds, *examples, f"Task: {query}\nPlan:"])
-
-
-def _brief(plan: Plan) -> str:
-    return plan.model_dump_json(exclude_defaults=True)
 
 
 def _sentence(error: AgentmemError) -> str:

@@ -115,7 +115,7 @@ def finished(order: Order, outcome: Outcome) -> primitives_pb2.RunResponse:
             exactness=types_pb2.Exactness.Value(f"EXACTNESS_{result.exactness.value}"),
             roles=roles,
             notes=[*filter(None, [choice.fallback]), *result.notes, *outcome.notes],
-            seconds=result.seconds,
+            seconds=outcome.seconds,
             seed=order.given.seed,
             plan=choice.plan.json_text(),
             entry_id=choice.entry_id,

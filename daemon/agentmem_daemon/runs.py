@@ -52,12 +52,16 @@ class NodeProgress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """organizing: what choosing the plan took of agents. ratio: None where it isn't known."""
+    """organizing: what choosing the plan took of agents. ratio: None where it isn't known.
+
+    seconds: by the clock, organizing included.
+    """
 
     choice: Choice
     result: PlanResult
     organizing: tuple[RoleUsage, ...]
     ratio: DeviceRatio | None
+    seconds: float
     notes: tuple[str, ...] = ()
 
 
@@ -81,6 +85,7 @@ class RunningOrder:
 
     def _work(self) -> Outcome:
         """On its thread. Returns or raises when the agents are deleted."""
+        began = time.monotonic()
         choice, organizing = self._chosen()
         self._receive(choice)
         seeds = {node.id: number * SEEDS for number, node in enumerate(choice.plan.nodes)}
@@ -90,11 +95,12 @@ class RunningOrder:
             return Crew(self._engine, given, self._halt, partial(self._progress, node.id))
 
         result = run_plan(choice.plan, self._order.query, crew, self._halt.cancel)
-        began = time.monotonic()
+        ended = time.monotonic()
         ratio = self._ratio.get(self._halt)
-        took = time.monotonic() - began
+        took = time.monotonic() - ended
         note = f"What decoding costs on this device was measured behind the run, once: it took {took:.1f} s."
-        return Outcome(choice, result, organizing, ratio, (note,) if ratio and took > NOTICED_S else ())
+        notes = (note,) if ratio and took > NOTICED_S else ()
+        return Outcome(choice, result, organizing, ratio, ended - began, notes)
 
     def _chosen(self) -> tuple[Choice, tuple[RoleUsage, ...]]:
         order = self._order

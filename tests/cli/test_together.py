@@ -15,7 +15,9 @@ from agentmem.v1 import primitives_pb2, types_pb2
 from tests.cli.conftest import Agentmem
 from tests.client.scripted import ScriptedDaemon, fail
 
-PLAN = '{"version":1,"nodes":[{"id":"answer","type":"answer","params":{"max_tokens":9},"inputs":[]}],"output":"answer"}'
+PLAN = (
+    '{"version":1,"nodes":[{"id":"answer","type":"answer","params":{"medium":"text"},"inputs":[]}],"output":"answer"}'
+)
 Message = primitives_pb2.RunResponse
 
 
@@ -80,7 +82,7 @@ def test_explain_says_who_does_what_and_what_it_cost(daemon: ScriptedDaemon, age
     script(daemon, chosen, wrote(""), wrote("draft"), finish("x"))
     lines = agentmem("run", "what?", "--explain").err.splitlines()
     assert lines[:5] == [
-        "plan: of the knowledge pool's entry quick-fact", "why: It is short.", "  answer: answer (max_tokens 9)",
+        "plan: of the knowledge pool's entry quick-fact", "why: It is short.", "  answer: answer (medium text)",
         "  output: answer", "answer, solver 1: writing",
     ]  # fmt: skip
     assert lines[5].split()[:3] == ["NODE", "ROLE", "AGENTS"]

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
-from agentmem.engine.request import Delta, Event, Failed, Finished, Sampling, Slice
+from agentmem.engine.request import Delta, Durability, Event, Failed, Finished, Sampling, Slice, SpliceInput, Started
 from agentmem.errors import Reason
 from agentmem.store.problems import ProblemKind
 from agentmem.store.rebuild import rebuild
 from agentmem.types import Exactness, Reposition, Residency, Share
 from tests.engine.disks import Disk
-from tests.engine.runs import PROMPT, A, B, feed, recorded, refused, request, said
+from tests.engine.runs import PROMPT, SPEC, A, B, feed, recorded, refused, request, said
 from tests.engine.splices import put, ref, restored, seen
 from tests.engine.test_transfer import changed
+from tests.engine.thoughts import think
+from tests.helpers.checkpoints import with_other_weights
 
 Seen = tuple[list[bytes], bytes]
 
@@ -29,7 +31,7 @@ def spliced(engine: Engine) -> Engine:
     feed(engine, ref("two"), *PROMPT[100:640], tokens=None)
     feed(engine, A, *PROMPT[:37], tokens=None)
     put(engine, A, Slice("two", 13, 530))
-    put(engine, A, ref("one"), reposition=Reposition.BLEND, ratio=0.3)
+    put(engine, A, ref("one"), reposition=Reposition.BLEND, ratio=0.1)
     feed(engine, A, *PROMPT[5:300], tokens=4)
     return engine
 
@@ -43,6 +45,7 @@ def block(engine: Engine, kind: str, number: int = 0) -> str:
     return [one.key for one in engine.get_agent(A).blocks if one.kind == kind][number]
 
 
+@pytest.mark.slow
 def test_the_agents_it_came_from_may_go(spliced: Engine) -> None:
     before = seen(spliced, A)
     for name in ("one", "two"):
@@ -105,6 +108,7 @@ def test_a_rebuilt_catalog_knows_splices(spliced: Engine, settings: EngineSettin
         engine.close()
 
 
+@pytest.mark.slow
 def test_a_pruned_history_keeps_splices(spliced: Engine) -> None:
     before = seen(spliced, A)
     spliced.prune("default", agent="a")
@@ -139,6 +143,7 @@ def test_an_export_has_its_splices(spliced: Engine) -> None:
     assert not any(key.encode() in file or bytes.fromhex(key) in file for key in keys)
 
 
+@pytest.mark.slow
 def test_an_export_whose_splices_were_changed_is_refused(spliced: Engine) -> None:
     file = b"".join(spliced.export_agent(A))
 
@@ -188,6 +193,7 @@ def test_an_agent_with_a_splice_may_step_aside(spliced: Engine) -> None:
     assert seen(engine, A) == seen(engine, B) == restored(engine, B)
 
 
+@pytest.mark.slow
 def test_a_splice_waits_in_ram_for_a_full_disk(engine: Engine, disk: Disk, settings: EngineSettings) -> None:
     feed(engine, ref("one"), *PROMPT[:300], tokens=None)
     feed(engine, A, *PROMPT[:37], tokens=None)
@@ -203,6 +209,7 @@ def test_a_splice_waits_in_ram_for_a_full_disk(engine: Engine, disk: Disk, setti
     assert engine.verify().problems == ()
 
 
+@pytest.mark.slow
 def test_a_smaller_disk_budget_takes_no_splice(spliced: Engine, settings: EngineSettings) -> None:
     before = seen(spliced, A)
     for name in ("one", "two"):
@@ -265,3 +272,129 @@ def test_budgets_count_what_a_splice_takes(checkpoint: Path, tmp_path: Path) -> 
             turn += 3
         finally:
             engine.close()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Reposition.REPOSITION,
+        *(pytest.param(how, marks=pytest.mark.slow) for how in (Reposition.EXACT, Reposition.BLEND)),
+    ],
+    ids=lambda how: how.value,
+)
+def test_thoughts_can_be_spliced(engine: Engine, settings: EngineSettings, how: Reposition) -> None:
+    feed(engine, A, *PROMPT[:37], tokens=None)
+    think(engine, ref("thinker"), 20, *PROMPT[:250])
+    feed(engine, ref("thinker"), *PROMPT[9:60], tokens=None)
+    put(engine, A, Slice("thinker", 240, 300), reposition=how)
+    feed(engine, A, *PROMPT[5:100], tokens=4)
+    view, before = engine.get_agent(A), seen(engine, A)
+    assert view.exactness is Exactness.LATENT
+    kinds = {Reposition.EXACT: {"LATENT"}}.get(how, {"TEXT", "SPLICE"})
+    assert {one.kind for one in view.blocks} == kinds
+    assert restored(engine, A) == before
+    engine.import_agent([b"".join(engine.export_agent(A))], "default", "b")
+    think(engine, A, 3, 7)
+    engine.rewind_agent(A, 3)
+    engine.close()
+    assert rebuild(settings.state_dir).problems == ()
+    engine = Engine.open(settings)
+    try:
+        for agent in (A, B):
+            engine.prefetch_agent(agent)
+            assert seen(engine, agent) == before
+        assert engine.verify().problems == ()
+    finally:
+        engine.close()
+
+
+@pytest.mark.slow
+def test_a_thought_handed_over_is_the_thinkers(engine: Engine) -> None:
+    feed(engine, A, *PROMPT[:37], tokens=None)
+    engine.fork_agent(A, "thinker")
+    think(engine, ref("thinker"), 9, *PROMPT[:250])
+    assert put(engine, A, Slice("thinker", 37)).usage.exactness is Exactness.LATENT
+    engine.prefetch_agent(ref("thinker"))
+    assert seen(engine, A) == seen(engine, ref("thinker")) == restored(engine, A)
+
+
+@pytest.mark.slow
+def test_thinking_right_behind_a_splice_needs_an_input(spliced: Engine) -> None:
+    put(spliced, A, ref("one"))
+    with refused(Reason.EMPTY_INPUT):
+        think(spliced, A, 3)
+    think(spliced, A, 3, 7)
+    assert seen(spliced, A) == restored(spliced, A)
+
+
+def test_a_blend_is_cancelled_between_its_steps(spliced: Engine) -> None:
+    before, tickets, submitted, done = seen(spliced, A), [], threading.Event(), threading.Event()
+    asked = SpliceInput((Slice("one"), Slice("two")), Reposition.BLEND, ratio=1.0)
+    events: list[Event] = []
+
+    def sink(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Started) and not event.queue_position:
+            submitted.wait(60)
+            tickets[0].cancel()
+        if isinstance(event, Finished | Failed):
+            done.set()
+
+    tickets.append(spliced.submit(request(agent=A, input=asked, tokens=None), sink))
+    submitted.set()
+    assert done.wait(60)
+    assert isinstance(events[-1], Failed)
+    assert events[-1].error.reason is Reason.REQUEST_CANCELLED
+    assert seen(spliced, A) == before
+    assert spliced._context.memory.disk.reading == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("durability", list(Durability), ids=lambda how: how.value)
+def test_splices_are_encrypted_and_may_be_written_behind(
+    settings: EngineSettings, durability: Durability, state: Path
+) -> None:
+    settings = replace(settings, encryption_key=bytes(range(32)))
+    engine = Engine.open(settings)
+    feed(engine, ref("one"), *PROMPT[:300], tokens=None)
+    feed(engine, A, *PROMPT[:37], tokens=None)
+    put(engine, A, Slice("one", 5), durability=durability)
+    put(engine, A, ref("one"), reposition=Reposition.BLEND, ratio=0.1, durability=durability)
+    before = seen(engine, A)
+    assert not any(b"payload.rows" in file.read_bytes() for file in state.glob("blocks/**/*.safetensors"))
+    engine.close()
+    engine = Engine.open(settings)
+    try:
+        engine.prefetch_agent(A)
+        assert seen(engine, A) == before
+        assert engine.verify().problems == ()
+    finally:
+        engine.close()
+
+
+@pytest.mark.slow
+def test_another_model_rebuilds_a_spliced_agent_as_text(
+    spliced: Engine, settings: EngineSettings, tmp_path: Path
+) -> None:
+    ids = recorded(spliced)
+    spliced.close()
+    other = with_other_weights(Path(settings.model or ""), tmp_path / "other", SPEC)
+    engine = Engine.open(replace(settings, model=str(other)))
+    try:
+        with refused(Reason.MODEL_MISMATCH):
+            put(engine, A, ref("one"))
+        with refused(Reason.MODEL_MISMATCH):  # the part's
+            put(engine, A, ref("one"), rebuild=True)
+        feed(engine, ref("new"), *PROMPT[:60], tokens=None)
+        assert put(engine, A, ref("new"), rebuild=True).usage.exactness is Exactness.REPOSITIONED
+        assert recorded(engine) == [*ids, *PROMPT[:60]]
+        before = seen(engine, A)
+        assert before == restored(engine, A)
+        feed(engine, ref("fed"), *ids, tokens=None)
+        put(engine, ref("fed"), ref("new"))
+        assert seen(engine, ref("fed")) == before
+        kinds = [one.kind for one in engine.get_agent(A).blocks]
+        assert kinds == ["TEXT"] * (len(kinds) - 1) + ["SPLICE"]
+        assert engine.verify().problems == ()
+    finally:
+        engine.close()

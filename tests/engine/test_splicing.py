@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
@@ -9,7 +12,7 @@ from agentmem.engine.request import Slice
 from agentmem.errors import Reason
 from agentmem.latent.splice import Order
 from agentmem.types import Exactness, Reposition, Share
-from tests.engine.runs import PROMPT, A, feed, recorded, refused
+from tests.engine.runs import PROMPT, A, feed, recorded, refused, request, run, said
 from tests.engine.splices import put, ref, restored, seen
 
 DOCS = {"one": PROMPT[:300], "two": PROMPT[350:420], "three": PROMPT[100:640]}
@@ -24,7 +27,7 @@ def filled(engine: Engine) -> Engine:
     return engine
 
 
-@pytest.mark.parametrize("how", [{}, {"reposition": Reposition.BLEND}], ids=["reposition", "blend"])
+@pytest.mark.parametrize("how", [{}, {"reposition": Reposition.BLEND, "ratio": 0.04}], ids=["reposition", "blend"])
 def test_a_splice_survives_eviction_and_restart(
     filled: Engine, settings: EngineSettings, how: dict[str, object]
 ) -> None:
@@ -85,18 +88,18 @@ def test_parts_may_be_warm(filled: Engine) -> None:
     assert [b.key for b in engine.get_agent(ref("hot")).blocks] == [b.key for b in engine.get_agent(ref("warm")).blocks]
 
 
-def test_a_part_of_a_splice_can_be_spliced(filled: Engine, settings: EngineSettings) -> None:
+@pytest.mark.parametrize(
+    "how", [Reposition.REPOSITION, pytest.param(Reposition.BLEND, marks=pytest.mark.slow)], ids=lambda how: how.value
+)
+def test_a_part_of_a_splice_can_be_spliced(filled: Engine, how: Reposition) -> None:
     engine = filled
-    for how in Reposition.REPOSITION, Reposition.BLEND:
-        name = f"from-{how.value}"
-        put(engine, ref(name), Slice("three", 5), ref("one"), reposition=how)
-        feed(engine, ref(name), *PROMPT[:40], tokens=None)
-        put(engine, ref("hot"), ref("two"), Slice(name, 20, 700), Slice(name, 560), reposition=how)
-        engine.evict_agent(ref(name))
-        put(engine, ref("warm"), ref("two"), Slice(name, 20, 700), Slice(name, 560), reposition=how)
-        assert seen(engine, ref("hot")) == seen(engine, ref("warm")) == restored(engine, ref("hot"))
-        for made in ("hot", "warm"):
-            engine.delete_agent(ref(made))
+    put(engine, ref("from"), Slice("three", 5), ref("one"), reposition=how, ratio=0.02)
+    feed(engine, ref("from"), *PROMPT[:40], tokens=None)
+    parts = (ref("two"), Slice("from", 20, 700), Slice("from", 560))
+    put(engine, ref("hot"), *parts, reposition=how, ratio=0.02)
+    engine.evict_agent(ref("from"))
+    put(engine, ref("warm"), *parts, reposition=how, ratio=0.02)
+    assert seen(engine, ref("hot")) == seen(engine, ref("warm")) == restored(engine, ref("hot"))
 
 
 def test_a_part_is_the_same_whatever_its_agent_reads_later(filled: Engine) -> None:
@@ -209,3 +212,32 @@ def test_a_repeat_is_answered_with_what_was_made(filled: Engine) -> None:
     again = put(filled, A, ref("one"), ref("two"), request_id="r")
     assert again.repeated_result
     assert (again.turn, again.parts) == (done.turn, done.parts)
+
+
+def test_a_diff_tells_a_splice_from_text(filled: Engine) -> None:
+    engine = filled
+    for name in ("x", "y"):
+        feed(engine, ref(name), *PROMPT[:37], tokens=None)
+        put(engine, ref(name), ref("two"))
+    assert engine.diff_agents(ref("x"), ref("y")).position == 107
+    feed(engine, ref("z"), *PROMPT[:37], *DOCS["two"], tokens=None)
+    diff = engine.diff_agents(ref("x"), ref("z"))
+    assert (diff.position, diff.a_turn, diff.b_turn) == (37, 2, 1)
+
+
+def test_agents_with_splices_say_in_a_batch_what_they_say_alone(filled: Engine) -> None:
+    """Some have the same span at other positions, and one has none."""
+    engine, names = filled, ["x", "y", "z"]
+    feed(engine, ref("x"), *PROMPT[:60], tokens=None)
+    for name in names[:2]:
+        put(engine, ref(name), ref("three"), ref("one"))
+    for name in names:
+        feed(engine, ref(name), *PROMPT[9:50], tokens=None)
+        engine.fork_agent(ref(name), f"{name}-alone")
+    asked = [request(7, 8, tokens=24, agent=ref(name)) for name in names]
+    alone = [said(run(engine, replace(one, agent=ref(f"{one.agent.name}-alone")))) for one in asked]
+    with ThreadPoolExecutor(len(names)) as threads:
+        spoken = list(threads.map(lambda one: said(run(engine, one)), asked))
+    assert spoken == alone
+    for name in names:
+        assert seen(engine, ref(name)) == seen(engine, ref(f"{name}-alone"))

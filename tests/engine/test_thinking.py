@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.errors import Reason
+from agentmem.memory.disk import DiskBudget
 from agentmem.store.rebuild import rebuild
 from agentmem.types import AgentRef, Exactness, Projection, Residency, Share, TurnKind
 from tests.engine.runs import PROMPT, A, B, C, attempt, feed, finished, recorded, refused, run
 from tests.engine.thoughts import alone, held, prefilled, think, thinks, thought
-from tests.helpers.checkpoints import Spec, write
+from tests.helpers.checkpoints import KINDS, Spec, write
 from tests.store.samples import SameHash
 
 pytestmark = pytest.mark.reference
@@ -323,3 +325,52 @@ def test_a_repeat_gives_the_same_answer(engine: Engine) -> None:
     with refused(Reason.REQUEST_ID_REUSED):
         run(engine, thinks(3, 7, agent=AgentRef("default", "b"), request_id="one"))
     assert finished(attempt(engine, thinks(3, request_id="two"))).turn == 2
+
+
+@pytest.mark.parametrize("spec", KINDS[1:], ids=lambda spec: spec.kind)
+def test_windowed_and_recurrent_layers_keep_a_thought(spec: Spec, tmp_path: Path) -> None:
+    restarts = Restarts(EngineSettings(tmp_path / "state", str(write(tmp_path / "ck", spec))))
+    try:
+        for ref in (A, B):
+            restarts.engine.create_agent(ref, share=Share.PRIVATE)
+            think(restarts.engine, ref, STEPS, *PROMPT[:250])
+        said, _ = feed(restarts.engine, B, *PROMPT[300:310])
+        restarts.restart()
+        again, usage = feed(restarts.engine, A, *PROMPT[300:310])
+        assert (again, usage.recomputed_tokens) == (said, 0)
+        restarts.engine.delete_agent(B)
+        restarts.engine.rewind_agent(A, 1)
+        restarts.engine.evict_agent(A, Residency.COLD)
+        again, usage = feed(restarts.engine, A, *PROMPT[300:310])
+        assert (again, usage.recomputed_tokens) == (said, 270)
+        assert restarts.restart().verify().problems == ()
+        with refused(Reason.EMPTY_INPUT):
+            think(restarts.engine, A, 3)
+    finally:
+        restarts.engine.close()
+
+
+def test_embeddings_count_in_both_budgets(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = engine._context.memory
+    promised: list[int] = []
+    free = DiskBudget._free
+
+    def noted(self: DiskBudget, ref: AgentRef, agent_id: str, needed: int, *relied_on: Any) -> None:
+        promised.append(needed)
+        free(self, ref, agent_id, needed, *relied_on)
+
+    monkeypatch.setattr(DiskBudget, "_free", noted)
+    for given in (PROMPT[:10], PROMPT[:1]):
+        done = think(engine, A, 300, *given)
+        assert done.usage.bytes_written <= promised[-1] < 2 * done.usage.bytes_written
+    store = engine._context.store
+    before = store.total_bytes()
+    engine.fork_agent(A, "b")
+    assert store.total_bytes() - before <= promised[-1]
+    file = b"".join(engine.export_agent(A))
+    engine.import_agent([file], "other", "c")
+    assert len(file) <= promised[-1]
+    embedding = 4 * engine._context.model.network.args.hidden_size
+    engine.evict_agent(B)
+    engine.evict_agent(AgentRef("other", "c"))
+    assert memory._budget._free(C) == memory._budget.limit - memory.pool.nbytes - 600 * embedding
