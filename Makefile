@@ -59,6 +59,7 @@ bench: .venv/.daemon
 	$(BIN)/python -m benchmarks.prefill --json
 	$(BIN)/python -m benchmarks.batching --json
 	$(BIN)/python -m benchmarks.latent --json
+	$(BIN)/python -m benchmarks.documents --json
 
 train: .venv/.train
 	$(BIN)/python -m training.train --out build/embedded $(ARGS)

@@ -42,6 +42,14 @@ def test_batching_says_what_it_measured() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
+def test_documents_says_what_it_measured() -> None:
+    ways = measured("benchmarks.documents")["documents"]["2"]
+    assert {"exact", "reposition", "blend 0.15"} <= ways.keys()
+    assert (ways["exact"]["error"], ways["reposition"]["error"] > 0) == (0, True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_latent_says_what_it_measured() -> None:
     figures = measured("benchmarks.latent")
     ways = {"answer_text", "review_text", "review_latent_0", "vote_latent_2", "plan_execute_latent_2"}

@@ -131,7 +131,8 @@ class Maintenance(AgentOperations):
             ref = AgentRef(namespace, name or record.agent_name)
             if not store.find_request(namespace, request_id):  # a repeat writes nothing
                 positions, latent = 0 if text_only else record.end, int((record.ids < 0).sum())
-                self._briefly(ref, lambda: memory.disk.make_room_for(ref, positions, record.end, latent))
+                spliced = 0 if text_only else sum(run.blocks for run in record.splices)
+                self._briefly(ref, lambda: memory.disk.make_room_for(ref, positions, record.end, latent, spliced))
             return model.state_id if text_only else None
 
         return self._view(store.transfers.take_in(chunks, namespace, name, request_id, check))

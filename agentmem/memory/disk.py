@@ -92,10 +92,14 @@ class DiskBudget:
             self._free(agent.ref, agent.id, needed)
             self._promise(agent.ref, _Promise(needed))
 
-    def make_room_for(self, ref: AgentRef, positions: int, said: int, latent: int) -> None:
-        """For blocks of so many positions, and a record of `said`, so many of which are latent."""
+    def make_room_for(self, ref: AgentRef, positions: int, said: int, latent: int, spliced: int = 0) -> None:
+        """For blocks of so many positions, and a record of `said`, so many of which are latent.
+
+        spliced: how many of the blocks are a splice's, and may have few of them.
+        """
         agent = self._agents.get(ref)
-        self._free(ref, agent.id if agent else "", self.bytes_of(positions, said) + self._embeddings(latent))
+        needed = self.bytes_of(positions, said) + self._embeddings(latent) + spliced * FILE_BYTES
+        self._free(ref, agent.id if agent else "", needed)
 
     def trim(self) -> None:
         """Gives up what is over the budget: it may be smaller than when the store was filled."""

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="rounds of the costs")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=("recall", "costs"))
+    parser.add_argument("--ways", nargs="+", help="such as review_latent_20, untold and shuffled; all if left out")
     args = parser.parse_args()
     if args.quick:
         args.items, args.repeats, args.steps = 2, 1, (0, 2)
@@ -59,9 +61,11 @@ def _recall(args: argparse.Namespace) -> Iterator[tuple[str, Any]]:
     with _engine(None) as (engine, ratio):
         yield "ratio", vars(ratio)
         recall = Recall(engine, list(items(args.items, args.seed)), 2 if args.quick else 20, ratio)
-        for way in all_ways(tuple(args.steps)):
-            yield way.name, recall.of(way)
-        yield from recall.controls(max(args.steps)).items()
+        works = {way.name: partial(recall.of, way) for way in all_ways(tuple(args.steps))}
+        works |= {"untold": recall.untold, "shuffled": partial(recall.shuffled, max(args.steps))}
+        for name, work in works.items():
+            if not args.ways or name in args.ways:
+                yield name, work()
 
 
 def _costs(args: argparse.Namespace) -> Iterator[tuple[str, Any]]:

@@ -35,20 +35,21 @@ class Recall:
     def of(self, way: Way) -> Figures:
         return self._figures(lambda number: self._with(way, number, number))
 
-    def controls(self, steps: int) -> dict[str, Figures]:
-        """untold: nobody has read the facts. shuffled: what is handed over is another item's."""
-        handing = Way("plan_execute", Medium.LATENT, steps)
-        return {
-            "untold": self._figures(lambda number: self._untold(ONE, number)),
-            "shuffled": self._figures(lambda number: self._with(handing, number, (number + 1) % len(self._items))),
-        }
+    def untold(self) -> Figures:
+        """A control: one agent that has not read the facts."""
+        return self._figures(self._untold)
+
+    def shuffled(self, steps: int) -> Figures:
+        """A control: what is handed over is of another item."""
+        way, count = Way("plan_execute", Medium.LATENT, steps), len(self._items)
+        return self._figures(lambda number: self._with(way, number, (number + 1) % count))
 
     def _with(self, way: Way, number: int, told: int) -> Outcome:
         with Reader(self._engine, self._items[told].told) as reader:
             return run(self._engine, way, self._items[number].task.question, reader, self._ratio, LONGEST_REPLY)
 
-    def _untold(self, way: Way, number: int) -> Outcome:
-        return run(self._engine, way, self._items[number].task.question, None, self._ratio, LONGEST_REPLY)
+    def _untold(self, number: int) -> Outcome:
+        return run(self._engine, ONE, self._items[number].task.question, None, self._ratio, LONGEST_REPLY)
 
     def _figures(self, answer: Answer) -> Figures:
         """Means over all items; the seconds are the median of those that ran alone."""

@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
-from agentmem.engine.request import Delta, Event, Failed, Finished, Sampling, Slice, SpliceInput, Started
+from agentmem.engine.request import Delta, Durability, Event, Failed, Finished, Sampling, Slice, SpliceInput, Started
 from agentmem.errors import Reason
 from agentmem.store.problems import ProblemKind
 from agentmem.store.rebuild import rebuild
 from agentmem.types import Exactness, Reposition, Residency, Share
 from tests.engine.disks import Disk
-from tests.engine.runs import PROMPT, A, B, feed, recorded, refused, request, said
+from tests.engine.runs import PROMPT, SPEC, A, B, feed, recorded, refused, request, said
 from tests.engine.splices import put, ref, restored, seen
 from tests.engine.test_transfer import changed
 from tests.engine.thoughts import think
+from tests.helpers.checkpoints import with_other_weights
 
 Seen = tuple[list[bytes], bytes]
 
@@ -346,3 +347,54 @@ def test_a_blend_is_cancelled_between_its_steps(spliced: Engine) -> None:
     assert events[-1].error.reason is Reason.REQUEST_CANCELLED
     assert seen(spliced, A) == before
     assert spliced._context.memory.disk.reading == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("durability", list(Durability), ids=lambda how: how.value)
+def test_splices_are_encrypted_and_may_be_written_behind(
+    settings: EngineSettings, durability: Durability, state: Path
+) -> None:
+    settings = replace(settings, encryption_key=bytes(range(32)))
+    engine = Engine.open(settings)
+    feed(engine, ref("one"), *PROMPT[:300], tokens=None)
+    feed(engine, A, *PROMPT[:37], tokens=None)
+    put(engine, A, Slice("one", 5), durability=durability)
+    put(engine, A, ref("one"), reposition=Reposition.BLEND, ratio=0.1, durability=durability)
+    before = seen(engine, A)
+    assert not any(b"payload.rows" in file.read_bytes() for file in state.glob("blocks/**/*.safetensors"))
+    engine.close()
+    engine = Engine.open(settings)
+    try:
+        engine.prefetch_agent(A)
+        assert seen(engine, A) == before
+        assert engine.verify().problems == ()
+    finally:
+        engine.close()
+
+
+@pytest.mark.slow
+def test_another_model_rebuilds_a_spliced_agent_as_text(
+    spliced: Engine, settings: EngineSettings, tmp_path: Path
+) -> None:
+    ids = recorded(spliced)
+    spliced.close()
+    other = with_other_weights(Path(settings.model or ""), tmp_path / "other", SPEC)
+    engine = Engine.open(replace(settings, model=str(other)))
+    try:
+        with refused(Reason.MODEL_MISMATCH):
+            put(engine, A, ref("one"))
+        with refused(Reason.MODEL_MISMATCH):  # the part's
+            put(engine, A, ref("one"), rebuild=True)
+        feed(engine, ref("new"), *PROMPT[:60], tokens=None)
+        assert put(engine, A, ref("new"), rebuild=True).usage.exactness is Exactness.REPOSITIONED
+        assert recorded(engine) == [*ids, *PROMPT[:60]]
+        before = seen(engine, A)
+        assert before == restored(engine, A)
+        feed(engine, ref("fed"), *ids, tokens=None)
+        put(engine, ref("fed"), ref("new"))
+        assert seen(engine, ref("fed")) == before
+        kinds = [one.kind for one in engine.get_agent(A).blocks]
+        assert kinds == ["TEXT"] * (len(kinds) - 1) + ["SPLICE"]
+        assert engine.verify().problems == ()
+    finally:
+        engine.close()

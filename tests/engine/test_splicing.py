@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
@@ -9,7 +12,7 @@ from agentmem.engine.request import Slice
 from agentmem.errors import Reason
 from agentmem.latent.splice import Order
 from agentmem.types import Exactness, Reposition, Share
-from tests.engine.runs import PROMPT, A, feed, recorded, refused
+from tests.engine.runs import PROMPT, A, feed, recorded, refused, request, run, said
 from tests.engine.splices import put, ref, restored, seen
 
 DOCS = {"one": PROMPT[:300], "two": PROMPT[350:420], "three": PROMPT[100:640]}
@@ -220,3 +223,21 @@ def test_a_diff_tells_a_splice_from_text(filled: Engine) -> None:
     feed(engine, ref("z"), *PROMPT[:37], *DOCS["two"], tokens=None)
     diff = engine.diff_agents(ref("x"), ref("z"))
     assert (diff.position, diff.a_turn, diff.b_turn) == (37, 2, 1)
+
+
+def test_agents_with_splices_say_in_a_batch_what_they_say_alone(filled: Engine) -> None:
+    """Some have the same span at other positions, and one has none."""
+    engine, names = filled, ["x", "y", "z"]
+    feed(engine, ref("x"), *PROMPT[:60], tokens=None)
+    for name in names[:2]:
+        put(engine, ref(name), ref("three"), ref("one"))
+    for name in names:
+        feed(engine, ref(name), *PROMPT[9:50], tokens=None)
+        engine.fork_agent(ref(name), f"{name}-alone")
+    asked = [request(7, 8, tokens=24, agent=ref(name)) for name in names]
+    alone = [said(run(engine, replace(one, agent=ref(f"{one.agent.name}-alone")))) for one in asked]
+    with ThreadPoolExecutor(len(names)) as threads:
+        spoken = list(threads.map(lambda one: said(run(engine, one)), asked))
+    assert spoken == alone
+    for name in names:
+        assert seen(engine, ref(name)) == seen(engine, ref(f"{name}-alone"))
