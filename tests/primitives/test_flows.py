@@ -23,12 +23,14 @@ from tests.primitives.engines import CONTEXT, KINDS, QUESTION, SMALL, counts, na
 MEDIA = tuple(Medium)
 SOME = tuple(zip(KINDS, (Medium.LATENT, Medium.BOTH, Medium.TEXT, Medium.LATENT), strict=True))
 ALL_FLOWS = tuple(itertools.product(KINDS, MEDIA))
+OTHERS = [pytest.param(*flow, marks=pytest.mark.slow) for flow in ALL_FLOWS if flow not in SOME]
+BOTH = pytest.param(Medium.BOTH, marks=pytest.mark.slow)
 STEPS = SMALL["latent_steps"]
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 Flows = Sequence[tuple[str, Medium]]
 
 
-@pytest.mark.parametrize(("kind", "medium"), ALL_FLOWS)
+@pytest.mark.parametrize(("kind", "medium"), [*SOME, *OTHERS])
 def test_every_role_is_accounted_for(engine: Engine, kind: str, medium: Medium) -> None:
     seen: list[Progress] = []
     result = play(engine, kind, medium, on_progress=seen.append)
@@ -50,7 +52,7 @@ def test_every_role_is_accounted_for(engine: Engine, kind: str, medium: Medium) 
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("medium", [Medium.LATENT, Medium.BOTH])
+@pytest.mark.parametrize("medium", [Medium.LATENT, BOTH])
 def test_a_vote_of_one_is_a_handoff(engine: Engine, medium: Medium) -> None:
     """Must hold 8: the selector says what the solver's fork says, bit for bit: any other state would say otherwise."""
     voted = play(engine, "vote", medium, solvers=1, max_tokens=24)
@@ -184,7 +186,7 @@ def test_review_ends_where_the_critic_agrees(engine: Engine, monkeypatch: pytest
     assert len(asked) == 2
 
 
-@pytest.mark.parametrize("medium", MEDIA)
+@pytest.mark.parametrize("medium", [Medium.TEXT, Medium.LATENT, BOTH])
 def test_review_ends_where_an_answer_stays(engine: Engine, medium: Medium, monkeypatch: pytest.MonkeyPatch) -> None:
     def rounds(stays: bool) -> int:
         monkeypatch.setattr(prompts, "same", lambda one, other: stays and bool(other))
