@@ -79,6 +79,7 @@ def test_nothing_near_is_answered_by_one_agent(client: Client) -> None:
     assert (node.type, node.params.medium, node.id) == ("answer", "text", DEFAULT.output)
 
 
+@pytest.mark.reference
 @pytest.mark.slow
 def test_a_plan_of_ones_own(client: Client) -> None:
     with client.run("who?", plan=DIAMOND, stream=True, latent_steps=2, max_tokens=3, seed=3) as stream:

@@ -69,6 +69,7 @@ def test_a_greedy_reply_too(engine: Engine) -> None:
     assert said(events)[:8] != said(free)
 
 
+@pytest.mark.reference
 def test_what_is_cut_short_begins_what_would_have_been(engine: Engine) -> None:
     whole = text_of(run(engine, asked("whole", PERSON, seed=5)))
     events = run(engine, asked("cut", PERSON, seed=5, max_tokens=6))
@@ -85,6 +86,7 @@ def test_the_timeline_has_what_was_said(engine: Engine) -> None:
     assert json.loads(text_of(again)) in ANSWER["enum"]
 
 
+@pytest.mark.reference
 def test_a_batch_says_what_each_says_alone(engine: Engine) -> None:
     """With and without schemas, on prompts of several lengths."""
     schemas = [PERSON, None, ANSWER, PERSON, {"type": "integer", "maximum": 10**6, "minimum": 0}]
@@ -142,6 +144,7 @@ def test_what_cannot_be_enforced_is_refused_before_work_starts(engine: Engine, s
         engine.get_agent(one.agent)
 
 
+@pytest.mark.reference
 def test_one_that_cannot_go_on_fails_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """What may follow can become too much to compute in mid-reply."""
     real, asks = Document.allowed, 0
