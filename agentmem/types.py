@@ -59,6 +59,17 @@ class Reposition(str, Enum):
     BLEND = "BLEND"
 
 
+class Order(str, Enum):
+    """Of spliced parts: as they are given, or by their content, so that it does not matter how they are given."""
+
+    GIVEN = "given"
+    CANONICAL = "canonical"
+
+
+RATIO, CHECK_LAYER = 0.15, 1
+"""Of a blend, as in CacheBlend. In layer 0 keys do not depend on the context."""
+
+
 class Residency(str, Enum):
     HOT = "HOT"
     WARM = "WARM"

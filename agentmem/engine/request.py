@@ -8,13 +8,14 @@ from enum import Enum
 
 from agentmem.engine.steptimes import StepTimes
 from agentmem.errors import AgentmemError, Reason
-from agentmem.latent.blend import CHECK_LAYER, RATIO
-from agentmem.latent.splice import Order
 from agentmem.types import (
+    CHECK_LAYER,
+    RATIO,
     AgentRef,
     Exactness,
     FinishReason,
     Message,
+    Order,
     Priority,
     Projection,
     Reposition,

@@ -16,7 +16,7 @@ from agentmem.engine.turn import Turn
 from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.latent import splice as library
 from agentmem.latent.blend import Blended, blending
-from agentmem.latent.splice import Order, splice
+from agentmem.latent.splice import splice
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.computing import computed
 from agentmem.memory.embeddings import inputs
@@ -27,7 +27,7 @@ from agentmem.memory.readable import readable
 from agentmem.model.text import Encoded
 from agentmem.store.keys import keyed_digest
 from agentmem.store.placement import params
-from agentmem.types import BLOCK_TOKENS, AgentRef, Exactness, Message, Reposition, TurnMessage
+from agentmem.types import BLOCK_TOKENS, AgentRef, Exactness, Message, Order, Reposition, TurnMessage
 
 
 class SpliceTurn(Turn):

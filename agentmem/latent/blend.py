@@ -25,10 +25,7 @@ from agentmem.kv.state import AgentState
 from agentmem.latent.splice import Order, Part, splice
 from agentmem.model.forward import CHUNK
 from agentmem.model.loader import LoadedModel
-from agentmem.types import BLOCK_TOKENS, Exactness
-
-RATIO, CHECK_LAYER = 0.15, 1
-"""CacheBlend's. In layer 0 keys do not depend on the context."""
+from agentmem.types import BLOCK_TOKENS, CHECK_LAYER, RATIO, Exactness
 
 
 class Blended(NamedTuple):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -22,14 +21,7 @@ from agentmem.kv.rotation import Frequencies
 from agentmem.kv.splicing import Taken
 from agentmem.kv.state import AgentState
 from agentmem.model.loader import LoadedModel
-from agentmem.types import BLOCK_TOKENS, Exactness
-
-
-class Order(str, Enum):
-    """Of spliced parts: as they are given, or by their content, so that it does not matter how they are given."""
-
-    GIVEN = "given"
-    CANONICAL = "canonical"
+from agentmem.types import BLOCK_TOKENS, Exactness, Order
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,16 @@ from agentmem.engine.request import (
     TokenInput,
 )
 from agentmem.errors import AgentmemError, Reason
-from agentmem.latent.blend import CHECK_LAYER, RATIO
-from agentmem.latent.splice import Order
 from agentmem.primitives.flow import Medium
 from agentmem.types import (
+    CHECK_LAYER,
     DEFAULT_NAMESPACE,
     MAX_NAME_BYTES,
+    RATIO,
     ROLES,
     AgentRef,
     Message,
+    Order,
     Projection,
     Reposition,
     Residency,

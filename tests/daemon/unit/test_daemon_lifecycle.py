@@ -243,3 +243,9 @@ def test_a_load_that_cannot_be_stopped_is_left(folder: Path, deadline_s: float, 
             time.sleep(0.1)  # Equal signals that wait together are delivered once.
         assert daemon.wait(30) == code
     assert left_in(folder) == {"token", "a.sock.lock"}
+
+
+def test_it_listens_before_mlx_is_loaded() -> None:
+    """That takes seconds, in which callers learn how far it is."""
+    code = "import sys, agentmem_daemon.lifecycle; print('mlx' in sys.modules, 'mlx_lm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False False\n"
