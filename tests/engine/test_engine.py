@@ -96,7 +96,7 @@ def test_an_unexpected_error_is_internal_and_the_agent_goes_on(engine: Engine, m
     engine.delete_agent(A)
     assert said(attempt(engine, request(5, 6))) == wanted[0]
     with monkeypatch.context() as patch:
-        patch.setattr("agentmem.engine.turn.sample", lambda *_, **__: 1 // 0)
+        patch.setattr("agentmem.engine.sampling.sample", lambda *_, **__: 1 // 0)
         failed = attempt(engine, request(9, 9))[-1]
         assert isinstance(failed, Failed)
         assert failed.error.reason is Reason.INTERNAL
@@ -449,7 +449,7 @@ def test_what_goes_wrong_inside_is_logged_without_what_was_said(
 
         engine.submit(request(5, tokens=50), broken_sink)
         assert done.wait(30)
-        monkeypatch.setattr("agentmem.engine.turn.sample", broken)
+        monkeypatch.setattr("agentmem.engine.sampling.sample", broken)
         failed = attempt(engine, request(5))[-1]
     assert isinstance(failed, Failed)
     assert "ValueError" in caplog.text

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agentmem.engine import lane as lane_module
+from agentmem.engine import sampling as sampling_module
 from agentmem.engine import turn as turn_module
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.reply import Reply
@@ -129,14 +130,14 @@ def failed_with(asked: Asked, reason: Reason) -> None:
 @pytest.mark.parametrize("position", [273, 275, 284])
 def test_sampling(engine: Engine, alone: Alone, position: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the first token, soon, and at the last."""
-    real = turn_module.sample
+    real = sampling_module.sample
 
     def sample(logits: Any, at: int, sampling: Sampling, seed: int) -> Any:
         if seed == 666 and at == position:
             raise ValueError("MARKER")
         return real(logits, at, sampling, seed)
 
-    monkeypatch.setattr(turn_module, "sample", sample)
+    monkeypatch.setattr(sampling_module, "sample", sample)
     asked = all_at_once(engine)
     failed_with(asked[VICTIM], Reason.INTERNAL)
     others_are_as_alone(engine, asked, alone)
@@ -146,14 +147,14 @@ def test_sampling(engine: Engine, alone: Alone, position: int, monkeypatch: pyte
 
 def test_sampling_behind_the_end(engine: Engine, alone: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
     """What would have been the token behind the last one cannot be sampled: nobody wants it."""
-    real, length = turn_module.sample, len(alone.first[VICTIM])
+    real, length = sampling_module.sample, len(alone.first[VICTIM])
 
     def sample(logits: Any, at: int, sampling: Sampling, seed: int) -> Any:
         if seed == 666 and at == 273 + length:
             raise ValueError("MARKER")
         return real(logits, at, sampling, seed)
 
-    monkeypatch.setattr(turn_module, "sample", sample)
+    monkeypatch.setattr(sampling_module, "sample", sample)
     asked = all_at_once(engine)
     assert said(asked[VICTIM].end()) == alone.first[VICTIM]
     others_are_as_alone(engine, asked, alone)

@@ -107,7 +107,7 @@ def test_auto_takes_the_faster_one_and_measures_once(
     prefill.choose(PrefillPath.AUTO, 4, replace(LAYOUT, head_dim=128), numerics.FAST, kept)
     monkeypatch.setattr(numerics, "preloaded_blas", lambda: "libother.so")
     prefill.choose(PrefillPath.AUTO, 4, LAYOUT, numerics.FAST, kept)
-    monkeypatch.setattr(prefill, "version", lambda name: "9.9")
+    monkeypatch.setattr(numerics, "version", lambda name: "9.9")
     prefill.choose(PrefillPath.AUTO, 4, LAYOUT, numerics.FAST, kept)
     assert calls == [4, 8, 4, 4, 4], "other heads, layout, BLAS and MLX are each measured"
     assert len(json.loads(kept.read_text())) == 5
