@@ -12,6 +12,8 @@ from agentmem.store.store import Store
 from tests.helpers.checkpoints import ALL, Spec
 from tests.helpers.daemon import Daemon
 
+SOME_IN_THE_GATE = [spec if spec in ALL[1::3] else pytest.param(spec, marks=pytest.mark.slow) for spec in ALL]
+
 pytestmark = pytest.mark.reference
 
 TURNS = (
@@ -41,7 +43,7 @@ def _create_alone(client: Client, *agents: str) -> None:
         client.agent(agent).create(share="private")
 
 
-@pytest.mark.parametrize("spec", ALL, ids=lambda s: s.name)
+@pytest.mark.parametrize("spec", SOME_IN_THE_GATE, ids=lambda s: s.name)
 def test_sigkill_and_restart_change_no_token(
     spec: Spec, checkpoint: Callable[[Spec], Path], daemon_on: Callable[..., Daemon]
 ) -> None:
