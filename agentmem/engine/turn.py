@@ -235,6 +235,8 @@ class Turn:
         self._control.stop_if_cancelled()
         assert agent.state is not None
         if self._request.thinking is not None:
+            if not rest:  # the last position's hidden state is kept by nobody
+                draft.usage.recomputed_tokens += 1
             hidden = last_hidden(self._model, agent.state, rest) if rest else self._memory.hidden_at_end(agent)
         elif sampling is not None:
             logits = last_logits(self._model, agent.state, rest)

@@ -106,8 +106,9 @@ def test_thinking_goes_on_from_the_end_of_a_timeline(restarts: Restarts, length:
     think(restarts.engine, A, STEPS + 5, *PROMPT[:length])
     feed(restarts.engine, B, *PROMPT[:length], tokens=None)
     think(restarts.engine, B, STEPS)
-    think(restarts.restart(), B, 5)
+    again = think(restarts.restart(), B, 5).usage
     engine = restarts.engine
+    assert (again.recomputed_tokens, again.prefill_tokens, again.latent_steps) == (1, 0, 5)  # the last one, again
     assert np.array_equal(thought(engine, B), thought(engine, A))
     assert held(engine, B) == held(engine, A)
     assert [turn.kind for turn in engine.list_turns(B)] == [TurnKind.APPEND, TurnKind.THINK, TurnKind.THINK]
