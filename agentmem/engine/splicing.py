@@ -104,13 +104,19 @@ class SpliceTurn(Turn):
 
     def _end_of(self, agent: Agent, turn: int) -> int:
         """Where a turn ended that the agent's timeline goes on from."""
+        memory = self._memory
         with readable():
             history = self._context.store.history(agent.id)
-            record, ids = history.record(turn), history.ids(turn)
-        if not np.array_equal(ids, agent.ids[: len(ids)]) or record.splices != agent.splices[: len(record.splices)]:
+            record = history.record(turn)
+            then = Agent(agent.ref, agent.id, turn, record.state_id, blocks=history.timeline(turn))
+            then.ids, then.latents, then.splices = history.ids(turn), history.latents(turn), record.splices
+        end = then.tokens
+        # Equal ids do not mean equal state: one may have been computed where the other was spliced.
+        held = agent.state_id == then.state_id and agent.tokens >= end
+        if not held or memory.parts.of(agent, 0, end).key != memory.parts.of(then, 0, end).key:
             message = f"agent {agent.ref.name!r} went on from before turn {turn}: fork it there, and splice the fork"
             raise AgentmemError(Reason.INPUT_INVALID, message, agent=agent.ref.name, turn=turn)
-        return int(record.end)
+        return end
 
     @property
     def _placed(self) -> list[Part]:

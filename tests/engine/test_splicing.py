@@ -187,6 +187,24 @@ def test_forks_and_rewinds_do_not_change_each_other(filled: Engine) -> None:
     assert restored(engine, A) == before
 
 
+def test_an_earlier_turn_is_only_what_the_timeline_goes_on_from(filled: Engine) -> None:
+    """Not what has the same ids, spliced anew in another way; and a block that has grown since is the same."""
+    engine = filled
+    put(engine, A, ref("one"), reposition=Reposition.EXACT)
+    put(engine, A, ref("two"))
+    engine.rewind_agent(A, 1)
+    put(engine, A, ref("one"))
+    put(engine, A, ref("two"), reposition=Reposition.BLEND, ratio=0.1)
+    for turn in (2, 3):
+        with refused(Reason.INPUT_INVALID):
+            put(engine, ref("x"), Slice("a", 20, turn=turn))
+    put(engine, ref("whole"), Slice("one", 3, 290))
+    feed(engine, ref("one"), *PROMPT[:500], tokens=None)
+    put(engine, ref("earlier"), Slice("one", 3, 290, turn=1))
+    assert seen(engine, ref("earlier")) == seen(engine, ref("whole"))
+    put(engine, ref("spliced"), Slice("a", 20, turn=5))
+
+
 def test_what_cannot_be_spliced_is_refused(filled: Engine) -> None:
     engine = filled
     before = seen(engine, A)
