@@ -95,15 +95,16 @@ class SpliceTurn(Turn):
                 "that agent first",
                 agent=ref.name,
             )
-        held = agent.tokens if one.turn in (None, agent.turn) else self._end_of(agent, one.turn or 0)
+        last = one.turn in (None, agent.turn)
+        held, unclosed = (agent.tokens, agent.unclosed) if last else self._end_of(agent, one.turn or 0)
         end = held if one.end is None else one.end
         if not 0 <= one.start < end <= held:
             message = f"positions {one.start} to {end} are asked for of agent {ref.name!r}, which has {held} there"
             raise AgentmemError(Reason.INPUT_INVALID, message, agent=ref.name, tokens=held)
-        return memory.parts.of(agent, one.start, end)
+        return memory.parts.of(agent, one.start, end, unclosed and end == held)
 
-    def _end_of(self, agent: Agent, turn: int) -> int:
-        """Where a turn ended that the agent's timeline goes on from."""
+    def _end_of(self, agent: Agent, turn: int) -> tuple[int, bool]:
+        """Where a turn ended that the agent's timeline goes on from, and whether its last message was open there."""
         memory = self._memory
         with readable():
             history = self._context.store.history(agent.id)
@@ -116,7 +117,7 @@ class SpliceTurn(Turn):
         if not held or memory.parts.of(agent, 0, end).key != memory.parts.of(then, 0, end).key:
             message = f"agent {agent.ref.name!r} went on from before turn {turn}: fork it there, and splice the fork"
             raise AgentmemError(Reason.INPUT_INVALID, message, agent=agent.ref.name, turn=turn)
-        return end
+        return end, record.open
 
     @property
     def _placed(self) -> list[Part]:
@@ -174,7 +175,7 @@ class SpliceTurn(Turn):
         if self._placed:
             yield from self._place(agent)
         _, last = self._parts[-1]
-        draft.unclosed = last.agent.unclosed and last.end == last.agent.tokens
+        draft.unclosed = last.unclosed
         draft.timings.prefill_s = time.monotonic() - began
 
     def _take_latents(self, agent: Agent) -> None:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
-from agentmem.engine.request import Slice
+from agentmem.engine.request import ChatInput, Slice
 from agentmem.errors import Reason
 from agentmem.latent.splice import Order
-from agentmem.types import Exactness, Reposition, Share
+from agentmem.types import Exactness, Message, Reposition, Share
 from tests.engine.runs import PROMPT, A, feed, recorded, refused, request, run, said
 from tests.engine.splices import put, ref, restored, seen
 
@@ -203,6 +203,22 @@ def test_an_earlier_turn_is_only_what_the_timeline_goes_on_from(filled: Engine) 
     put(engine, ref("earlier"), Slice("one", 3, 290, turn=1))
     assert seen(engine, ref("earlier")) == seen(engine, ref("whole"))
     put(engine, ref("spliced"), Slice("a", 20, turn=5))
+
+
+@pytest.mark.parametrize("how", [Reposition.EXACT, Reposition.REPOSITION], ids=lambda how: how.value)
+def test_a_message_that_is_open_where_a_part_ends_is_closed_by_the_next(engine: Engine, how: Reposition) -> None:
+    """Whatever the part's agent read later."""
+    chat = ChatInput((Message("user", ("hello",)),))
+    run(engine, request(agent=ref("src"), input=chat, tokens=2))
+    end = engine.get_agent(ref("src")).tokens
+    run(engine, request(agent=ref("src"), input=chat, tokens=None))
+    feed(engine, A, *PROMPT[:9], tokens=None)
+    asked = {"open": Slice("src", turn=1), "cut": Slice("src", 0, end - 1, turn=1), "last": Slice("src")}
+    for name, part in asked.items():
+        engine.fork_agent(A, name)
+        put(engine, ref(name), part, reposition=how)
+    unclosed = {name: engine._context.memory.find(ref(name)).unclosed for name in asked}  # type: ignore[union-attr]
+    assert unclosed == {"open": True, "cut": False, "last": engine._context.memory.find(ref("src")).unclosed}  # type: ignore[union-attr]
 
 
 def test_what_cannot_be_spliced_is_refused(filled: Engine) -> None:
