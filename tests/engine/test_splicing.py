@@ -221,6 +221,28 @@ def test_a_message_that_is_open_where_a_part_ends_is_closed_by_the_next(engine: 
     assert unclosed == {"open": True, "cut": False, "last": engine._context.memory.find(ref("src")).unclosed}  # type: ignore[union-attr]
 
 
+def test_a_splice_of_many_agents_does_not_make_ram_forget_its_own(
+    engine: Engine, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else its state would stay in RAM, and nobody could evict it."""
+    parts = [ref(f"part-{n}") for n in range(4)]
+    for agent in (*parts, A):
+        feed(engine, agent, *PROMPT[:9], tokens=None)
+    engine.close()
+    engine = Engine.open(settings)
+    try:
+        monkeypatch.setattr("agentmem.memory.lookup.WARM_KEPT", 2)
+        with refused(Reason.INPUT_INVALID):
+            put(engine, A, *parts, Slice("a", 5, 5))
+        assert engine._context.memory.active() == set()
+        put(engine, A, *parts)
+        assert feed(engine, A, 7)[1].reused_hot_tokens == 9 + 4 * 9
+        engine.evict_agent(A)
+        assert engine.stats().hot_bytes == 0
+    finally:
+        engine.close()
+
+
 def test_what_cannot_be_spliced_is_refused(filled: Engine) -> None:
     engine = filled
     before = seen(engine, A)
