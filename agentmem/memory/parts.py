@@ -18,6 +18,7 @@ from agentmem.memory.agent import Agent
 from agentmem.memory.incoming import IncomingBlocks, wanted_of
 from agentmem.memory.reader import ReaderThreads
 from agentmem.memory.turning import Turning
+from agentmem.memory.writer import until_done
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.grid import is_spliced
@@ -140,6 +141,7 @@ class Parts:
 
     def _read(self, part: Part, places: list[int]) -> Generator[Any, None, tuple[list[Taken], int]]:
         agent, first = part.agent, places[0]
+        yield from until_done(agent.outstanding)  # or else their blocks would be missing
         if places != list(range(first, first + len(places))):
             raise ValueError("the blocks of a part follow one another")
         uses = agent.blocks[first : first + len(places)]
