@@ -79,8 +79,8 @@ class SpliceTurn(Turn):
         if asked.reposition is Reposition.BLEND and asked.check_layer > last:
             raise AgentmemError(Reason.INPUT_INVALID, f"check_layer is one of this model's layers, 0 to {last}")
 
-    def _part(self, target: Agent, one: Slice) -> Part:
-        """What is asked for, as it is now."""
+    def _source(self, target: Agent, one: Slice) -> Agent:
+        """Whose timeline a part is of, if the target may have it now."""
         memory, ref = self._memory, AgentRef(self._request.agent.namespace, one.agent)
         agent = target if ref == target.ref and target.id else memory.find(ref)
         if agent is None:
@@ -95,13 +95,20 @@ class SpliceTurn(Turn):
                 "that agent first",
                 agent=ref.name,
             )
+        return agent
+
+    def _part(self, target: Agent, one: Slice) -> Part:
+        """What is asked for, as it is now."""
+        agent = self._source(target, one)
         last = one.turn in (None, agent.turn)
         held, unclosed = (agent.tokens, agent.unclosed) if last else self._end_of(agent, one.turn or 0)
         end = held if one.end is None else one.end
         if not 0 <= one.start < end <= held:
-            message = f"positions {one.start} to {end} are asked for of agent {ref.name!r}, which has {held} there"
-            raise AgentmemError(Reason.INPUT_INVALID, message, agent=ref.name, tokens=held)
-        return memory.parts.of(agent, one.start, end, unclosed and end == held)
+            message = (
+                f"positions {one.start} to {end} are asked for of agent {agent.ref.name!r}, which has {held} there"
+            )
+            raise AgentmemError(Reason.INPUT_INVALID, message, agent=agent.ref.name, tokens=held)
+        return self._memory.parts.of(agent, one.start, end, unclosed and end == held)
 
     def _end_of(self, agent: Agent, turn: int) -> tuple[int, bool]:
         """Where a turn ended that the agent's timeline goes on from, and whether its last message was open there."""
@@ -155,6 +162,8 @@ class SpliceTurn(Turn):
     def advance(self, agent: Agent, submitted: float) -> Generator[Any, None, None]:
         """Feeds what is to be fed, and puts the other parts behind it."""
         draft, memory, ids = self._draft, self._memory, self._encoded.ids
+        for number, _ in self._parts[: self._fed_parts]:  # the others are looked at again when they are put there
+            self._source(agent, self._asked.parts[number])
         start = agent.tokens
         draft.messages = [TurnMessage(m.message, start + m.start, start + m.end) for m in self._encoded.messages]
         draft.parts = [

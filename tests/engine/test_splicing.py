@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -9,8 +10,10 @@ import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.request import ChatInput, Slice
+from agentmem.engine.splicing import SpliceTurn
 from agentmem.errors import Reason
 from agentmem.latent.splice import Order
+from agentmem.memory.agent import Agent
 from agentmem.types import Exactness, Message, Reposition, Share
 from tests.engine.runs import PROMPT, A, feed, recorded, refused, request, run, said
 from tests.engine.splices import put, ref, restored, seen
@@ -241,6 +244,28 @@ def test_a_splice_of_many_agents_does_not_make_ram_forget_its_own(
         assert engine.stats().hot_bytes == 0
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("how", [Reposition.EXACT, Reposition.REPOSITION], ids=lambda how: how.value)
+def test_an_agent_that_becomes_private_meanwhile_is_not_spliced(
+    filled: Engine, monkeypatch: pytest.MonkeyPatch, how: Reposition
+) -> None:
+    """Be it that all of its parts are fed, or that the first is what follows in the agent's own timeline."""
+    engine = filled
+    engine.fork_agent(A, "solver")
+    feed(engine, ref("solver"), *PROMPT[37:90], tokens=None)
+    before, bring_back = seen(engine, A), SpliceTurn.bring_back
+
+    def and_private(turn: SpliceTurn, agent: Agent) -> Iterator[object]:
+        solver = engine._context.memory.find(ref("solver"))
+        assert solver is not None
+        solver.private = True
+        yield from bring_back(turn, agent)
+
+    monkeypatch.setattr(SpliceTurn, "bring_back", and_private)
+    with refused(Reason.INPUT_INVALID):
+        put(engine, A, Slice("solver", 37), reposition=how)
+    assert seen(engine, A) == before
 
 
 def test_what_cannot_be_spliced_is_refused(filled: Engine) -> None:
