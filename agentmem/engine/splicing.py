@@ -79,8 +79,8 @@ class SpliceTurn(Turn):
         if asked.reposition is Reposition.BLEND and asked.check_layer > last:
             raise AgentmemError(Reason.INPUT_INVALID, f"check_layer is one of this model's layers, 0 to {last}")
 
-    def _part(self, target: Agent, one: Slice) -> Part:
-        """What is asked for, as it is now."""
+    def _source(self, target: Agent, one: Slice) -> Agent:
+        """Whose timeline a part is of, if the target may have it now."""
         memory, ref = self._memory, AgentRef(self._request.agent.namespace, one.agent)
         agent = target if ref == target.ref and target.id else memory.find(ref)
         if agent is None:
@@ -95,22 +95,36 @@ class SpliceTurn(Turn):
                 "that agent first",
                 agent=ref.name,
             )
-        held = agent.tokens if one.turn in (None, agent.turn) else self._end_of(agent, one.turn or 0)
+        return agent
+
+    def _part(self, target: Agent, one: Slice) -> Part:
+        """What is asked for, as it is now."""
+        agent = self._source(target, one)
+        last = one.turn in (None, agent.turn)
+        held, unclosed = (agent.tokens, agent.unclosed) if last else self._end_of(agent, one.turn or 0)
         end = held if one.end is None else one.end
         if not 0 <= one.start < end <= held:
-            message = f"positions {one.start} to {end} are asked for of agent {ref.name!r}, which has {held} there"
-            raise AgentmemError(Reason.INPUT_INVALID, message, agent=ref.name, tokens=held)
-        return memory.parts.of(agent, one.start, end)
+            message = (
+                f"positions {one.start} to {end} are asked for of agent {agent.ref.name!r}, which has {held} there"
+            )
+            raise AgentmemError(Reason.INPUT_INVALID, message, agent=agent.ref.name, tokens=held)
+        return self._memory.parts.of(agent, one.start, end, unclosed and end == held)
 
-    def _end_of(self, agent: Agent, turn: int) -> int:
-        """Where a turn ended that the agent's timeline goes on from."""
+    def _end_of(self, agent: Agent, turn: int) -> tuple[int, bool]:
+        """Where a turn ended that the agent's timeline goes on from, and whether its last message was open there."""
+        memory = self._memory
         with readable():
             history = self._context.store.history(agent.id)
-            record, ids = history.record(turn), history.ids(turn)
-        if not np.array_equal(ids, agent.ids[: len(ids)]) or record.splices != agent.splices[: len(record.splices)]:
+            record = history.record(turn)
+            then = Agent(agent.ref, agent.id, turn, record.state_id, blocks=history.timeline(turn))
+            then.ids, then.latents, then.splices = history.ids(turn), history.latents(turn), record.splices
+        end = then.tokens
+        # Equal ids do not mean equal state: one may have been computed where the other was spliced.
+        held = agent.state_id == then.state_id and agent.tokens >= end
+        if not held or memory.parts.of(agent, 0, end).key != memory.parts.of(then, 0, end).key:
             message = f"agent {agent.ref.name!r} went on from before turn {turn}: fork it there, and splice the fork"
             raise AgentmemError(Reason.INPUT_INVALID, message, agent=agent.ref.name, turn=turn)
-        return int(record.end)
+        return end, record.open
 
     @property
     def _placed(self) -> list[Part]:
@@ -148,6 +162,8 @@ class SpliceTurn(Turn):
     def advance(self, agent: Agent, submitted: float) -> Generator[Any, None, None]:
         """Feeds what is to be fed, and puts the other parts behind it."""
         draft, memory, ids = self._draft, self._memory, self._encoded.ids
+        for number, _ in self._parts[: self._fed_parts]:  # the others are looked at again when they are put there
+            self._source(agent, self._asked.parts[number])
         start = agent.tokens
         draft.messages = [TurnMessage(m.message, start + m.start, start + m.end) for m in self._encoded.messages]
         draft.parts = [
@@ -168,7 +184,7 @@ class SpliceTurn(Turn):
         if self._placed:
             yield from self._place(agent)
         _, last = self._parts[-1]
-        draft.unclosed = last.agent.unclosed and last.end == last.agent.tokens
+        draft.unclosed = last.unclosed
         draft.timings.prefill_s = time.monotonic() - began
 
     def _take_latents(self, agent: Agent) -> None:

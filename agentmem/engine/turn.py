@@ -81,14 +81,15 @@ class Turn:
             agent = Agent(request.agent, "")
         check_turn(request.expect_turn, agent.turn)
         memory.require_match(agent, request.rebuild)
-        if self._encoded_behind != agent.turn:  # not at every attempt
-            self._encoded, self._encoded_behind = self._encode(agent), agent.turn
-        given = len(self._encoded.ids)
-        if not given and request.input is not None:
-            raise AgentmemError(Reason.EMPTY_INPUT, "the input makes no tokens; there is nothing to add")
-        self._check_context(agent, given)
-        self._reserved = agent.tokens + given + self._to_reserve(agent, given)
+        memory.hold(request.agent)  # or else RAM may forget it when others are found
         try:
+            if self._encoded_behind != agent.turn:  # not at every attempt
+                self._encoded, self._encoded_behind = self._encode(agent), agent.turn
+            given = len(self._encoded.ids)
+            if not given and request.input is not None:
+                raise AgentmemError(Reason.EMPTY_INPUT, "the input makes no tokens; there is nothing to add")
+            self._check_context(agent, given)
+            self._reserved = agent.tokens + given + self._to_reserve(agent, given)
             self._make_room(agent)
         except AgentmemError:
             memory.done(request.agent)

@@ -102,6 +102,10 @@ class RamBudget:
         promise = self._promises.get(ref)
         return 0 if promise is None else self._most_bytes(promise.positions)
 
+    def hold(self, ref: AgentRef) -> None:
+        """The agent is in the middle of a request, be it promised nothing yet."""
+        self._promises.setdefault(ref, _Promise(0))
+
     def set_aside(self, ref: AgentRef, nbytes: int) -> None:
         """Promises the agent nothing until it makes room again; so many bytes were kept of its state."""
         self._promises[ref] = _Promise(0, nbytes)

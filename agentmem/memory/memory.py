@@ -132,6 +132,10 @@ class Memory:
             self._news.recomputed(agent.id, draft.usage.misses)
         self._note_hot(agent)
 
+    def hold(self, ref: AgentRef) -> None:
+        """The agent is in the middle of a request, until that is `done`: RAM does not forget it."""
+        self._budget.hold(ref)
+
     def make_room(self, agent: Agent, positions: int) -> None:
         """Promises the agent RAM for `positions` in all, until its request is `done`.
 

@@ -18,6 +18,7 @@ from agentmem.memory.agent import Agent
 from agentmem.memory.incoming import IncomingBlocks, wanted_of
 from agentmem.memory.reader import ReaderThreads
 from agentmem.memory.turning import Turning
+from agentmem.memory.writer import until_done
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.grid import is_spliced
@@ -38,7 +39,7 @@ class Source(NamedTuple):
 class Part:
     """Positions [start, end) of an agent's timeline, as it is now.
 
-    key: equal ones mean equal parts. positions: how many each of the blocks has that may have to be stored.
+    key: equal ones mean equal parts. unclosed: it ends within a message, whose closing text it lacks.
     """
 
     agent: Agent
@@ -48,6 +49,7 @@ class Part:
     latents: Latents
     sources: tuple[Source, ...]
     key: bytes
+    unclosed: bool
 
     def __len__(self) -> int:
         return self.end - self.start
@@ -75,8 +77,8 @@ class Parts:
         self._store, self._pool, self._model = store, pool, model
         self._readers, self._turning = readers, turning
 
-    def of(self, agent: Agent, start: int, end: int) -> Part:
-        """Positions [start, end) of an agent of this model. They must be there."""
+    def of(self, agent: Agent, start: int, end: int, unclosed: bool = False) -> Part:
+        """Positions [start, end) of an agent of this model. They must be there. unclosed: as `Part` has it."""
         begins = agent.starts
         spans = [(run.place, run.end) for run in agent.splices]
         sources = []
@@ -90,7 +92,7 @@ class Parts:
         secret = self._store.namespace(agent.ref.namespace).secret
         border = f"{start} {end}".encode()
         key = keyed_digest(secret, b"agentmem.part.1", border, *(source.key for source in sources))
-        return Part(agent, start, end, ids, latents, tuple(sources), key)
+        return Part(agent, start, end, ids, latents, tuple(sources), key, unclosed)
 
     def _key(self, agent: Agent, place: int, key: bytes, begin: int, end: int) -> bytes:
         if is_spliced(place, agent.splices):
@@ -139,6 +141,7 @@ class Parts:
 
     def _read(self, part: Part, places: list[int]) -> Generator[Any, None, tuple[list[Taken], int]]:
         agent, first = part.agent, places[0]
+        yield from until_done(agent.outstanding)  # or else their blocks would be missing
         if places != list(range(first, first + len(places))):
             raise ValueError("the blocks of a part follow one another")
         uses = agent.blocks[first : first + len(places)]

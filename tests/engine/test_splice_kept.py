@@ -15,7 +15,7 @@ from agentmem.store.problems import ProblemKind
 from agentmem.store.rebuild import rebuild
 from agentmem.types import Exactness, Reposition, Residency, Share
 from tests.engine.disks import Disk
-from tests.engine.runs import PROMPT, SPEC, A, B, feed, recorded, refused, request, said
+from tests.engine.runs import PROMPT, SPEC, A, B, feed, recorded, refused, request, run, said
 from tests.engine.splices import put, ref, restored, seen
 from tests.engine.test_transfer import changed
 from tests.engine.thoughts import think
@@ -226,6 +226,19 @@ def test_a_smaller_disk_budget_takes_no_splice(spliced: Engine, settings: Engine
         assert seen(engine, A) == before
     finally:
         engine.close()
+
+
+def test_a_part_that_is_on_its_way_to_the_disk_is_waited_for(engine: Engine, disk: Disk) -> None:
+    """If it left RAM meanwhile, as a state does that cannot be trimmed when a turn fails."""
+    feed(engine, A, *PROMPT[:37], tokens=None)
+    one, memory = ref("one"), engine._context.memory
+    disk.slow = True
+    run(engine, request(*PROMPT[:300], tokens=None, agent=one, durability=Durability.WRITE_BEHIND))
+    engine._briefly(one, lambda: memory._drop(memory._agents[one]))
+    timer = threading.Timer(0.5, setattr, (disk, "slow", False))
+    timer.start()
+    assert put(engine, A, one).usage.bytes_read > 0
+    timer.join()
 
 
 def test_parts_of_few_positions_take_whole_segments_of_ram(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
-from agentmem.engine.request import Slice
+from agentmem.engine.request import ChatInput, Slice
+from agentmem.engine.splicing import SpliceTurn
 from agentmem.errors import Reason
 from agentmem.latent.splice import Order
-from agentmem.types import Exactness, Reposition, Share
+from agentmem.memory.agent import Agent
+from agentmem.types import Exactness, Message, Reposition, Share
 from tests.engine.runs import PROMPT, A, feed, recorded, refused, request, run, said
 from tests.engine.splices import put, ref, restored, seen
 
@@ -185,6 +188,84 @@ def test_forks_and_rewinds_do_not_change_each_other(filled: Engine) -> None:
     engine.prefetch_agent(A)
     assert seen(engine, A) == before
     assert restored(engine, A) == before
+
+
+def test_an_earlier_turn_is_only_what_the_timeline_goes_on_from(filled: Engine) -> None:
+    """Not what has the same ids, spliced anew in another way; and a block that has grown since is the same."""
+    engine = filled
+    put(engine, A, ref("one"), reposition=Reposition.EXACT)
+    put(engine, A, ref("two"))
+    engine.rewind_agent(A, 1)
+    put(engine, A, ref("one"))
+    put(engine, A, ref("two"), reposition=Reposition.BLEND, ratio=0.1)
+    for turn in (2, 3):
+        with refused(Reason.INPUT_INVALID):
+            put(engine, ref("x"), Slice("a", 20, turn=turn))
+    put(engine, ref("whole"), Slice("one", 3, 290))
+    feed(engine, ref("one"), *PROMPT[:500], tokens=None)
+    put(engine, ref("earlier"), Slice("one", 3, 290, turn=1))
+    assert seen(engine, ref("earlier")) == seen(engine, ref("whole"))
+    put(engine, ref("spliced"), Slice("a", 20, turn=5))
+
+
+@pytest.mark.parametrize("how", [Reposition.EXACT, Reposition.REPOSITION], ids=lambda how: how.value)
+def test_a_message_that_is_open_where_a_part_ends_is_closed_by_the_next(engine: Engine, how: Reposition) -> None:
+    """Whatever the part's agent read later."""
+    chat = ChatInput((Message("user", ("hello",)),))
+    run(engine, request(agent=ref("src"), input=chat, tokens=2))
+    end = engine.get_agent(ref("src")).tokens
+    run(engine, request(agent=ref("src"), input=chat, tokens=None))
+    feed(engine, A, *PROMPT[:9], tokens=None)
+    asked = {"open": Slice("src", turn=1), "cut": Slice("src", 0, end - 1, turn=1), "last": Slice("src")}
+    for name, part in asked.items():
+        engine.fork_agent(A, name)
+        put(engine, ref(name), part, reposition=how)
+    unclosed = {name: engine._context.memory.find(ref(name)).unclosed for name in asked}  # type: ignore[union-attr]
+    assert unclosed == {"open": True, "cut": False, "last": engine._context.memory.find(ref("src")).unclosed}  # type: ignore[union-attr]
+
+
+def test_a_splice_of_many_agents_does_not_make_ram_forget_its_own(
+    engine: Engine, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else its state would stay in RAM, and nobody could evict it."""
+    parts = [ref(f"part-{n}") for n in range(4)]
+    for agent in (*parts, A):
+        feed(engine, agent, *PROMPT[:9], tokens=None)
+    engine.close()
+    engine = Engine.open(settings)
+    try:
+        monkeypatch.setattr("agentmem.memory.lookup.WARM_KEPT", 2)
+        with refused(Reason.INPUT_INVALID):
+            put(engine, A, *parts, Slice("a", 5, 5))
+        assert engine._context.memory.active() == set()
+        put(engine, A, *parts)
+        assert feed(engine, A, 7)[1].reused_hot_tokens == 9 + 4 * 9
+        engine.evict_agent(A)
+        assert engine.stats().hot_bytes == 0
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("how", [Reposition.EXACT, Reposition.REPOSITION], ids=lambda how: how.value)
+def test_an_agent_that_becomes_private_meanwhile_is_not_spliced(
+    filled: Engine, monkeypatch: pytest.MonkeyPatch, how: Reposition
+) -> None:
+    """Be it that all of its parts are fed, or that the first is what follows in the agent's own timeline."""
+    engine = filled
+    engine.fork_agent(A, "solver")
+    feed(engine, ref("solver"), *PROMPT[37:90], tokens=None)
+    before, bring_back = seen(engine, A), SpliceTurn.bring_back
+
+    def and_private(turn: SpliceTurn, agent: Agent) -> Iterator[object]:
+        solver = engine._context.memory.find(ref("solver"))
+        assert solver is not None
+        solver.private = True
+        yield from bring_back(turn, agent)
+
+    monkeypatch.setattr(SpliceTurn, "bring_back", and_private)
+    with refused(Reason.INPUT_INVALID):
+        put(engine, A, Slice("solver", 37), reposition=how)
+    assert seen(engine, A) == before
 
 
 def test_what_cannot_be_spliced_is_refused(filled: Engine) -> None:
