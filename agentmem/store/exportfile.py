@@ -31,7 +31,7 @@ from agentmem.store.keys import SECRET_BYTES, block_key
 from agentmem.store.latents import embeddings_of, key_of, kind_of
 from agentmem.store.layout import parse_json
 from agentmem.store.placement import FIELDS, Placement, parsed
-from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
+from agentmem.store.records import MAX_RECORD_BYTES, BlockUse, RecordUnreadable, TurnRecord
 from agentmem.store.sealing import Spool
 from agentmem.store.timelinekeys import TimelineKeys
 from agentmem.types import BLOCK_TOKENS, COMPANIONS, MAX_NAME_BYTES, BlockKind, Exactness, TurnKind
@@ -39,7 +39,7 @@ from agentmem.types import BLOCK_TOKENS, COMPANIONS, MAX_NAME_BYTES, BlockKind, 
 FORMAT = 1
 DIGEST_BYTES = 16
 HEADER, RECORD, SPLICES = "agentmem.json", "record.json", "splices.json"
-MAX_HEADER_BYTES, MAX_RECORD_BYTES, MAX_BLOCK_BYTES = 1 << 10, 1 << 30, 1 << 30
+MAX_HEADER_BYTES, MAX_BLOCK_BYTES = 1 << 10, 1 << 30
 
 
 Placements: TypeAlias = dict[int, Placement]

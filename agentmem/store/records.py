@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from agentmem.errors import AgentmemError, Reason
 from agentmem.store.grid import SpliceRun
 from agentmem.store.keys import KEY_BYTES, record_digest
 from agentmem.store.latents import by_id, id_bytes
@@ -40,6 +41,10 @@ from agentmem.types import (
 )
 
 FORMAT = 1
+MAX_EMBEDDING_BYTES = 1 << 28
+"""Of all latent positions of a timeline, so that a record of the whole can be written, and read again."""
+MAX_RECORD_BYTES = (1 << 28) + 2 * MAX_EMBEDDING_BYTES
+"""What is not embeddings, which are in base64, is far less than its share with a million tokens."""
 _BEGIN, _MIDDLE, _END = b'{"body":', b',"digest":"', b'"}'
 
 
@@ -137,10 +142,17 @@ _SAID = [item.name for item in fields(TurnRecord) if item.name not in (*_SOMETIM
 
 
 def encode(record: TurnRecord, previous: bytes, secret: bytes) -> tuple[bytes, bytes]:
-    """The record's file and its digest. previous: the digest of the agent's turn before, b"" if it is the first."""
+    """The record's file and its digest. previous: the digest of the agent's turn before, b"" if it is the first.
+
+    Raises CONTEXT_OVERFLOW if it is larger than readers accept.
+    """
     body = _canonical(_body(record) | {"previous": previous.hex()})
     digest = record_digest(secret, previous, body)
-    return _file(body, digest), digest
+    data = _file(body, digest)
+    if len(data) > MAX_RECORD_BYTES:
+        message = f"the turn's record takes {len(data)} bytes of at most {MAX_RECORD_BYTES}: begin a new agent"
+        raise AgentmemError(Reason.CONTEXT_OVERFLOW, message, limit=MAX_RECORD_BYTES)
+    return data, digest
 
 
 def decode(data: bytes, secret: bytes) -> TurnRecord:
