@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
-from agentmem.engine.request import Delta, Durability, Event, Failed, Finished, Sampling, Slice, SpliceInput, Started
-from agentmem.errors import Reason
+from agentmem.engine.request import (
+    Delta,
+    Durability,
+    Event,
+    Failed,
+    Finished,
+    OnCancel,
+    Sampling,
+    Slice,
+    SpliceInput,
+    Started,
+)
+from agentmem.errors import AgentmemError, Reason
+from agentmem.memory.memory import Memory
 from agentmem.store.problems import ProblemKind
 from agentmem.store.rebuild import rebuild
 from agentmem.types import Exactness, Reposition, Residency, Share
 from tests.engine.disks import Disk
-from tests.engine.runs import PROMPT, SPEC, A, B, feed, recorded, refused, request, said
+from tests.engine.runs import PROMPT, SPEC, A, B, cut_short, feed, recorded, refused, request, said
 from tests.engine.splices import put, ref, restored, seen
 from tests.engine.test_transfer import changed
 from tests.engine.thoughts import think
@@ -207,6 +220,39 @@ def test_a_splice_waits_in_ram_for_a_full_disk(engine: Engine, disk: Disk, setti
     assert engine.stats().unsaved_turns == 0
     assert restored(engine, A) == before
     assert engine.verify().problems == ()
+
+
+@pytest.mark.parametrize("behind", [0, 300])
+def test_a_splice_in_ram_only_survives_a_turn_that_fails(
+    engine: Engine, disk: Disk, behind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the turn froze what it was fed behind the end that is gone back to, or put a splice there."""
+    monkeypatch.setattr("agentmem.kv.full.TAIL_SEGMENTS", 2)
+    feed(engine, ref("one"), *PROMPT[:300], tokens=None)
+    feed(engine, A, *PROMPT[:37], tokens=None)
+    disk.full = True
+    assert not put(engine, A, ref("one")).durable
+    if behind:
+        feed(engine, A, *PROMPT[:behind], tokens=None)
+    before, hot = seen(engine, A), engine.stats().hot_bytes
+    (*_, failed) = cut_short(engine, request(*PROMPT, *PROMPT, tokens=90, on_cancel=OnCancel.DISCARD), after=2)
+    assert isinstance(failed, Failed)
+    assert seen(engine, A) == before
+    assert engine.stats().hot_bytes <= hot + engine._context.model.layout.full.bytes_per_token * 256
+    with monkeypatch.context() as patched, refused(Reason.INPUT_INVALID):
+        patched.setattr(Memory, "commit", refuses)
+        put(engine, A, Slice("one", 3, 290), ref("one"))
+    assert seen(engine, A) == before
+    disk.full = False
+    feed(engine, A, *PROMPT[:5])
+    assert engine.stats().unsaved_turns == 0
+    assert seen(engine, A) == restored(engine, A)
+    assert engine.verify().problems == ()
+
+
+def refuses(*_: object) -> Iterator[object]:
+    yield from ()
+    raise AgentmemError(Reason.INPUT_INVALID, "not this one")
 
 
 @pytest.mark.slow
