@@ -82,19 +82,32 @@ def test_what_is_computed_behind_a_splice_can_be_again(spliced: Engine, state: P
 
 
 def test_a_splice_that_is_lost_is_data_loss_and_says_where(spliced: Engine, state: Path) -> None:
-    engine = spliced
+    engine, before = spliced, seen(spliced, A)
     engine.evict_agent(A)
     file = file_of(state, block(engine, "SPLICE", 1))
     sound = file.read_bytes()
     for damage in (sound[:-1] + bytes([sound[-1] ^ 1]), sound[:100]):
         file.write_bytes(damage)
-        with refused(Reason.BLOCK_UNRECOVERABLE):
-            engine.prefetch_agent(A)
         found = engine.verify(repair=True)
         assert [(p.kind, p.reason, p.turn) for p in found.problems] == [(ProblemKind.BLOCK, "SPLICE_CORRUPT", 2)]
         assert found.repaired == 0
-    file.unlink()
+        for _ in range(2):
+            with refused(Reason.BLOCK_UNRECOVERABLE):
+                engine.prefetch_agent(A)
+            assert not file.exists()
+            assert (state / "quarantine" / file.name).read_bytes() == damage
+    assert engine.stats().quarantined_blocks_total == 2
     assert [p.reason for p in engine.verify().problems] == ["SPLICE_MISSING"]
+    engine.fork_agent(A, "b", at_turn=1)
+    put(engine, B, Slice("two", 13, 530))
+    assert file.read_bytes() == sound
+    assert engine.verify().problems == ()
+    engine.prefetch_agent(A)
+    assert seen(engine, A) == before
+    file.unlink()
+    engine.evict_agent(A)
+    with refused(Reason.BLOCK_UNRECOVERABLE):
+        engine.prefetch_agent(A)
     engine.rewind_agent(A, 1)
     feed(engine, A, 7, tokens=2)
     assert engine.get_agent(A).exactness is Exactness.EXACT
