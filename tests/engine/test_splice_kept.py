@@ -23,6 +23,7 @@ from agentmem.engine.request import (
     Started,
 )
 from agentmem.errors import AgentmemError, Reason
+from agentmem.kv.placed import Placed
 from agentmem.memory.memory import Memory
 from agentmem.store.problems import ProblemKind
 from agentmem.store.rebuild import rebuild
@@ -302,6 +303,26 @@ def test_parts_of_few_positions_take_whole_segments_of_ram(
             engine.prefetch_agent(A)
     finally:
         engine.close()
+
+
+def test_parts_of_few_positions_have_rows_of_their_own_only(engine: Engine) -> None:
+    """Restored, each is a span by itself, of which others can hold one without the rest."""
+    feed(engine, ref("one"), *PROMPT[:300], tokens=None)
+    feed(engine, A, *PROMPT[:37], tokens=None)
+    put(engine, A, *(Slice("one", at, at + 3) for at in range(0, 240, 10)))
+    before = seen(engine, A)
+    assert restored(engine, A) == before
+    agent = engine._context.memory.find(A)
+    assert agent is not None
+    assert agent.state is not None
+    full = agent.state.full
+    assert [span.segments for span in full.spans] == [1] * 25
+    assert sum(len(piece.rows) for piece in full.layers[0].spans if isinstance(piece, Placed)) <= 25 * 256
+    engine.evict_agent(ref("one"))
+    put(engine, B, Slice("a", 37, 40))
+    engine.evict_agent(A)
+    engine.evict_agent(ref("one"))
+    assert engine.stats().hot_bytes <= 2 * engine._context.model.layout.full.bytes_per_token * 256
 
 
 def test_budgets_count_what_a_splice_takes(checkpoint: Path, tmp_path: Path) -> None:
