@@ -40,7 +40,8 @@ from agentmem.types import (
     Warning,
 )
 
-FORMAT = 1
+FORMAT, EXTENDED = 1, 2
+"""EXTENDED: of a record with embeddings or splices, which versions that know only FORMAT would leave out."""
 MAX_EMBEDDING_BYTES = 1 << 28
 """Of all latent positions of a timeline, so that a record of the whole can be written, and read again."""
 MAX_RECORD_BYTES = (1 << 28) + 2 * MAX_EMBEDDING_BYTES
@@ -121,6 +122,11 @@ class TurnRecord:
     digest: bytes = field(default=b"", repr=False)
 
     @property
+    def is_extended(self) -> bool:
+        """Whether it says what versions that know only `FORMAT` do not understand."""
+        return self.embeddings is not None or bool(self.splices or self.parts)
+
+    @property
     def latents(self) -> dict[int, RawTensor]:
         """Its embeddings by the ids that stand for them."""
         return by_id(self.ids, self.embeddings)
@@ -184,7 +190,7 @@ def _body(record: TurnRecord) -> dict[str, Any]:
     return (
         body
         | {
-            "format": FORMAT,
+            "format": EXTENDED if record.is_extended else FORMAT,
             "ids": base64.b64encode(id_bytes(record.ids)).decode(),
             "blocks": [[use.key.hex(), use.used] for use in record.blocks],
             "messages": [asdict(message) for message in record.messages],
@@ -215,7 +221,7 @@ def _companion(use: CompanionUse) -> list[str | int]:
 
 def _record(body: dict[str, Any], previous: bytes, digest: bytes) -> TurnRecord:
     """The reverse of `_body`. Lax about types: the digest vouches for what was written."""
-    if body["format"] != FORMAT:
+    if body["format"] not in (FORMAT, EXTENDED):
         raise ValueError("unknown record format")
     values = {name: body[name] for name in _SAID}
     record = TurnRecord(
