@@ -29,13 +29,14 @@ from agentmem.engine.sampling import Sampler
 from agentmem.engine.thinking import Thinker
 from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.memory.agent import Agent, TurnDraft
-from agentmem.memory.embeddings import kept
+from agentmem.memory.embeddings import embedding_bytes, kept
 from agentmem.memory.ending import require_end
 from agentmem.memory.needs import Chunk, Room
 from agentmem.memory.taken import RoomTaken
 from agentmem.model.forward import LAST, feed, last_hidden, last_logits, next_chunk
 from agentmem.model.text import Encoded
 from agentmem.store.commit import check_turn
+from agentmem.store.records import MAX_EMBEDDING_BYTES
 from agentmem.types import FinishReason, TurnKind, TurnMessage
 
 RESERVE = 1024
@@ -141,6 +142,18 @@ class Turn:
                 remembered=agent.tokens,
                 input=given,
             )
+        if new := steps + sum(id_ < 0 for id_ in self._encoded.ids):
+            self._check_latent(int((agent.ids < 0).sum()) + new)
+
+    def _check_latent(self, latent: int) -> None:
+        """Whether records can hold the embeddings of so many latent positions."""
+        most = MAX_EMBEDDING_BYTES // embedding_bytes(self._model)
+        if latent > most:
+            message = (
+                f"a timeline of this model holds {most} latent positions at most, and would have {latent}. "
+                f"Ask for fewer steps, or begin a new agent"
+            )
+            raise AgentmemError(Reason.CONTEXT_OVERFLOW, message, limit=most, latent=latent)
 
     def _to_reserve(self, agent: Agent, given: int) -> int:
         """Positions of the reply to make room for before work starts: all it may have, if it says how many."""

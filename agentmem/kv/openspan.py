@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -83,16 +83,33 @@ class OpenSpan:
         self._arrays, self._views = [], []
         return Span(pieces)
 
+    def close_apart(self, ends: Sequence[int]) -> list[Span]:
+        """As `close`, in several spans that can be freed each by itself. ends: of each, in segments; may be none."""
+        if len(ends) == 1:
+            return [self.close(ends[0])]
+        self._check_filled(max(ends, default=0))
+        parts: list[list[Piece]] = [[] for _ in ends]
+        while self._arrays:  # a few layers at a time, so that never all of it is there twice
+            self._views.pop(0)
+            for piece in self._of_layers(self._arrays.pop(0)):
+                for part, begin, end in zip(parts, (0, *ends), ends, strict=False):
+                    part.append(piece.copy(begin, end))
+            mx.eval([piece.arrays for part in parts for piece in part])
+            del piece
+        return [Span(part) for part in parts]
+
     def _pieces(self, segments: int) -> list[Piece]:
+        self._check_filled(segments)
+        return [piece for arrays in self._arrays for piece in self._of_layers(arrays)]
+
+    def _of_layers(self, arrays: list[mx.array]) -> list[Piece]:
+        dtypes = [self.layout.dtype_of(name) for name in self.layout.tensors]
+        typed = [a if a.dtype == dtype else a.view(dtype) for a, dtype in zip(arrays, dtypes, strict=True)]
+        return [Piece((kw, ks, kb), (vw, vs, vb)) for kw, ks, kb, vw, vs, vb in zip(*typed, strict=True)]
+
+    def _check_filled(self, segments: int) -> None:
         if not self._filled.issuperset(range(segments)):
             raise ValueError("a segment is not filled yet")
-        dtypes = [self.layout.dtype_of(name) for name in self.layout.tensors]
-        pieces = []
-        for arrays in self._arrays:
-            typed = [a if a.dtype == dtype else a.view(dtype) for a, dtype in zip(arrays, dtypes, strict=True)]
-            for kw, ks, kb, vw, vs, vb in zip(*typed, strict=True):
-                pieces.append(Piece((kw, ks, kb), (vw, vs, vb)))
-        return pieces
 
 
 def _view(array: Any) -> np.ndarray:

@@ -33,9 +33,13 @@ class Piece:
 
     def head(self, segments: int) -> Piece:
         """The first `segments` segments, without a copy."""
-        if segments == self.segments:
+        return self.part(0, segments)
+
+    def part(self, begin: int, end: int) -> Piece:
+        """Segments [begin, end), without a copy."""
+        if (begin, end) == (0, self.segments):
             return self
-        return self._map(lambda a: a[:segments])
+        return self._map(lambda a: a[begin:end])
 
     def copy(self, begin: int, end: int) -> Piece:
         """Segments [begin, end) in arrays of their own, so that what is not shared can be freed."""
@@ -65,6 +69,10 @@ class Span:
     @property
     def nbytes(self) -> int:
         return sum(piece.nbytes for piece in self.layers)
+
+    def part(self, begin: int, end: int) -> Span:
+        """Segments [begin, end), without a copy: it keeps all of this one's memory."""
+        return Span(piece.part(begin, end) for piece in self.layers)
 
     def cut(self, segments: int) -> tuple[Span, Span]:
         """Two spans in place of this one, the first of `segments` segments. Their bytes add up to this one's."""

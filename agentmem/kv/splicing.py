@@ -121,6 +121,44 @@ def close(full: FullLayers) -> None:
         place(full, taken)
 
 
+def go_back(full: FullLayers, length: int, begin: int) -> None:
+    """Forgets positions from `length` on, of spans too. begin: of the segment that is to be grown, or `length`.
+
+    What comes from `begin` on up to there must lie in order.
+    """
+    last = full.read(begin, length) if begin < length else None
+    spans: list[Span] = []
+    before = full.spans
+    pieces = [[piece for _, piece in layer.pieces()] for layer in full.layers]
+    firsts = [first * BLOCK_TOKENS for first, _ in full.layers[0].pieces()]
+    for layer in full.layers:
+        layer.spans = []
+    for at, span in enumerate(before):
+        piece = pieces[0][at]
+        own = piece.rows if isinstance(piece, Placed) else firsts[at] + np.arange(piece.segments * BLOCK_TOKENS)
+        kept = int((own.reshape(-1, BLOCK_TOKENS) < begin).any(1).sum())
+        if not kept:
+            continue
+        if kept < piece.segments and (own[own != UNUSED] >= begin).any():
+            span = Span([one.copy(0, kept) for one in span.layers], span.keys[:kept])
+            mx.eval([one.arrays for one in span.layers])
+        for layer, of_layer, source in zip(full.layers, pieces, span.layers, strict=True):
+            held = of_layer[at]
+            if isinstance(held, Placed):
+                source = Placed(source, held.rows[: source.segments * BLOCK_TOKENS], held.shift, held.frequencies)
+            layer.spans.append(source)
+        spans.append(span)
+    for span in before:
+        span.holders.discard(full)
+    full.spans = spans
+    for span in spans:
+        span.holders.add(full)
+    for layer in full.layers:
+        layer.tail, layer.offset, layer.tail_start = None, begin, begin
+    if last is not None:
+        full.extend([last])
+
+
 def fork(full: FullLayers, layers: int | None = None) -> FullLayers:
     """The same layers for another agent: spans shared, the tail's last segment copied. Nothing here changes.
 

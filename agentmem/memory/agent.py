@@ -162,6 +162,16 @@ class Agent:
         return not self.committing and any(one.saving is None for one in self.unsaved)
 
     @property
+    def has_unsaved_splice(self) -> bool:
+        """Whether only RAM has what a splice put into the timeline."""
+        return any(one.draft.placements for one in self.waiting)
+
+    @property
+    def last_begin(self) -> int:
+        """Where the block begins that goes on behind the timeline's end, which may be there."""
+        return self.grid.start_of(self.grid.place_of(self.tokens))
+
+    @property
     def full_keys(self) -> list[bytes]:
         """Keys of the timeline's full blocks, from position 0 on, before any splice."""
         whole = self.blocks[: self.splices[0].place] if self.splices else self.blocks

@@ -14,7 +14,6 @@ from agentmem.kv.layers import Tensors
 from agentmem.kv.openspan import OpenSpan
 from agentmem.kv.placed import UNUSED
 from agentmem.kv.rotation import Frequencies
-from agentmem.kv.span import Span
 from agentmem.kv.splicing import Taken
 from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
@@ -54,7 +53,7 @@ def wanted_of(agent: Agent, uses: Sequence[BlockUse], first: int) -> Iterator[Wa
 
 @dataclass(frozen=True, eq=False)
 class _Laid:
-    """Where the rows of a segment stand: int64 [256], or UNUSED. shift: as `Taken`'s."""
+    """Where the rows of segments stand: int64 [segments * 256], or UNUSED. shift: as `Taken`'s."""
 
     rows: np.ndarray
     shift: int
@@ -155,7 +154,11 @@ class IncomingBlocks:
         if lying:
             state.hold(self._span.head(lying))
         if placed := self._arrived_placed:
-            splicing.place(state.full, self._runs(self._placed.head(placed)), frequencies)
+            head, runs = self._placed.head(placed), self._runs(placed)
+            begins = (0, *(end for end, _ in runs))
+            spans = (head.part(begin, end) for begin, (end, _) in zip(begins, runs, strict=False))
+            taken = [Taken(span, one.rows, one.shift) for span, (_, one) in zip(spans, runs, strict=True)]
+            splicing.place(state.full, taken, frequencies)
 
     def give(self, state: AgentState, frequencies: Sequence[Frequencies] | None = None) -> None:
         """Has a state go on with what has arrived, once and for all. frequencies: needed behind a splice."""
@@ -168,21 +171,21 @@ class IncomingBlocks:
 
     def taken(self) -> list[Taken]:
         """What has arrived of those that are placed, once and for all, where they stand in their timeline."""
-        return self._runs(self._placed.close(self._arrived_placed))
+        runs = self._runs(self._arrived_placed)
+        spans = self._placed.close_apart([end for end, _ in runs])
+        return [Taken(span, one.rows, one.shift) for span, (_, one) in zip(spans, runs, strict=True)]
 
     @property
     def _arrived_placed(self) -> int:
         return max(0, min(self.arrived - self._span.segments, self._placed.segments))
 
-    def _runs(self, span: Span) -> list[Taken]:
-        """The segments of the placed ones, in order: one run of them for each shift."""
+    def _runs(self, segments: int) -> list[tuple[int, _Laid]]:
+        """The first segments of the placed ones, in order: a run of them for each shift, with its end."""
         first = self._span.segments
-        laid = [self._laid[number] for number in range(first, first + span.segments)]
-        runs, at = [], 0
+        laid = [self._laid[number] for number in range(first, first + segments)]
+        runs, end = [], 0
         for shift, run in groupby(laid, key=lambda one: one.shift):
-            rows = np.full(span.segments * BLOCK_TOKENS, UNUSED)
-            own = np.concatenate([one.rows for one in run])
-            rows[at : at + len(own)] = own
-            runs.append(Taken(span, rows, shift))
-            at += len(own)
+            rows = np.concatenate([one.rows for one in run])
+            end += len(rows) // BLOCK_TOKENS
+            runs.append((end, _Laid(rows, shift)))
         return runs

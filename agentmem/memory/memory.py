@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 
 from agentmem.errors import AgentmemError
+from agentmem.kv import splicing
 from agentmem.kv.pool import BlockPool
 from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
@@ -271,13 +272,20 @@ class Memory:
         self._writer.close()
 
     def rollback(self, agent: Agent) -> None:
-        """Takes the state back to the last committed turn; what cannot be trimmed is restored from disk later."""
+        """Takes the state back to the last committed turn; what cannot be trimmed is restored from disk later.
+
+        But for a splice that the disk does not have: nothing could compute that again.
+        """
         if self._agents.get(agent.ref) is not agent:
             return
         agent.latents = {id_: agent.latents[id_] for id_ in agent.ids[agent.ids < 0].tolist()}
         if agent.rebuilt is not None or (agent.state is not None and not agent.state.trim(agent.tokens)):
-            self._drop(agent)
-            agent.rebuilt = None
+            if agent.rebuilt is None and agent.state is not None and agent.has_unsaved_splice:
+                self.pool.release(agent.state)
+                splicing.go_back(agent.state.full, agent.tokens, agent.last_begin)
+            else:
+                self._drop(agent)
+                agent.rebuilt = None
         self._note_hot(agent)
 
     def forget_gone(self, ref: AgentRef | None = None) -> None:

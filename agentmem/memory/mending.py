@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory import blocks as block_cutter
@@ -53,6 +54,21 @@ class Mender:
             if error.reason is not Reason.STORE_UNWRITABLE:
                 raise
             log.warning("a block that was computed again could not be put back: the disk takes nothing")
+
+    def set_aside(self, namespace: str, key: bytes, fault: BlockUnreadable) -> None:
+        """Sets aside a block that cannot be computed again, unless it was put back meanwhile."""
+        if fault.reason not in (Unreadable.CORRUPT, Unreadable.FOREIGN):
+            return
+        with suppress(BlockUnreadable):
+            self._store.blocks.read(namespace, key)
+            return
+        self.quarantined += 1
+        try:
+            self._store.blocks.quarantine(key, fault.reason)
+        except AgentmemError as error:
+            if error.reason is not Reason.STORE_UNWRITABLE:
+                raise
+            log.warning("a damaged block could not be set aside: the disk takes nothing")
 
     def _is_sound(self, namespace: str, block: Block) -> bool:
         """Whether the store's block of that key can be served."""

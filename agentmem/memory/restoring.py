@@ -92,6 +92,7 @@ class Restorer:
                     draft.usage.reused_warm_tokens += use.used
                 except BlockUnreadable as fault:
                     if is_spliced(place, agent.splices):
+                        self._mender.set_aside(agent.ref.namespace, use.key, fault)
                         raise self._lost(agent, place, fault) from fault
                     block = yield from self._computed_again(agent, place, state, incoming)
                     self._mender.say(block.start, block.start + block.tokens, fault, draft)
@@ -107,7 +108,8 @@ class Restorer:
         why = Unreadable.MISSING if fault.reason is Unreadable.EVICTED else fault.reason
         message = (
             f"a block that the splice of turn {turn} put into this timeline is {why.lower()}, and cannot be "
-            f"computed again: rewind the agent to a turn before, or fork it there, and splice anew"
+            f"computed again: fork the agent at a turn before, and make the same splice there, which puts the block "
+            f"back; or rewind it"
         )
         return AgentmemError(Reason.BLOCK_UNRECOVERABLE, message, turn=turn)
 

@@ -19,7 +19,8 @@ from agentmem.store.layout import RawTensor, header_end, pack, unpack
 from agentmem.store.placement import FIELDS, Placement, parsed
 from agentmem.types import BLOCK_TOKENS, COMPANIONS, BlockKind
 
-FORMAT = "1"
+FORMAT, EXTENDED = "1", "2"
+"""EXTENDED: with embeddings, or of a splice, which versions that know only FORMAT must not serve."""
 PAYLOAD = "payload.ids"
 EMBEDDINGS = "embeddings"
 ROWS = "payload.rows"
@@ -154,7 +155,7 @@ def encode(block: Block) -> bytes:
         raise ValueError("the kind is not that of the positions")
     embeddings = {} if block.embeddings is None else {EMBEDDINGS: block.embeddings}
     metadata = {
-        "format": FORMAT,
+        "format": FORMAT if block.embeddings is None and block.placement is None else EXTENDED,
         "key": block.key.hex(),
         "parent": block.parent.hex(),
         "state_id": block.state_id,
@@ -208,7 +209,7 @@ def _parse(data: bytes) -> Block:
     tensors, metadata = unpack(data)
     if metadata.keys() != (_FIELDS | FIELDS if ROWS in tensors else _FIELDS):
         raise ValueError("metadata has other fields than it must")
-    if metadata["format"] != FORMAT:
+    if metadata["format"] not in ((FORMAT, EXTENDED) if {EMBEDDINGS, ROWS} & tensors.keys() else (FORMAT,)):
         raise ValueError(f"unknown block format {metadata['format'][:20]}")
     payload = tensors.pop(PAYLOAD, None)
     tokens = _natural(metadata["tokens"])

@@ -24,13 +24,13 @@ from agentmem.store.keys import beginning
 from agentmem.store.latents import embeddings_of, key_of, kind_of
 from agentmem.store.layout import RawTensor, parse_json
 from agentmem.store.placement import KEPT
-from agentmem.store.records import BlockUse, CompanionUse, RecordUnreadable, TurnRecord, decode
+from agentmem.store.records import MAX_RECORD_BYTES, BlockUse, CompanionUse, RecordUnreadable, TurnRecord, decode
 from agentmem.store.rows import AgentRow
 from agentmem.store.sealing import Sealer
 from agentmem.types import BLOCK_TOKENS, BlockKind, TurnKind
 
-MAX_RECORD_BYTES = 1 << 28
-"""Far above the record of a million tokens: a planted file must not make anyone allocate more."""
+MAX_FILE_BYTES = 3 * MAX_RECORD_BYTES // 2
+"""Of any record that is written, sealed in base64 or not: a planted file must not make anyone allocate more."""
 
 _AGENT = re.compile(r"[0-9a-f]{32}")
 RECORD = re.compile(r"([0-9]{8,})\.json")
@@ -174,7 +174,7 @@ def read_record_file(path: Path, sealer: Sealer) -> tuple[int, bytes]:
     """The size of a record's file and the record in it, unverified. Raises RecordUnreadable."""
     try:
         size = path.lstat().st_size
-        if size > MAX_RECORD_BYTES:
+        if size > MAX_FILE_BYTES:
             raise ValueError(f"{size} bytes")
         return size, sealer.open_record(path.parent.name, int(path.stem), read_file(path, size))
     except FileNotFoundError:

@@ -31,15 +31,16 @@ from agentmem.store.keys import SECRET_BYTES, block_key
 from agentmem.store.latents import embeddings_of, key_of, kind_of
 from agentmem.store.layout import parse_json
 from agentmem.store.placement import FIELDS, Placement, parsed
-from agentmem.store.records import BlockUse, RecordUnreadable, TurnRecord
+from agentmem.store.records import MAX_RECORD_BYTES, BlockUse, RecordUnreadable, TurnRecord
 from agentmem.store.sealing import Spool
 from agentmem.store.timelinekeys import TimelineKeys
 from agentmem.types import BLOCK_TOKENS, COMPANIONS, MAX_NAME_BYTES, BlockKind, Exactness, TurnKind
 
-FORMAT = 1
+FORMAT, EXTENDED = 1, 2
+"""EXTENDED: with embeddings or splices."""
 DIGEST_BYTES = 16
 HEADER, RECORD, SPLICES = "agentmem.json", "record.json", "splices.json"
-MAX_HEADER_BYTES, MAX_RECORD_BYTES, MAX_BLOCK_BYTES = 1 << 10, 1 << 30, 1 << 30
+MAX_HEADER_BYTES, MAX_BLOCK_BYTES = 1 << 10, 1 << 30
 
 
 Placements: TypeAlias = dict[int, Placement]
@@ -80,7 +81,9 @@ def _archive(record: TurnRecord, blocks: Iterable[Block], spliced: Placements) -
             sink.truncate()
             return out
 
-        yield add(HEADER, json.dumps({"format": FORMAT, "secret": secret.hex()}).encode())
+        yield add(
+            HEADER, json.dumps({"format": EXTENDED if record.is_extended else FORMAT, "secret": secret.hex()}).encode()
+        )
         yield add(RECORD, records.encode(record, b"", secret)[0])
         if record.splices:
             yield add(SPLICES, json.dumps({str(place): _said(one) for place, one in spliced.items()}).encode())
@@ -203,8 +206,8 @@ class ExportFile:
         """Raises IMPORT_INVALID."""
         try:
             header = parse_json(_member(tar, HEADER, MAX_HEADER_BYTES))
-            if header["format"] != FORMAT:
-                raise _invalid(f"its format is {str(header['format'])[:20]}; this version of agentmem knows {FORMAT}")
+            if header["format"] not in (FORMAT, EXTENDED):
+                raise _invalid(f"its format is {str(header['format'])[:20]}; this version of agentmem knows {EXTENDED}")
             secret = bytes.fromhex(header["secret"])
             if len(secret) != SECRET_BYTES:
                 raise ValueError("no secret")

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from agentmem.errors import AgentmemError, Reason
 from agentmem.store.grid import SpliceRun
 from agentmem.store.keys import KEY_BYTES, record_digest
 from agentmem.store.latents import by_id, id_bytes
@@ -39,7 +40,12 @@ from agentmem.types import (
     Warning,
 )
 
-FORMAT = 1
+FORMAT, EXTENDED = 1, 2
+"""EXTENDED: of a record with embeddings or splices, which versions that know only FORMAT would leave out."""
+MAX_EMBEDDING_BYTES = 1 << 28
+"""Of all latent positions of a timeline, so that a record of the whole can be written, and read again."""
+MAX_RECORD_BYTES = (1 << 28) + 2 * MAX_EMBEDDING_BYTES
+"""What is not embeddings, which are in base64, is far less than its share with a million tokens."""
 _BEGIN, _MIDDLE, _END = b'{"body":', b',"digest":"', b'"}'
 
 
@@ -116,6 +122,11 @@ class TurnRecord:
     digest: bytes = field(default=b"", repr=False)
 
     @property
+    def is_extended(self) -> bool:
+        """Whether it says what versions that know only `FORMAT` do not understand."""
+        return self.embeddings is not None or bool(self.splices or self.parts)
+
+    @property
     def latents(self) -> dict[int, RawTensor]:
         """Its embeddings by the ids that stand for them."""
         return by_id(self.ids, self.embeddings)
@@ -137,10 +148,17 @@ _SAID = [item.name for item in fields(TurnRecord) if item.name not in (*_SOMETIM
 
 
 def encode(record: TurnRecord, previous: bytes, secret: bytes) -> tuple[bytes, bytes]:
-    """The record's file and its digest. previous: the digest of the agent's turn before, b"" if it is the first."""
+    """The record's file and its digest. previous: the digest of the agent's turn before, b"" if it is the first.
+
+    Raises CONTEXT_OVERFLOW if it is larger than readers accept.
+    """
     body = _canonical(_body(record) | {"previous": previous.hex()})
     digest = record_digest(secret, previous, body)
-    return _file(body, digest), digest
+    data = _file(body, digest)
+    if len(data) > MAX_RECORD_BYTES:
+        message = f"the turn's record takes {len(data)} bytes of at most {MAX_RECORD_BYTES}: begin a new agent"
+        raise AgentmemError(Reason.CONTEXT_OVERFLOW, message, limit=MAX_RECORD_BYTES)
+    return data, digest
 
 
 def decode(data: bytes, secret: bytes) -> TurnRecord:
@@ -172,7 +190,7 @@ def _body(record: TurnRecord) -> dict[str, Any]:
     return (
         body
         | {
-            "format": FORMAT,
+            "format": EXTENDED if record.is_extended else FORMAT,
             "ids": base64.b64encode(id_bytes(record.ids)).decode(),
             "blocks": [[use.key.hex(), use.used] for use in record.blocks],
             "messages": [asdict(message) for message in record.messages],
@@ -203,7 +221,7 @@ def _companion(use: CompanionUse) -> list[str | int]:
 
 def _record(body: dict[str, Any], previous: bytes, digest: bytes) -> TurnRecord:
     """The reverse of `_body`. Lax about types: the digest vouches for what was written."""
-    if body["format"] != FORMAT:
+    if body["format"] not in (FORMAT, EXTENDED):
         raise ValueError("unknown record format")
     values = {name: body[name] for name in _SAID}
     record = TurnRecord(

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
-from agentmem.engine.request import Delta, Durability, Event, Failed, Finished, Sampling, Slice, SpliceInput, Started
-from agentmem.errors import Reason
+from agentmem.engine.request import (
+    Delta,
+    Durability,
+    Event,
+    Failed,
+    Finished,
+    OnCancel,
+    Sampling,
+    Slice,
+    SpliceInput,
+    Started,
+)
+from agentmem.errors import AgentmemError, Reason
+from agentmem.kv.placed import Placed
+from agentmem.memory.memory import Memory
 from agentmem.store.problems import ProblemKind
 from agentmem.store.rebuild import rebuild
 from agentmem.types import Exactness, Reposition, Residency, Share
 from tests.engine.disks import Disk
-from tests.engine.runs import PROMPT, SPEC, A, B, feed, recorded, refused, request, run, said
+from tests.engine.runs import PROMPT, SPEC, A, B, cut_short, feed, recorded, refused, request, run, said
 from tests.engine.splices import put, ref, restored, seen
 from tests.engine.test_transfer import changed
 from tests.engine.thoughts import think
@@ -69,19 +83,32 @@ def test_what_is_computed_behind_a_splice_can_be_again(spliced: Engine, state: P
 
 
 def test_a_splice_that_is_lost_is_data_loss_and_says_where(spliced: Engine, state: Path) -> None:
-    engine = spliced
+    engine, before = spliced, seen(spliced, A)
     engine.evict_agent(A)
     file = file_of(state, block(engine, "SPLICE", 1))
     sound = file.read_bytes()
     for damage in (sound[:-1] + bytes([sound[-1] ^ 1]), sound[:100]):
         file.write_bytes(damage)
-        with refused(Reason.BLOCK_UNRECOVERABLE):
-            engine.prefetch_agent(A)
         found = engine.verify(repair=True)
         assert [(p.kind, p.reason, p.turn) for p in found.problems] == [(ProblemKind.BLOCK, "SPLICE_CORRUPT", 2)]
         assert found.repaired == 0
-    file.unlink()
+        for _ in range(2):
+            with refused(Reason.BLOCK_UNRECOVERABLE):
+                engine.prefetch_agent(A)
+            assert not file.exists()
+            assert (state / "quarantine" / file.name).read_bytes() == damage
+    assert engine.stats().quarantined_blocks_total == 2
     assert [p.reason for p in engine.verify().problems] == ["SPLICE_MISSING"]
+    engine.fork_agent(A, "b", at_turn=1)
+    put(engine, B, Slice("two", 13, 530))
+    assert file.read_bytes() == sound
+    assert engine.verify().problems == ()
+    engine.prefetch_agent(A)
+    assert seen(engine, A) == before
+    file.unlink()
+    engine.evict_agent(A)
+    with refused(Reason.BLOCK_UNRECOVERABLE):
+        engine.prefetch_agent(A)
     engine.rewind_agent(A, 1)
     feed(engine, A, 7, tokens=2)
     assert engine.get_agent(A).exactness is Exactness.EXACT
@@ -209,6 +236,39 @@ def test_a_splice_waits_in_ram_for_a_full_disk(engine: Engine, disk: Disk, setti
     assert engine.verify().problems == ()
 
 
+@pytest.mark.parametrize("behind", [0, 300])
+def test_a_splice_in_ram_only_survives_a_turn_that_fails(
+    engine: Engine, disk: Disk, behind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the turn froze what it was fed behind the end that is gone back to, or put a splice there."""
+    monkeypatch.setattr("agentmem.kv.full.TAIL_SEGMENTS", 2)
+    feed(engine, ref("one"), *PROMPT[:300], tokens=None)
+    feed(engine, A, *PROMPT[:37], tokens=None)
+    disk.full = True
+    assert not put(engine, A, ref("one")).durable
+    if behind:
+        feed(engine, A, *PROMPT[:behind], tokens=None)
+    before, hot = seen(engine, A), engine.stats().hot_bytes
+    (*_, failed) = cut_short(engine, request(*PROMPT, *PROMPT, tokens=90, on_cancel=OnCancel.DISCARD), after=2)
+    assert isinstance(failed, Failed)
+    assert seen(engine, A) == before
+    assert engine.stats().hot_bytes <= hot + engine._context.model.layout.full.bytes_per_token * 256
+    with monkeypatch.context() as patched, refused(Reason.INPUT_INVALID):
+        patched.setattr(Memory, "commit", refuses)
+        put(engine, A, Slice("one", 3, 290), ref("one"))
+    assert seen(engine, A) == before
+    disk.full = False
+    feed(engine, A, *PROMPT[:5])
+    assert engine.stats().unsaved_turns == 0
+    assert seen(engine, A) == restored(engine, A)
+    assert engine.verify().problems == ()
+
+
+def refuses(*_: object) -> Iterator[object]:
+    yield from ()
+    raise AgentmemError(Reason.INPUT_INVALID, "not this one")
+
+
 @pytest.mark.slow
 def test_a_smaller_disk_budget_takes_no_splice(spliced: Engine, settings: EngineSettings) -> None:
     before = seen(spliced, A)
@@ -256,6 +316,26 @@ def test_parts_of_few_positions_take_whole_segments_of_ram(
             engine.prefetch_agent(A)
     finally:
         engine.close()
+
+
+def test_parts_of_few_positions_have_rows_of_their_own_only(engine: Engine) -> None:
+    """Restored, each is a span by itself, of which others can hold one without the rest."""
+    feed(engine, ref("one"), *PROMPT[:300], tokens=None)
+    feed(engine, A, *PROMPT[:37], tokens=None)
+    put(engine, A, *(Slice("one", at, at + 3) for at in range(0, 240, 10)))
+    before = seen(engine, A)
+    assert restored(engine, A) == before
+    agent = engine._context.memory.find(A)
+    assert agent is not None
+    assert agent.state is not None
+    full = agent.state.full
+    assert [span.segments for span in full.spans] == [1] * 25
+    assert sum(len(piece.rows) for piece in full.layers[0].spans if isinstance(piece, Placed)) <= 25 * 256
+    engine.evict_agent(ref("one"))
+    put(engine, B, Slice("a", 37, 40))
+    engine.evict_agent(A)
+    engine.evict_agent(ref("one"))
+    assert engine.stats().hot_bytes <= 2 * engine._context.model.layout.full.bytes_per_token * 256
 
 
 def test_budgets_count_what_a_splice_takes(checkpoint: Path, tmp_path: Path) -> None:

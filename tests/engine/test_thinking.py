@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agentmem.engine import turn
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.errors import Reason
 from agentmem.memory.disk import DiskBudget
+from agentmem.memory.embeddings import embedding_bytes
 from agentmem.store.rebuild import rebuild
 from agentmem.types import AgentRef, Exactness, Projection, Residency, Share, TurnKind
 from tests.engine.runs import PROMPT, A, B, C, attempt, feed, finished, recorded, refused, run
@@ -316,6 +318,18 @@ def test_what_is_refused(engine: Engine) -> None:
     with refused(Reason.TURN_MISMATCH):
         think(engine, A, 3, 7, expect_turn=5)
     assert engine.get_agent(A).turn == 1
+
+
+def test_a_thought_that_no_record_holds_is_refused_before_work_starts(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the whole timeline: a fork, and what prune leaves, have one record of it."""
+    monkeypatch.setattr(turn, "MAX_EMBEDDING_BYTES", 20 * embedding_bytes(engine._context.model))
+    think(engine, A, 12, 7)
+    with refused(Reason.CONTEXT_OVERFLOW):
+        think(engine, A, 9, 7)
+    feed(engine, A, 7, tokens=1)
+    assert (think(engine, A, 8).turn, engine.get_agent(A).turn) == (3, 3)
 
 
 def test_a_repeat_gives_the_same_answer(engine: Engine) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agentmem.store import records
+from agentmem.store import blockfile, records
 from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable, decode, encode
+from agentmem.store.grid import SpliceRun
 from agentmem.store.latents import by_id, embeddings_of, key_of, kind_of, latent_id
 from agentmem.store.layout import RawTensor
 from agentmem.store.records import RecordUnreadable
@@ -129,3 +130,30 @@ def test_a_record_without_its_embeddings_is_not_believed() -> None:
         data, _ = records.encode(replace(RECORD, ids=ids, embeddings=lacking), b"", SECRET)
         with pytest.raises(RecordUnreadable):
             records.decode(data, SECRET)
+
+
+def test_older_versions_are_told_that_they_do_not_know_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they know stays as it was, and what was written before it was told apart is read."""
+    ids, latents = timeline(3, 1)
+    thought = replace(RECORD, ids=ids, end=RECORD.start + 4, embeddings=embeddings_of(ids, latents))
+    spliced = replace(RECORD, splices=(SpliceRun(0, 1),))
+    for record, format_ in ((RECORD, 1), (thought, 2), (spliced, 2)):
+        data, _ = records.encode(record, b"", SECRET)
+        assert f'"format":{format_},'.encode() in data
+        assert records.decode(data, SECRET) == record
+    for one, format_ in ((block(5), 1), (block(5, 1), 2)):
+        assert f'"format":"{format_}"'.encode() in encode(one)
+    with monkeypatch.context() as before:
+        before.setattr(records, "EXTENDED", 1)
+        before.setattr(blockfile, "EXTENDED", "1")
+        old, file = records.encode(thought, b"", SECRET)[0], encode(block(5, 1))
+    assert records.decode(old, SECRET) == thought
+    assert decode(file, key=block(5, 1).key, secret=SECRET) == block(5, 1)
+    new, extended = records.encode(thought, b"", SECRET)[0], encode(block(5, 1))
+    with monkeypatch.context() as before:
+        before.setattr(records, "EXTENDED", 1)
+        before.setattr(blockfile, "EXTENDED", "1")
+        with pytest.raises(RecordUnreadable):
+            records.decode(new, SECRET)
+        with pytest.raises(BlockUnreadable):
+            decode(extended, key=block(5, 1).key, secret=SECRET)

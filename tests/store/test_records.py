@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentmem.errors import AgentmemError, Reason
+from agentmem.store import chain, records
+from agentmem.store.aes import Aes
 from agentmem.store.records import BlockUse, RecordUnreadable, decode, encode
 from agentmem.store.rows import AgentRow
+from agentmem.store.sealing import Plain, Sealer
 from agentmem.types import (
     Exactness,
     Message,
@@ -20,7 +24,7 @@ from agentmem.types import (
     Usage,
     Warning,
 )
-from tests.store.samples import SECRET, make_record
+from tests.store.samples import MASTER_KEY, SECRET, make_record
 
 AGENT = AgentRow("ab" * 16, "default", "…/../\U0001f600", 1.0, 2.0, 4, 10, "state-1", Exactness.EXACT)
 CALL = ToolCall("call-1", "search", '{"q": "x"}')
@@ -101,3 +105,18 @@ def test_errors_do_not_quote_what_was_said() -> None:
     with pytest.raises(RecordUnreadable) as caught:
         decode(DATA.replace(b"because", b"beKause"), SECRET)
     assert "beKause" not in str(caught.value)
+
+
+def test_a_record_is_written_only_if_it_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sealed, it is longer. There is room for all embeddings that a timeline may have."""
+    sealers: tuple[Sealer, ...] = (Plain(), Aes(MASTER_KEY))
+    for sealer in sealers:
+        sealed = sealer.record(AGENT.id, 5, bytes(1 << 16))
+        assert len(sealed) * chain.MAX_RECORD_BYTES <= chain.MAX_FILE_BYTES << 16
+    assert records.MAX_EMBEDDING_BYTES * 3 // 2 < records.MAX_RECORD_BYTES
+    monkeypatch.setattr(records, "MAX_RECORD_BYTES", len(DATA))
+    assert encode(RECORD, PREVIOUS, SECRET) == (DATA, DIGEST)
+    monkeypatch.setattr(records, "MAX_RECORD_BYTES", len(DATA) - 1)
+    with pytest.raises(AgentmemError) as refused:
+        encode(RECORD, PREVIOUS, SECRET)
+    assert refused.value.reason is Reason.CONTEXT_OVERFLOW
