@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentmem_client import AsyncClient, Client
+    from agentmem_client import AsyncClient, Client, Message, PoolEntry, RunResult, Slice
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "__version__"]
+__all__ = ["AsyncClient", "Client", "Message", "PoolEntry", "RunResult", "Slice", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Client", "AsyncClient"):
+    if name in __all__:
         import agentmem_client
 
         return getattr(agentmem_client, name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from agentmem_client import AgentNotFound, Client, Reply
+from agentmem_client import AgentNotFound, Appended, Client, Reply
 
 NAMESPACE = "example-interrogation"
 CASE = "Alice's badge is cedar-42. Omar's badge is raven-17. Alice's street is willow. Omar's street is orchid."
@@ -45,7 +45,7 @@ def main(client: Client) -> list[Phase]:
     for question in QUESTIONS:
         heard = witness.chat(question, max_tokens=40)
         noted = interrogator.append([{"role": "user", "content": f"The witness says: {heard.text.strip()}"}])
-        phases.append(_phase(question, heard, also_again=noted.usage.recomputed_tokens))
+        phases.append(_phase(question, heard, noted))
     phases.append(_phase(VERDICT, interrogator.chat(VERDICT, max_tokens=40)))
 
     for number, phase in enumerate(phases, 1):
@@ -58,11 +58,12 @@ def main(client: Client) -> list[Phase]:
     return phases
 
 
-def _phase(question: str, reply: Reply, also_again: int = 0) -> Phase:
-    usage = reply.usage
-    remembered = usage.reused_hot_tokens + usage.reused_warm_tokens
-    again = usage.recomputed_tokens + also_again
-    return Phase(question, reply.text.strip(), remembered, usage.prefill_tokens, again)
+def _phase(question: str, reply: Reply, *noted: Appended) -> Phase:
+    """noted: what the interrogator read of the reply."""
+    remembered = reply.usage.reused_hot_tokens + reply.usage.reused_warm_tokens
+    usages = [reply.usage, *(one.usage for one in noted)]
+    read, again = (sum(usage.prefill_tokens for usage in usages), sum(usage.recomputed_tokens for usage in usages))
+    return Phase(question, reply.text.strip(), remembered, read, again)
 
 
 if __name__ == "__main__":

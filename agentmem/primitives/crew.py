@@ -87,8 +87,14 @@ class Crew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
     ) -> None:
+        failure: Exception | None = None
         for member in reversed(self._members):
-            forget(self._engine, member.ref)
+            try:
+                forget(self._engine, member.ref)
+            except Exception as error:  # the others go all the same
+                failure = error
+        if failure is not None:
+            raise failure
 
     # Agents
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FILE = "ratio.json"
 PROMPT, MORE, DECODED = 64, 448, 12
 """Positions: of a prompt, of what is read behind it, and of a reply behind each."""
+TURNS = 2
+"""Of an agent that is measured."""
 TIMES = 2
 """Whatever else the machine does only adds to what a measurement takes: the least counts."""
 
@@ -37,12 +39,22 @@ class Ratio:
     def get(self, halt: Halt | None = None) -> DeviceRatio | None:
         """Measures it if need be: that takes seconds, once for each model and device.
 
-        None where it can't be told now: others would be measured along, or there is no room.
+        None where it can't be told now: others would be measured along, or were, or there is no room. It is not kept if
+        reading a long context seemed to cost nothing: that was chance, and good enough for once.
         """
         with self._lock:
             if self._known is None:
-                self._known = self._kept() or self._measured(halt or Halt())
-            return self._known
+                self._known = self._kept()
+            if self._known is not None:
+                return self._known
+            ratio = self._measured(halt or Halt())
+            if ratio is not None and ratio.per_position > 0:
+                self._keep(ratio)
+            return ratio
+
+    def _keep(self, ratio: DeviceRatio) -> None:
+        self._known = ratio
+        keptfile.write(self._file, {**keptfile.read(self._file), self._engine.setup: vars(ratio)})
 
     def _kept(self) -> DeviceRatio | None:
         found = keptfile.read(self._file).get(self._engine.setup)
@@ -57,10 +69,8 @@ class Ratio:
         except AgentmemError:
             halt.check()
             return None
-        if ratio is not None:
-            known = keptfile.read(self._file)
-            keptfile.write(self._file, {**known, self._engine.setup: vars(ratio)})
-        return ratio
+        others = self._engine.stats().requests_total - stats.requests_total - TIMES * TURNS
+        return None if others > 0 else ratio
 
 
 def measure_ratio(engine: Engine, halt: Halt) -> DeviceRatio | None:

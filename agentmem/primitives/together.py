@@ -23,17 +23,21 @@ class Halt:
         self._lock = threading.Lock()
         self._tickets: list[Ticket] = []
         self._reason: FinishReason | None = None
+        self._error: AgentmemError | None = None
 
-    def cancel(self, reason: FinishReason = FinishReason.CANCELLED) -> None:
-        """What runs ends at its next step; nothing more begins."""
+    def cancel(self, reason: FinishReason = FinishReason.CANCELLED, error: AgentmemError | None = None) -> None:
+        """What runs ends at its next step; nothing more begins. error: what `check` raises; the first call counts."""
         with self._lock:
-            self._reason = self._reason or reason
+            if self._reason is None:
+                self._reason, self._error = reason, error
             tickets = list(self._tickets)
         for ticket in tickets:
             ticket.cancel(reason)
 
     def check(self) -> None:
-        """Raises REQUEST_CANCELLED or DEADLINE_PASSED once it was cancelled."""
+        """Raises REQUEST_CANCELLED or DEADLINE_PASSED once it was cancelled, or the error given then."""
+        if self._error is not None:
+            raise self._error
         if self._reason is FinishReason.DEADLINE:
             raise AgentmemError(Reason.DEADLINE_PASSED, "the deadline passed before the agents were done")
         if self._reason is not None:

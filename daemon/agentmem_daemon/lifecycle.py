@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 LAST_MESSAGES_S = 2.0
 """Time for the last messages of streams to leave once the engine has closed."""
 
+STOPPED_RUNS_S = 2.0
+"""Time for the agents of runs to be deleted; those that are left go at the next start."""
+
 CALL_THREADS = 32
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -187,10 +190,11 @@ class _Daemon:
             await self._told_to_stop.wait()
 
     async def _close(self, engine: Engine) -> None:
-        """Refuses new work, and lets running turns finish until the deadline."""
+        """Refuses new work, ends runs, and lets running turns finish until the deadline."""
         logger.info("stopping")
         self._readiness.stopping()
         await self._server.unhealthy_for_good()
+        await self._server.stop_runs(min(STOPPED_RUNS_S, self._settings.shutdown_deadline_s))
         await self._loop.run_in_executor(self._thread, engine.close, self._settings.shutdown_deadline_s)
 
     def _on_signal(self, number: int) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives import organizer
 from agentmem.primitives.agents import RoleUsage
 from agentmem.primitives.crew import Crew, Progress
@@ -82,6 +83,11 @@ class RunningOrder:
         self._halt = Halt()
         self._future: Future[Outcome] = _threads.submit(self._work)
         self._future.add_done_callback(lambda _: self._receive(None))
+
+    def stop(self) -> Future[Outcome]:
+        """Ends the run, since the daemon stops. Returns what is done once its agents are deleted."""
+        self._halt.cancel(error=AgentmemError(Reason.SHUTTING_DOWN, "The daemon is shutting down.", retry_after_s=1))
+        return self._future
 
     def _work(self) -> Outcome:
         """On its thread. Returns or raises when the agents are deleted."""

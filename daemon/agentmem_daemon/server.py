@@ -71,9 +71,8 @@ class Server:
         latent_pb2_grpc.add_LatentServiceServicer_to_server(LatentService(readiness, traces or NoTraces()), self.grpc)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(readiness, state_dir), self.grpc)
         maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server(MaintenanceService(readiness), self.grpc)
-        primitives_pb2_grpc.add_PrimitivesServiceServicer_to_server(
-            PrimitivesService(readiness, library or Library(state_dir), state_dir), self.grpc
-        )
+        self._primitives = PrimitivesService(readiness, library or Library(state_dir), state_dir)
+        primitives_pb2_grpc.add_PrimitivesServiceServicer_to_server(self._primitives, self.grpc)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -108,6 +107,10 @@ class Server:
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
         for name in ("", *SERVICES):
             await self._health.set(name, status)
+
+    async def stop_runs(self, grace_s: float) -> None:
+        """Ends runs of agents that work together: they are many turns, and repeated as a whole."""
+        await self._primitives.stop_runs(grace_s)
 
     async def stop(self, grace_s: float) -> None:
         """Refuses new calls, gives running ones `grace_s` seconds, and closes the listeners."""

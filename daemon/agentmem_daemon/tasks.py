@@ -118,6 +118,11 @@ class Score:
         self.failed[reason] = self.failed.get(reason, 0) + 1
 
     @property
+    def finished(self) -> int:
+        """Tasks that the sums are of."""
+        return self.tasks - sum(self.failed.values())
+
+    @property
     def accuracy(self) -> float:
         return self.right / self.tasks if self.tasks else 0.0
 
@@ -126,5 +131,5 @@ class Score:
         return wilson(self.right, self.tasks)
 
     def document(self) -> dict[str, object]:
-        """As JSON: the sums, and the accuracy with its interval."""
-        return {**vars(self), "accuracy": self.accuracy, "interval": list(self.interval)}
+        """As JSON: the sums, how many tasks they are of, and the accuracy with its interval."""
+        return {**vars(self), "finished": self.finished, "accuracy": self.accuracy, "interval": list(self.interval)}

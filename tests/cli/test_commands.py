@@ -224,6 +224,23 @@ def test_span(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path) -> Non
     assert [one["name"] for one in json.loads(agentmem("span", "list", "--json").out)["agents"]] == ["rules"]
 
 
+def test_a_span_that_cannot_be_read_leaves_no_agent(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    def refuse(request: object, context: Any) -> None:
+        fail(context, "INVALID_ARGUMENT", "CONTEXT_OVERFLOW", "Too long.")
+
+    daemon.answers["CreateAgent"] = lambda request, context: agents_pb2.CreateAgentResponse()
+    daemon.answers["Append"] = refuse
+    daemon.answers["DeleteAgent"] = lambda request, context: agents_pb2.DeleteAgentResponse()
+    result = agentmem("span", "add", "rules", "-", stdin=b"Rules.")
+    assert (result.code, result.err) == (1, "error: Too long. [CONTEXT_OVERFLOW]\n")
+    *_, deleted = daemon.seen
+    assert isinstance(deleted, agents_pb2.DeleteAgentRequest)
+    assert deleted.agent.name == "rules"
+    daemon.answers["CreateAgent"] = lambda request, context: fail(context, "ALREADY_EXISTS", "AGENT_EXISTS", "Taken.")
+    assert agentmem("span", "add", "rules", "-", stdin=b"Rules.").code == 1
+    assert [type(request).__name__ for request in daemon.seen[3:]] == ["CreateAgentRequest"]  # another's stays
+
+
 def test_think(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     usage = types_pb2.Usage(prompt_tokens=9, latent_steps=5, exactness=types_pb2.EXACTNESS_LATENT)
     daemon.answers["Think"] = lambda request, context: latent_pb2.ThinkResponse(turn=3, durable=True, usage=usage)

@@ -137,6 +137,7 @@ def test_bench_prints_a_table_and_one_json_object_last(daemon: ScriptedDaemon, a
     *table, last = result.out.splitlines()
     assert table[0].split()[:3] == ["PRIMITIVE", "MEDIUM", "RIGHT"]
     assert table[1].split()[:7] == ["vote", "latent", "1/3", "33.3%", "6.1%", "to", "79.2%"]
+    assert table[1].split()[7:9] == ["3.0", "5.0"]  # of a task that finished
     scores = json.loads(last)["scores"]
     assert [(s["medium"], s["tasks"], s["right"], s["notes"], s["failed"]) for s in scores] == [
         (medium, 3, 1, {"Text was handed over.": 1}, {"CONTEXT_OVERFLOW": 1}) for medium in ("latent", "text")
@@ -151,8 +152,8 @@ def test_bench_prints_a_table_and_one_json_object_last(daemon: ScriptedDaemon, a
 
 def test_bench_stops_at_what_no_task_can_mend(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     result = agentmem("bench", "primitives", "--tasks", "-", "-p", "debate", stdin=TASKS)
-    assert (result.code, result.out) == (1, "")
-    assert "Primitive must be 'answer'" in result.err
+    assert (result.code, result.out) == (2, "")
+    assert agentmem("bench", "primitives", "--tasks", "-", "-m", "smoke", stdin=TASKS).code == 2
     for tasks, word in (
         (b"{", "Line 1 is not JSON"), (b'{"question": "x"}', "no answer"), (b'\n{"answer": "x"}', "Line 2"),
         (b"[]", "Line 1 is not a JSON object"), (b"", "no tasks"), (b'{"question": "x", "answer": [1]}', "no answer"),
@@ -162,3 +163,27 @@ def test_bench_stops_at_what_no_task_can_mend(daemon: ScriptedDaemon, agentmem: 
         assert word in result.err
         assert "TASKS_INVALID" in result.err
     assert daemon.seen == []
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_bench_prints_what_was_measured_before_it_was_stopped(
+    daemon: ScriptedDaemon, agentmem: Agentmem, interrupted: bool
+) -> None:
+    ended = Event()
+
+    def answer(request: Any, context: Any) -> Iterator[Message]:
+        yield opening()
+        if request.query == "two?":
+            if not interrupted:
+                fail(context, "INVALID_ARGUMENT", "INPUT_INVALID", "No.")
+            context.add_callback(ended.set)
+            os.kill(os.getpid(), signal.SIGINT)
+            ended.wait(10)
+        yield finish("It is cedar-42.")
+
+    daemon.answers["Run"] = answer
+    result = agentmem("bench", "primitives", "--tasks", "-", "-p", "vote", stdin=TASKS)
+    assert result.code == (130 if interrupted else 1)
+    (score,) = json.loads(result.out.splitlines()[-1])["scores"]
+    assert (score["tasks"], score["right"], score["finished"], score["failed"]) == (1, 1, 1, {})
+    assert [request.query for request in daemon.seen] == ["one?", "two?"]

@@ -22,6 +22,10 @@ def test_the_clients_load_no_mlx() -> None:
     assert not {"mlx", "mlx_lm", "numpy"} & loaded
 
 
+def test_what_calls_take_and_give_comes_with_the_clients_and_without_grpc() -> None:
+    assert "grpc" not in loaded_after("from agentmem import Message, PoolEntry, RunResult, Slice")
+
+
 def test_the_daemon_can_ask_for_paths_without_grpc() -> None:
     assert "grpc" not in loaded_after("import agentmem_client.discovery")
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from agentmem_client import InvalidRequest, Message, ToolCall, calls, inputs, turns
+from agentmem_client import InvalidRequest, Message, Slice, ToolCall, calls, inputs, turns
 
 from agentmem.v1 import generation_pb2, types_pb2
 
@@ -127,6 +127,19 @@ def test_every_option_arrives() -> None:
     assert (request.create, request.rebuild, request.request_id) == (False, True, "mine")
     assert request.HasField("expect_turn")
     assert request.on_cancel == generation_pb2.ON_CANCEL_DISCARD
+
+
+@pytest.mark.parametrize("one", ["rules", Slice("rules", 1)])
+def test_one_part_needs_no_list(one: str | Slice) -> None:
+    assert inputs.slices(one) == inputs.slices([one])
+    assert [part.agent for part in inputs.slices(one)] == ["rules"]
+
+
+@pytest.mark.parametrize("wrong", [5, None, [5], [None], {"rules": 1}.items(), [b"rules"]])
+def test_what_is_no_part(wrong: Any) -> None:
+    with pytest.raises(InvalidRequest, match="part") as caught:
+        inputs.slices(wrong)
+    assert caught.value.reason == "INPUT_INVALID"
 
 
 def test_a_schema_is_text_or_what_json_can_say() -> None:

@@ -10,7 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agentmem_client import AgentmemError, AsyncClient, Cancelled, Client, DeadlineExceeded, InvalidRequest, RunProgress
+from agentmem_client import (
+    AgentmemError,
+    AsyncClient,
+    Cancelled,
+    Client,
+    DeadlineExceeded,
+    InvalidRequest,
+    RunProgress,
+    Unavailable,
+)
 
 from tests.helpers.checkpoints import ALL, Spec
 from tests.helpers.daemon import Daemon
@@ -146,6 +155,23 @@ def test_a_run_that_a_crash_cut_short_leaves_nothing(
         run.drain()
     client = daemon.start()
     assert [info.name for info in client.agents()] == ["mine"]
+
+
+def test_stopping_the_daemon_ends_a_run_at_once(
+    daemon_on: Callable[..., Daemon], checkpoint: Callable[[Spec], Path]
+) -> None:
+    daemon = daemon_on(checkpoint(ALL[0]))
+    client = daemon.start()
+    run = client.run(QUERY, primitive="vote", max_tokens=3000, medium="text", stream=True)
+    for event in run:
+        if event.text:
+            break
+    began = time.monotonic()
+    assert daemon.terminate() == 0
+    assert time.monotonic() - began < 6  # of a grace of 10
+    with pytest.raises(Unavailable) as caught:
+        run.drain()
+    assert caught.value.reason == "SHUTTING_DOWN"
 
 
 def test_a_query_is_not_logged(daemon_on: Callable[..., Daemon], checkpoint: Callable[[Spec], Path]) -> None:

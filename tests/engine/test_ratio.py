@@ -86,6 +86,31 @@ def test_not_while_others_would_be_measured_along(engine: Engine, monkeypatch: p
     assert one.get() == DeviceRatio(0.5)
 
 
+def test_not_kept_where_others_were_measured_along(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MORE", 100)
+    real, one = module.measure_ratio, Ratio(engine, None)
+
+    def among_others(engine: Engine, halt: Halt) -> DeviceRatio | None:
+        run(engine, request(1, 2))
+        return real(engine, halt)
+
+    monkeypatch.setattr(module, "measure_ratio", among_others)
+    assert one.get() is None
+    monkeypatch.setattr(module, "measure_ratio", real)
+    assert one.get() is not None
+
+
+def test_a_context_that_costs_nothing_is_not_believed_twice(
+    engine: Engine, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, found = Ratio(engine, state), DeviceRatio(0.0, 3.0)
+    monkeypatch.setattr(module, "measure_ratio", lambda engine, halt: found)
+    assert one.get() == found
+    assert not (state / FILE).exists()
+    found = DeviceRatio(0.5, 3.0)
+    assert one.get() == found
+
+
 def test_none_where_there_is_no_room(checkpoint: Path, tmp_path: Path) -> None:
     engine = Engine.open(EngineSettings(tmp_path, str(checkpoint), ram_budget=0))
     assert Ratio(engine, None).get() is None

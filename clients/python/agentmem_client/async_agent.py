@@ -128,7 +128,7 @@ class AsyncAgent:
 
     async def splice(
         self,
-        parts: Iterable[str | Slice],
+        parts: str | Slice | Iterable[str | Slice],
         *,
         reposition: Literal["exact", "reposition", "blend"] = "reposition",
         order: Literal["given", "canonical"] = "given",

@@ -97,9 +97,20 @@ def part_order(value: str) -> latent_pb2.PartOrder:
     return _choice(value, "order", {"given": latent_pb2.PART_ORDER_GIVEN, "canonical": latent_pb2.PART_ORDER_CANONICAL})
 
 
-def slice_of(part: str | Slice) -> latent_pb2.Slice:
+def slices(parts: str | Slice | Iterable[str | Slice]) -> list[latent_pb2.Slice]:
+    """A name or a slice by itself is one part."""
+    if isinstance(parts, str | Slice):
+        parts = [parts]
+    if not isinstance(parts, Iterable):
+        raise invalid(f"The parts must be a list of names and slices, not {type(parts).__name__}.")
+    return [_slice(part) for part in parts]
+
+
+def _slice(part: Any) -> latent_pb2.Slice:
     """A name is the whole of that agent."""
     whole = Slice(part) if isinstance(part, str) else part
+    if not isinstance(whole, Slice):
+        raise invalid(f"A part must be an agent's name or a Slice, not {type(part).__name__}.")
     return latent_pb2.Slice(
         agent=text(whole.agent, "A part's agent"),
         turn=optional_unsigned(whole.turn, "turn"),

@@ -121,7 +121,7 @@ class SpliceOptions(TypedDict, total=False):
 
 def splice(
     ref: types_pb2.AgentRef,
-    parts: Iterable[str | Slice],
+    parts: str | Slice | Iterable[str | Slice],
     reposition: str,
     order: str,
     ratio: float | None,
@@ -136,7 +136,7 @@ def splice(
 ) -> Call[Spliced]:
     request = latent_pb2.SpliceRequest(
         agent=ref,
-        parts=[inputs.slice_of(part) for part in parts],
+        parts=inputs.slices(parts),
         reposition=inputs.reposition(reposition),
         order=inputs.part_order(order),
         ratio=ratio,

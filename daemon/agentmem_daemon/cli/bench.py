@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 from agentmem_daemon.cli.connect import connect
-from agentmem_daemon.cli.errors import CommandError
+from agentmem_daemon.cli.errors import EXIT_INTERRUPTED, CommandError
 from agentmem_daemon.cli.figures import seconds
+from agentmem_daemon.cli.interrupt import ctrl_c
 from agentmem_daemon.cli.options import Namespace, Socket, pass_on
 from agentmem_daemon.cli.output import print_json, print_table, say
 from agentmem_daemon.cli.source import read_text
-from agentmem_daemon.cli.together import LatentSteps, MaxTokens, pte
+from agentmem_daemon.cli.together import LatentSteps, MaxTokens, Medium, Primitive, pte
 
 if TYPE_CHECKING:
-    from agentmem_client import Client
+    from agentmem_client import Client, RunResult, RunStream
     from agentmem_client.runs import RunOptions
 
     from agentmem_daemon.tasks import Score, Task
 
 app = typer.Typer(help="Measure on tasks of your own.", no_args_is_help=True)
 
-PRIMITIVES = ("answer", "review", "vote", "plan_execute")
+PRIMITIVES: tuple[str, ...] = get_args(Primitive)
 MEDIA = ("text", "latent")
+
+
+def _among(choices: tuple[str, ...]) -> Callable[[list[str] | None], list[str] | None]:
+    """Checks all values of an option: typer takes no list of literals."""
+
+    def check(values: list[str] | None) -> list[str] | None:
+        if wrong := [value for value in values or () if value not in choices]:
+            raise typer.BadParameter(f"{wrong[0]!r} is not one of {', '.join(choices)}.")
+        return values
+
+    return check
 
 
 @app.callback()
@@ -41,11 +54,23 @@ def primitives(
     ],
     primitive: Annotated[
         list[str] | None,
-        typer.Option("--primitive", "-p", metavar="|".join(PRIMITIVES), help="Repeatable. [default: all]"),
+        typer.Option(
+            "--primitive",
+            "-p",
+            metavar="|".join(PRIMITIVES),
+            callback=_among(PRIMITIVES),
+            help="Repeatable. [default: all]",
+        ),
     ] = None,
     medium: Annotated[
         list[str] | None,
-        typer.Option("--medium", "-m", metavar="text|latent|both", help="Repeatable. [default: text, latent]"),
+        typer.Option(
+            "--medium",
+            "-m",
+            metavar="|".join(get_args(Medium)),
+            callback=_among(get_args(Medium)),
+            help="Repeatable. [default: text, latent]",
+        ),
     ] = None,
     latent_steps: LatentSteps = None,
     max_tokens: MaxTokens = None,
@@ -57,7 +82,7 @@ def primitives(
     """Run every task by every primitive and medium, one run at a time. The last line is one JSON object.
 
     A text is right if it holds the answer. The context is read by the first agents of a flow alone: the solvers or the
-    planner. "answer" by text is the plain single agent.
+    planner. "answer" by text is the plain single agent. Stopped early, it prints what was measured until then.
     """
     from agentmem_daemon.tasks import Score, TasksInvalid, read_tasks
 
@@ -73,26 +98,60 @@ def primitives(
         "seed": seed,
         "namespace": namespace,
     }
-    scores = []
+    scores: list[Score] = []
     with connect(socket) as client:
-        for kind in primitive or PRIMITIVES:
-            for by in medium or MEDIA:
-                scores.append(Score(kind, by, 0 if by == "text" else latent_steps))
-                _measure(client, chosen, scores[-1], options)
-    _print_scores(scores)
-    print_json({"scores": [score.document() for score in scores]}, on_one_line=True)
+        runs = _Runs(client)
+        try:
+            with ctrl_c(runs.cancel):
+                for kind in primitive or PRIMITIVES:
+                    for by in medium or MEDIA:
+                        if not runs.cancelled:
+                            scores.append(Score(kind, by, 0 if by == "text" else latent_steps))
+                            _measure(runs, chosen, scores[-1], options)
+        finally:
+            if measured := [score for score in scores if score.tasks]:
+                _print_scores(measured)
+                print_json({"scores": [score.document() for score in measured]}, on_one_line=True)
+    if runs.cancelled:
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
-def _measure(client: Client, tasks: list[Task], score: Score, options: RunOptions) -> None:
+class _Runs:
+    """One after another, until they are cancelled."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._stream: RunStream | None = None
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def run(self, query: str, options: RunOptions) -> RunResult:
+        self._stream = self._client.run(query, stream=True, **options)
+        with self._stream as stream:
+            if self.cancelled:  # before there was a stream
+                stream.cancel()
+            stream.drain()
+            return stream.result
+
+
+def _measure(runs: _Runs, tasks: list[Task], score: Score, options: RunOptions) -> None:
     from agentmem_client import AgentmemError, DaemonNotRunning, InvalidRequest
 
     how = cast("RunOptions", {**options, "primitive": score.primitive, "medium": score.medium})
     for task in tasks:
+        if runs.cancelled:
+            return
         try:
-            result = client.run(task.question, **cast("RunOptions", {**how, "context": task.context}))
+            result = runs.run(task.question, cast("RunOptions", {**how, "context": task.context}))
         except (DaemonNotRunning, InvalidRequest):
             raise
         except AgentmemError as error:
+            if runs.cancelled:
+                return
             score.fail(error.reason or error.code)
         else:
             score.add(task, result)
@@ -100,7 +159,7 @@ def _measure(client: Client, tasks: list[Task], score: Score, options: RunOption
 
 
 def _print_scores(scores: list[Score]) -> None:
-    """Costs are those of one task, on average."""
+    """Costs are those of one task that finished, on average."""
     columns = ("PRIMITIVE", "MEDIUM", "RIGHT>", "ACCURACY>", "95%>", "WRITTEN>", "LATENT>", "COMPUTED>", "SAVED>")
     rows = [
         (
@@ -110,11 +169,11 @@ def _print_scores(scores: list[Score]) -> None:
             f"{score.accuracy:.1%}",
             "{:.1%} to {:.1%}".format(*score.interval),
             *(
-                f"{count / score.tasks:.1f}"
+                f"{count / score.finished:.1f}" if score.finished else "-"
                 for count in (score.generated_tokens, score.latent, score.prefill_tokens, score.saved_tokens)
             ),
-            seconds(score.seconds / score.tasks),
-            pte(None if score.pte is None else score.pte / score.tasks),
+            seconds(score.seconds / score.finished) if score.finished else "-",
+            pte(score.pte / score.finished if score.pte is not None and score.finished else None),
         )
         for score in scores
     ]

@@ -5,6 +5,7 @@ A document is an agent like any other: one that has read a text, and nothing els
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,11 +38,18 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Read a document once."""
+    from agentmem_client import AgentmemError
+
     text = read_text(file)
     with connect(socket) as client:
         agent = client.agent(name, namespace)
         agent.create()
-        read = agent.append(text, create=False, expect_turn=0)
+        try:
+            read = agent.append(text, create=False, expect_turn=0)
+        except BaseException:  # Ctrl-C too: the same command must be possible again
+            with suppress(AgentmemError):  # what went wrong first is what counts
+                agent.delete()
+            raise
     say_warnings(read.warnings)
     say_if_unsaved(read)
     say(f"{name} has {read.usage.prompt_tokens} tokens; put it behind an agent's memory: agentmem splice AGENT {name}")

@@ -27,16 +27,26 @@ class PrimitivesService(primitives_pb2_grpc.PrimitivesServiceServicer):
         """folder: where what is measured of the device is kept."""
         self._readiness, self._library, self._folder = readiness, library, folder
         self._ratio: Ratio | None = None
+        self._running: set[RunningOrder] = set()
 
     async def Run(self, request: primitives_pb2.RunRequest, context: Context) -> None:
         order, engine = orders.order(request), self._readiness.engine
         if self._ratio is None:
             self._ratio = Ratio(engine, self._folder)
         with RunningOrder(engine, self._library, self._ratio, order, context) as run:
-            async for event in run:
-                message = orders.started(event) if isinstance(event, Choice) else orders.progress(event)
-                await context.write(message)
-            await context.write(orders.finished(order, run.outcome))
+            self._running.add(run)
+            try:
+                async for event in run:
+                    message = orders.started(event) if isinstance(event, Choice) else orders.progress(event)
+                    await context.write(message)
+                await context.write(orders.finished(order, run.outcome))
+            finally:
+                self._running.discard(run)
+
+    async def stop_runs(self, grace_s: float) -> None:
+        """Ends what runs, and waits so many seconds at most for its agents to be deleted. Nothing new may begin."""
+        if ending := [asyncio.wrap_future(run.stop()) for run in self._running]:
+            await asyncio.wait([asyncio.gather(*ending, return_exceptions=True)], timeout=grace_s)
 
     async def ListPool(
         self, request: primitives_pb2.ListPoolRequest, context: Context
