@@ -86,15 +86,16 @@ def test_where_latents_are_refused_text_is_handed_over(spec: Spec, tmp_path: Pat
 
 
 def test_an_agent_that_cannot_be_deleted_keeps_no_other(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    delete, failing = engine.delete_agent, []
+    delete = engine.delete_agent
+    failing: list[AgentRef] = []
 
-    def refuse_last(ref: AgentRef) -> None:
+    def refuse_first(ref: AgentRef) -> None:
         if not failing:
             failing.append(ref)
             raise RuntimeError("not now")
         delete(ref)
 
-    monkeypatch.setattr(engine, "delete_agent", refuse_last)
+    monkeypatch.setattr(engine, "delete_agent", refuse_first)
     with pytest.raises(RuntimeError, match="not now"):
         play(engine, "vote", Medium.TEXT, solvers=2)
     left = [name for name in names(engine) if name.startswith("run-")]
