@@ -200,7 +200,7 @@ class SpliceTurn(Turn):
         states: list[PartState] = []
         yield from self._control.until_cancelled(self._states(agent, states))
         blends = asked.reposition is Reposition.BLEND and asked.ratio > 0
-        parts, count = self._placed, sum(map(len, self._placed))
+        parts = self._placed
         assert agent.state is not None
         given = [
             library.Part(state.state, 0, len(part), model.state_id) for state, part in zip(states, parts, strict=True)
@@ -222,9 +222,10 @@ class SpliceTurn(Turn):
         usage = draft.usage
         usage.exactness = draft.exactness
         usage.prefill_tokens += len(recomputed)
-        hot = sum(len(part) for part, one in zip(parts, states, strict=True) if one.hot)
-        usage.reused_hot_tokens += hot
-        usage.reused_warm_tokens += count - hot
+        for part, one, start in zip(parts, states, starts, strict=True):
+            kept = len(part) - int(((recomputed >= start) & (recomputed < start + len(part))).sum())
+            usage.reused_hot_tokens += kept if one.hot else 0
+            usage.reused_warm_tokens += 0 if one.hot else kept
         usage.bytes_read += sum(one.bytes_read for one in states)
 
     def _computed(self, steps: Generator[int, None, Blended]) -> Generator[Any, None, Blended]:

@@ -38,6 +38,10 @@ def test_a_splice_survives_eviction_and_restart(
     done = put(engine, A, ref("one"), Slice("three", 13, 530), ref("two"), **how)
     blended = "reposition" in how
     assert done.usage.exactness is (Exactness.BLENDED if blended else Exactness.REPOSITIONED)
+    usage = done.usage
+    assert (usage.prefill_tokens > 0) is blended
+    accounted = usage.reused_hot_tokens + usage.reused_warm_tokens + usage.prefill_tokens
+    assert accounted == usage.prompt_tokens
     assert done.parts == ((0, 37), (1, 337), (2, 854))
     feed(engine, A, *PROMPT[5:300], tokens=4)
     put(engine, A, ref("two"), **how)
