@@ -32,7 +32,7 @@ def daemon(checkpoint: Callable[[Spec], Path], tmp_path: Path) -> Iterator[Forke
 @pytest.mark.reference
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(
-    "kills", [15, pytest.param(50, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.soak)]
+    "kills", [10, pytest.param(50, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.soak)]
 )
 def test_acknowledged_turns_survive_kills(kills: int, daemon: ForkedDaemon, tmp_path: Path) -> None:
     rng = random.Random(kills)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("sealing")
 NAMESPACES = ("default", "another")
 FILE_MUTATIONS = 1000
 CATALOG_MUTATIONS = 400
-IN_THE_GATE = 120  # of them; the rest take a minute more, in `make test-all`
+IN_THE_GATE = 80  # of them; the rest take a minute more, in `make test-all`
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def losses(history: History, states: list[State], folder: Path) -> list[str]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_nothing_acknowledged_is_lost_in_a_power_cut(
     every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
