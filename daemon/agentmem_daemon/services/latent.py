@@ -7,7 +7,7 @@ from typing import TypeAlias
 import grpc
 
 from agentmem.v1 import latent_pb2, latent_pb2_grpc
-from agentmem_daemon import requests, responses
+from agentmem_daemon import responses, turn_requests
 from agentmem_daemon.readiness import Readiness
 from agentmem_daemon.traces import Traces
 from agentmem_daemon.turns import RunningTurn
@@ -20,11 +20,11 @@ class LatentService(latent_pb2_grpc.LatentServiceServicer):
         self._readiness, self._traces = readiness, traces
 
     async def Think(self, request: latent_pb2.ThinkRequest, context: Context) -> latent_pb2.ThinkResponse:
-        turn_request = requests.think_request(request)
+        turn_request = turn_requests.think_request(request)
         with RunningTurn(self._readiness.engine, turn_request, context, self._traces) as turn:
             return responses.think_response(await turn.last())
 
     async def Splice(self, request: latent_pb2.SpliceRequest, context: Context) -> latent_pb2.SpliceResponse:
-        turn_request = requests.splice_request(request)
+        turn_request = turn_requests.splice_request(request)
         with RunningTurn(self._readiness.engine, turn_request, context, self._traces) as turn:
             return responses.splice_response(await turn.last())

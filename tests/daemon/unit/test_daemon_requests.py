@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from agentmem_daemon import requests
+from agentmem_daemon import requests, turn_requests
 from google.protobuf.duration_pb2 import Duration
 
 from agentmem.engine.request import ChatInput, Durability, OnCancel, Priority, Sampling, TextInput, Thinking, TokenInput
@@ -30,7 +30,7 @@ def call(name: str = "look", arguments: str = "{}") -> types_pb2.ToolCall:
 
 
 def generate(**fields: Any) -> Any:
-    return requests.generate_request(generation_pb2.GenerateRequest(**({"agent": ALICE, "input": TEXT} | fields)))
+    return turn_requests.generate_request(generation_pb2.GenerateRequest(**({"agent": ALICE, "input": TEXT} | fields)))
 
 
 def test_defaults() -> None:
@@ -67,19 +67,21 @@ def test_everything_set() -> None:
 
 
 def test_append_has_no_sampling() -> None:
-    request = requests.append_request(generation_pb2.AppendRequest(agent=ALICE, input=TEXT, expect_turn=2))
+    request = turn_requests.append_request(generation_pb2.AppendRequest(agent=ALICE, input=TEXT, expect_turn=2))
     assert (request.sampling, request.expect_turn) == (None, 2)
 
 
 def test_thoughts() -> None:
-    request = requests.think_request(latent_pb2.ThinkRequest(agent=ALICE, steps=3, priority=types_pb2.PRIORITY_LOW))
+    request = turn_requests.think_request(
+        latent_pb2.ThinkRequest(agent=ALICE, steps=3, priority=types_pb2.PRIORITY_LOW)
+    )
     assert (request.input, request.sampling, request.thinking) == (None, None, Thinking(3, Projection.RIDGE))
     assert (request.kind, request.priority) == (TurnKind.THINK, Priority.LOW)
     given = latent_pb2.ThinkRequest(agent=ALICE, steps=3, input=TEXT, projection=latent_pb2.PROJECTION_SOFTMAX)
-    assert requests.think_request(given).thinking == Thinking(3, Projection.SOFTMAX)
+    assert turn_requests.think_request(given).thinking == Thinking(3, Projection.SOFTMAX)
     for bad in ({"steps": 0}, {"steps": 3, "projection": 9}, {"steps": 3, "input": types_pb2.Input()}):
         with pytest.raises(AgentmemError) as caught:
-            requests.think_request(latent_pb2.ThinkRequest(agent=ALICE, **bad))
+            turn_requests.think_request(latent_pb2.ThinkRequest(agent=ALICE, **bad))
         assert caught.value.code is Code.INVALID_ARGUMENT
 
 
@@ -87,7 +89,7 @@ def test_messages_keep_all_they_have() -> None:
     given = chat(role="assistant", parts=said("a", "b"), tool_calls=[call(arguments='{"x": 1}')], reasoning="why")
     answer = chat(role="tool", parts=said("found"), tool_call_id="1")
     given.chat.messages.extend(answer.chat.messages)
-    assert requests.turn_input(given) == ChatInput(
+    assert turn_requests.turn_input(given) == ChatInput(
         (
             Message("assistant", ("a", "b"), (ToolCall("1", "look", '{"x": 1}'),), "", "why"),
             Message("tool", ("found",), (), "1"),
@@ -97,7 +99,7 @@ def test_messages_keep_all_they_have() -> None:
 
 def test_token_ids() -> None:
     given = types_pb2.Input(token_ids=types_pb2.TokenIds(ids=[0, 2**32 - 1]))
-    assert requests.turn_input(given) == TokenInput((0, 2**32 - 1))
+    assert turn_requests.turn_input(given) == TokenInput((0, 2**32 - 1))
 
 
 @pytest.mark.parametrize("name", ["a", "a" * 256, "é" * 128, "a/b", "..", "🙂", "Bob", "a\u2028b", "e\u0301", "ﬁ"])

@@ -12,7 +12,7 @@ from dataclasses import replace
 import agentmem_daemon.traces
 import grpc
 import pytest
-from agentmem_daemon import requests
+from agentmem_daemon import turn_requests
 from agentmem_daemon.errors import StartError
 from agentmem_daemon.settings import DaemonSettings
 from agentmem_daemon.traces import NoTraces, OtelTraces, traces
@@ -176,7 +176,7 @@ def test_a_collector_that_does_not_answer_holds_up_no_stop(monkeypatch: pytest.M
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         sending = traces(DaemonSettings(otlp_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}"))
-        sending.begin(requests.generate_request(REQUEST), ()).end(FINISHED)
+        sending.begin(turn_requests.generate_request(REQUEST), ()).end(FINISHED)
         began = time.monotonic()
         sending.close()
         assert time.monotonic() - began < 5
