@@ -11,9 +11,9 @@ import numpy as np
 
 from agentmem.engine.context import Context
 from agentmem.engine.executor import Call
-from agentmem.engine.request import AgentView, BlockView
 from agentmem.engine.room import with_room
 from agentmem.engine.scheduler import Scheduler
+from agentmem.engine.status import AgentView, BlockView
 from agentmem.engine.views import Diff, Evicted, Prefetched, TurnView
 from agentmem.errors import AgentmemError, Reason, agent_not_found, request_id_reused
 from agentmem.memory.agent import TurnDraft

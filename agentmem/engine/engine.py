@@ -13,9 +13,10 @@ from agentmem.engine.context import Context
 from agentmem.engine.executor import Executor
 from agentmem.engine.lane import DecodeBatch
 from agentmem.engine.maintenance import Maintenance
-from agentmem.engine.request import EngineStats, Request, RequestView, ReusePlan, Sink, Started
+from agentmem.engine.request import Request, ReusePlan, Sink, Started
 from agentmem.engine.run import Run
 from agentmem.engine.scheduler import Scheduler, shutting_down
+from agentmem.engine.status import EngineStats, RequestView
 from agentmem.engine.thinking import ThinkBatch
 from agentmem.engine.validate import check
 from agentmem.engine.views import ModelInfo

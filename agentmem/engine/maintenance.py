@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from agentmem.engine.agents import AgentOperations, Steps
-from agentmem.engine.request import AgentView
+from agentmem.engine.status import AgentView
 from agentmem.engine.views import NamespaceView
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.embeddings import is_own

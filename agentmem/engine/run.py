@@ -12,20 +12,10 @@ from typing import Any
 from agentmem.engine.context import Context
 from agentmem.engine.control import Control
 from agentmem.engine.repeat import answer_again
-from agentmem.engine.request import (
-    Durability,
-    Event,
-    Failed,
-    Finished,
-    Phase,
-    Request,
-    RequestView,
-    Sink,
-    SpliceInput,
-    Started,
-)
+from agentmem.engine.request import Durability, Event, Failed, Finished, Phase, Request, Sink, SpliceInput, Started
 from agentmem.engine.splicing import SpliceTurn
 from agentmem.engine.standing import standing
+from agentmem.engine.status import RequestView
 from agentmem.engine.turn import Turn
 from agentmem.errors import AgentmemError, agent_not_found, request_id_reused
 from agentmem.memory.agent import TurnDraft

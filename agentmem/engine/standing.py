@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from agentmem.engine.request import Phase, Request, RequestView
+from agentmem.engine.request import Phase, Request
+from agentmem.engine.status import RequestView
 from agentmem.memory.agent import Agent, TurnDraft
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from agentmem.engine.request import EngineStats, Phase, RequestView
+from agentmem.engine.request import Phase
+from agentmem.engine.status import EngineStats, RequestView
 from agentmem.errors import AgentmemError
 from agentmem_daemon.errors import StartError
 from agentmem_daemon.extras import EXIT_NO_EXTRA, install_line

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agentmem.engine.request import AgentView, Delta, EngineStats, Finished, RequestView, Started
+from agentmem.engine.request import Delta, Finished, Started
+from agentmem.engine.status import AgentView, EngineStats, RequestView
 from agentmem.types import AgentRef, Message, PrefixMiss, Timings, TurnMessage, Usage, Warning
 from agentmem.v1 import admin_pb2, agents_pb2, generation_pb2, latent_pb2, maintenance_pb2, types_pb2
 

@@ -19,7 +19,8 @@ from agentmem_daemon.readiness import Readiness
 from agentmem_daemon.server import Server
 from agentmem_daemon.traces import Traces
 
-from agentmem.engine.request import AgentView, Delta, Event, Finished, Request, ReusePlan, Sink, Started
+from agentmem.engine.request import Delta, Event, Finished, Request, ReusePlan, Sink, Started
+from agentmem.engine.status import AgentView
 from agentmem.errors import AgentmemError, Reason
 from agentmem.types import AgentRef, Exactness, FinishReason, Residency, Timings, TurnKind, Usage
 

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agentmem.engine.request import AgentView
+from agentmem.engine.status import AgentView
 from agentmem.engine.views import Diff, Evicted, NamespaceView, Prefetched
 from agentmem.store.rows import DiskUsage, Event, Pruned, PrunedKind
 from agentmem.store.verify import Verified

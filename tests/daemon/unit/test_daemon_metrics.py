@@ -14,7 +14,8 @@ from agentmem_daemon.errors import StartError
 from agentmem_daemon.readiness import Readiness
 from prometheus_client.parser import text_string_to_metric_families
 
-from agentmem.engine.request import EngineStats, Phase, Priority, RequestView
+from agentmem.engine.request import Phase, Priority
+from agentmem.engine.status import EngineStats, RequestView
 from agentmem.engine.steptimes import StepTimes
 from agentmem.types import AgentRef
 

@@ -12,7 +12,8 @@ from agentmem_daemon.patience import Patience
 from agentmem_daemon.watchdog import Watchdog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from agentmem.engine.request import Phase, Priority, RequestView
+from agentmem.engine.request import Phase, Priority
+from agentmem.engine.status import RequestView
 from agentmem.types import AgentRef
 from agentmem.v1 import admin_pb2, admin_pb2_grpc, generation_pb2, generation_pb2_grpc, types_pb2
 

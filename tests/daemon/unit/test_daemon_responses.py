@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from agentmem_daemon import responses
 
-from agentmem.engine.request import AgentView, BlockView, Delta, Finished, ReusePlan, Started
+from agentmem.engine.request import Delta, Finished, ReusePlan, Started
+from agentmem.engine.status import AgentView, BlockView
 from agentmem.engine.views import (
     LayerInfo,
     ModelInfo,

@@ -11,7 +11,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from agentmem.engine.request import Delta, Failed, Phase, Priority, RequestView, Started
+from agentmem.engine.request import Delta, Failed, Phase, Priority, Started
+from agentmem.engine.status import RequestView
 from agentmem.errors import AgentmemError, Reason
 from agentmem.types import AgentRef, FinishReason
 from agentmem.v1 import (

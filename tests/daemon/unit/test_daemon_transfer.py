@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from agentmem.engine.request import AgentView
+from agentmem.engine.status import AgentView
 from agentmem.errors import AgentmemError, Reason
 from agentmem.types import AgentRef, Residency
 from agentmem.v1 import agents_pb2, agents_pb2_grpc, types_pb2
