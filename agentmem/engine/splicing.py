@@ -212,7 +212,7 @@ class SpliceTurn(Turn):
             spliced = yield from self._computed(steps)
             state, starts, recomputed = spliced.state, spliced.starts, spliced.recomputed
         else:
-            state, _, starts, _ = splice(model, turning, agent.state, given)
+            state, starts = splice(model, turning, agent.state, given)
         memory.replace_state(agent, state)
         operation = self._operation(blends)
         draft.placements = list(placements(operation, states, starts, recomputed))

@@ -9,9 +9,10 @@ from functools import cached_property
 import mlx.core as mx
 
 from agentmem.engine.steptimes import StepTimes
+from agentmem.kv.state import AgentState
 from agentmem.latent.space import EmbeddingSpace
+from agentmem.latent.think import step
 from agentmem.memory.agent import Agent
-from agentmem.model.forward import feed_embeddings
 from agentmem.model.loader import LoadedModel
 from agentmem.types import Projection
 
@@ -22,6 +23,12 @@ class Thinker:
     def __init__(self, agent: Agent, projection: Projection, hidden: mx.array) -> None:
         self.agent, self.projection, self.hidden = agent, projection, hidden
         self.fed = hidden
+
+    @property
+    def state(self) -> AgentState:
+        state = self.agent.state
+        assert state is not None
+        return state
 
     def next(self) -> Generator[Thinker, None, mx.array]:
         """Takes a step: the embedding [width] that the state holds then."""
@@ -42,16 +49,11 @@ class ThinkBatch:
     def step(self, thinkers: Sequence[Thinker]) -> list[Thinker]:
         """Each agent goes on by a position; all of them can go on."""
         began = time.perf_counter()
-        for projection in {thinker.projection for thinker in thinkers}:
-            alike = [thinker for thinker in thinkers if thinker.projection is projection]
-            rows = self._space.project(mx.stack([thinker.hidden for thinker in alike]), projection)
-            for thinker, row in zip(alike, rows, strict=True):
-                thinker.fed = row
-        fed = mx.stack([thinker.fed for thinker in thinkers])
-        states = [thinker.agent.state for thinker in thinkers]
-        hidden = feed_embeddings(self._model, [state for state in states if state is not None], fed[:, None])
-        for thinker, row in zip(thinkers, hidden, strict=True):
-            thinker.hidden = row
+        states = [thinker.state for thinker in thinkers]
+        hidden, projections = mx.stack([one.hidden for one in thinkers]), [one.projection for one in thinkers]
+        taken = step(self._model, self._space, states, hidden, projections)
+        for thinker, fed, behind in zip(thinkers, *taken, strict=True):
+            thinker.fed, thinker.hidden = fed, behind
         mx.eval([(thinker.fed, thinker.hidden) for thinker in thinkers])
         self._times.device_s += time.perf_counter() - began
         self._times.steps += 1

@@ -22,40 +22,18 @@ from agentmem.kv.recompute import RowsCache, blank
 from agentmem.kv.rotation import Frequencies
 from agentmem.kv.splicing import Taken
 from agentmem.kv.state import AgentState
-from agentmem.latent.splice import Order, Part, splice
+from agentmem.latent.splice import Part, splice
 from agentmem.model.forward import CHUNK
 from agentmem.model.loader import LoadedModel
-from agentmem.types import BLOCK_TOKENS, CHECK_LAYER, RATIO, Exactness
+from agentmem.types import BLOCK_TOKENS, CHECK_LAYER, RATIO
 
 
 class Blended(NamedTuple):
     """As `Spliced`. recomputed: the positions that were computed in context, in ascending order."""
 
     state: AgentState
-    order: tuple[int, ...]
     starts: tuple[int, ...]
-    exactness: Exactness
     recomputed: np.ndarray
-
-
-def blend(
-    model: LoadedModel,
-    frequencies: Sequence[Frequencies],
-    prefix: AgentState | None,
-    parts: Sequence[Part],
-    contents: Sequence[mx.array],
-    ratio: float = RATIO,
-    check_layer: int = CHECK_LAYER,
-    order: Order = Order.GIVEN,
-) -> Blended:
-    """`blending`, at once."""
-    steps = blending(model, frequencies, prefix, parts, contents, ratio, check_layer, order)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            blended: Blended = end.value
-            return blended
 
 
 def blending(
@@ -66,14 +44,13 @@ def blending(
     contents: Sequence[mx.array],
     ratio: float = RATIO,
     check_layer: int = CHECK_LAYER,
-    order: Order = Order.GIVEN,
 ) -> Generator[int, None, Blended]:
     """A splice, of whose positions behind the prefix the share `ratio`, rounded up, is computed anew.
 
     contents: of each part the input embeddings of its positions, [positions, width]. Nothing that is given changes.
     Yields how many positions it is about to compute, so that others come between any two.
 
-    With ratio 0 it is the splice, and labelled as that; with 1 it is what a prefill behind the prefix would be, but for
+    With ratio 0 it is the splice; with 1 it is what a prefill behind the prefix would be, but for
     the order of sums.
 
     Raises AgentmemError: INPUT_INVALID, MODEL_MISMATCH.
@@ -85,19 +62,19 @@ def blending(
         raise AgentmemError(Reason.INPUT_INVALID, f"The check layer is one of this model's, 0 to {last}.")
     if [len(part) for part in parts] != [content.shape[0] for content in contents]:
         raise AgentmemError(Reason.INPUT_INVALID, "Every position of a part needs its input embedding.")
-    spliced = splice(model, frequencies, prefix, parts, order)
+    spliced = splice(model, frequencies, prefix, parts)
     state, begin = spliced.state, 0 if prefix is None else prefix.offset
     count = math.ceil(ratio * (state.offset - begin))
     if not count:
         return Blended(*spliced, np.zeros(0, np.int64))
-    embeddings = mx.concatenate([contents[number] for number in spliced.order])
+    embeddings = mx.concatenate(list(contents))
     if count < state.offset - begin:
         away = yield from _deviations(model, frequencies, prefix, state, embeddings, check_layer)
         chosen = np.sort(np.argsort(-away, kind="stable")[:count])
     else:
         chosen = np.arange(count)
     blended = yield from _recomputed(model, frequencies, prefix, state, chosen + begin, embeddings[mx.array(chosen)])
-    return Blended(blended, spliced.order, spliced.starts, Exactness.BLENDED, chosen + begin)
+    return Blended(blended, spliced.starts, chosen + begin)
 
 
 def _deviations(

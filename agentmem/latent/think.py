@@ -1,4 +1,4 @@
-"""Latent steps: an agent goes on from its last hidden state, without a word (LatentMAS)."""
+"""A latent step: agents go on from their last hidden states, without a word (LatentMAS)."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from agentmem.kv.state import AgentState
-from agentmem.latent.space import EmbeddingSpace, Projection
+from agentmem.latent.space import EmbeddingSpace
 from agentmem.model.forward import feed_embeddings
 from agentmem.model.loader import LoadedModel
+from agentmem.types import Projection
 
 
-class Thought(NamedTuple):
-    """embeddings: those that were fed, [agents, steps, width]; feeding them again has the same state, bit for bit in
-    reference numerics. hidden: the last hidden states behind them, [agents, width], from which thinking may go on.
+class Step(NamedTuple):
+    """fed: the embeddings that the states hold now, [agents, width]; to feed them again has the same states, bit for
+    bit in reference numerics. hidden: the last hidden states behind them, [agents, width], to think on from.
     """
 
-    embeddings: mx.array
+    fed: mx.array
     hidden: mx.array
 
 
-def think(
+def step(
     model: LoadedModel,
     space: EmbeddingSpace,
     states: Sequence[AgentState],
     hidden: mx.array,
-    steps: int,
-    projection: Projection = Projection.RIDGE,
-) -> Thought:
-    """Appends `steps` latent positions to each state, all agents in one batch.
+    projections: Sequence[Projection],
+) -> Step:
+    """Appends a latent position to each state, all in one batch.
 
-    hidden: the agents' last hidden states after the final norm, [agents, width], as `feed_embeddings` returns them.
+    hidden: the last hidden states after the final norm, [agents, width], as `feed_embeddings` returns them.
+    projections: of each agent.
     """
-    if steps < 0:
-        raise ValueError("steps cannot be negative")
-    fed = []
-    for _ in range(steps):
-        fed.append(space.project(hidden, projection))
-        hidden = feed_embeddings(model, states, fed[-1][:, None])
-    width = hidden.shape[-1]
-    return Thought(mx.stack(fed, axis=1) if fed else mx.zeros((len(states), 0, width), hidden.dtype), hidden)
+    fed = [hidden] * len(states)
+    for projection in set(projections):
+        places = [place for place, one in enumerate(projections) if one is projection]
+        for place, row in zip(places, space.project(hidden[mx.array(places)], projection), strict=True):
+            fed[place] = row
+    rows = mx.stack(fed)
+    return Step(rows, feed_embeddings(model, states, rows[:, None]))

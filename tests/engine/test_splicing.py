@@ -12,9 +12,8 @@ from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.request import ChatInput, Slice
 from agentmem.engine.splicing import SpliceTurn
 from agentmem.errors import Reason
-from agentmem.latent.splice import Order
 from agentmem.memory.agent import Agent
-from agentmem.types import Exactness, Message, Reposition, Share
+from agentmem.types import Exactness, Message, Order, Reposition, Share
 from tests.engine.runs import PROMPT, A, feed, recorded, refused, request, run, said
 from tests.engine.splices import put, ref, restored, seen
 

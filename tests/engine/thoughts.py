@@ -12,11 +12,11 @@ from agentmem.engine.engine import Engine
 from agentmem.engine.request import Finished, Request, Thinking, TokenInput
 from agentmem.kv.state import AgentState
 from agentmem.latent.space import EmbeddingSpace
-from agentmem.latent.think import think as think_alone
 from agentmem.memory.embeddings import inputs
 from agentmem.model.forward import embed, feed_embeddings
 from agentmem.types import BLOCK_TOKENS, AgentRef, Projection
 from tests.engine.runs import A, finished, run
+from tests.latent.states import think as think_alone
 
 T = TypeVar("T")
 

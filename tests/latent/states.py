@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
+from typing import NamedTuple, TypeVar
+
+import mlx.core as mx
 import numpy as np
 
 from agentmem.kv.state import AgentState
+from agentmem.latent.space import EmbeddingSpace
 from agentmem.latent.splice import Part
+from agentmem.latent.think import step
 from agentmem.model.forward import feed, last_logits
 from agentmem.model.loader import LoadedModel
+from agentmem.types import Projection
 from tests.helpers.checkpoints import VOCAB
+
+T = TypeVar("T")
 
 
 def ids(seed: int, count: int) -> list[int]:
@@ -40,3 +49,35 @@ def fingerprint(state: AgentState) -> list[bytes]:
 
 def same(one: AgentState, other: AgentState) -> bool:
     return one.offset == other.offset and fingerprint(one) == fingerprint(other)
+
+
+class Thought(NamedTuple):
+    """embeddings: those that were fed, [agents, steps, width]. hidden: the last hidden states behind them."""
+
+    embeddings: mx.array
+    hidden: mx.array
+
+
+def think(
+    model: LoadedModel,
+    space: EmbeddingSpace,
+    states: Sequence[AgentState],
+    hidden: mx.array,
+    steps: int,
+    projection: Projection = Projection.RIDGE,
+) -> Thought:
+    fed = []
+    for _ in range(steps):
+        row, hidden = step(model, space, states, hidden, [projection] * len(states))
+        fed.append(row)
+    return Thought(mx.stack(fed, axis=1), hidden)
+
+
+def result(steps: Generator[object, None, T]) -> T:
+    """What comes of work that leaves others their turn."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            value: T = end.value
+            return value

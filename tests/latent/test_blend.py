@@ -11,14 +11,13 @@ import pytest
 from agentmem.errors import AgentmemError, Reason
 from agentmem.kv.state import AgentState
 from agentmem.latent import blend as blend_module
-from agentmem.latent.blend import Blended, blend
+from agentmem.latent.blend import Blended, blending
 from agentmem.latent.frequencies import frequencies
-from agentmem.latent.splice import Order, splice
+from agentmem.latent.splice import splice
 from agentmem.model.forward import embed, feed
 from agentmem.model.loader import LoadedModel
-from agentmem.types import Exactness
 from tests.latent.reference import block_diagonal, causal, error, forward
-from tests.latent.states import fingerprint, ids, logits, part, prefilled
+from tests.latent.states import fingerprint, ids, logits, part, prefilled, result
 
 LENGTHS = (37, 60, 230, 70)
 TEXT = ids(9, 8)
@@ -28,18 +27,17 @@ def _runs() -> list[list[int]]:
     return [ids(seed, length) for seed, length in enumerate(LENGTHS)]
 
 
-def _blended(model: LoadedModel, ratio: float, layer: int = 1, order: Order = Order.GIVEN) -> Blended:
+def _blended(model: LoadedModel, ratio: float, layer: int = 1) -> Blended:
     prefix, *runs = _runs()
     parts = [part(model, prefilled(model, run)) for run in runs]
     contents = [embed(model, run) for run in runs]
-    return blend(model, frequencies(model), prefilled(model, prefix), parts, contents, ratio, layer, order)
+    return result(blending(model, frequencies(model), prefilled(model, prefix), parts, contents, ratio, layer))
 
 
 def test_fp_all_computed_anew_is_a_full_prefill(unquantised: LoadedModel) -> None:
     tokens = [*chain(*_runs()), *TEXT]
     want, _ = forward(unquantised, tokens, causal(len(tokens)))
     got = _blended(unquantised, 1)
-    assert got.exactness is Exactness.BLENDED
     assert got.recomputed.tolist() == list(range(37, sum(LENGTHS)))
     assert error(logits(unquantised, got.state, TEXT), want[-len(TEXT) :]) < 1e-5
     assert error(logits(unquantised, _blended(unquantised, 0).state, TEXT), want[-len(TEXT) :]) > 0.1
@@ -50,7 +48,6 @@ def test_none_computed_anew_is_the_splice(model: LoadedModel) -> None:
     prefix, *parts = (prefilled(model, run) for run in _runs())
     spliced = splice(model, frequencies(model), prefix, [part(model, p) for p in parts])
     got = _blended(model, 0)
-    assert got.exactness is Exactness.REPOSITIONED
     assert len(got.recomputed) == 0
     assert np.array_equal(logits(model, got.state, TEXT), logits(model, spliced.state, TEXT))
 
@@ -101,21 +98,21 @@ def test_what_it_is_made_of_stays_as_it_is(one: LoadedModel) -> None:
     before = [fingerprint(state) for state in (root, *solvers)]
     contents = [embed(one, ids(5 + seed, 40)) for seed in range(2)]
     for ratio in (0.2, 1):
-        got = blend(one, frequencies(one), root, [part(one, s, 300) for s in solvers], contents, ratio)
+        got = result(blending(one, frequencies(one), root, [part(one, s, 300) for s in solvers], contents, ratio))
         logits(one, got.state, TEXT)
     assert [fingerprint(state) for state in (root, *solvers)] == before
 
 
 @pytest.mark.reference
-def test_canonical_order_and_no_prefix(one: LoadedModel) -> None:
+def test_no_prefix_is_an_empty_one(one: LoadedModel) -> None:
     runs = _runs()[1:]
     parts, contents = [part(one, prefilled(one, run)) for run in runs], [embed(one, run) for run in runs]
     got = [
-        blend(one, frequencies(one), None, p, c, 0.3, 1, Order.CANONICAL)
-        for p, c in ((parts, contents), (parts[::-1], contents[::-1]))
+        result(blending(one, frequencies(one), prefix, parts, contents, 0.3))
+        for prefix in (None, AgentState(one.layout))
     ]
     assert np.array_equal(got[0].recomputed, got[1].recomputed)
-    assert np.array_equal(*(logits(one, one_.state, TEXT) for one_ in got))
+    assert np.array_equal(*(logits(one, blended.state, TEXT) for blended in got))
 
 
 def test_what_cannot_be_is_refused(one: LoadedModel) -> None:
@@ -123,5 +120,7 @@ def test_what_cannot_be_is_refused(one: LoadedModel) -> None:
     rows = embed(one, ids(1, 9))
     for ratio, layer, contents in ((1.1, 1, rows), (-0.1, 1, rows), (0.5, 2, rows), (0.5, 1, rows[:8])):
         with pytest.raises(AgentmemError) as caught:
-            blend(one, frequencies(one), AgentState(one.layout), [part(one, state)], [contents], ratio, layer)
+            result(
+                blending(one, frequencies(one), AgentState(one.layout), [part(one, state)], [contents], ratio, layer)
+            )
         assert caught.value.reason is Reason.INPUT_INVALID

@@ -12,12 +12,13 @@ import pytest
 from agentmem.errors import AgentmemError, Reason
 from agentmem.kv import alongside
 from agentmem.kv.batch import Batch
+from agentmem.kv.rotation import Frequencies
 from agentmem.kv.state import AgentState
 from agentmem.latent.frequencies import frequencies
-from agentmem.latent.splice import Order, Part, splice
+from agentmem.latent.splice import Part, splice
 from agentmem.model.forward import decode, feed, last_logits
 from agentmem.model.loader import LoadedModel
-from agentmem.types import Exactness, PrefillPath
+from agentmem.types import PrefillPath
 from tests.latent.reference import Rows, block_diagonal, causal, error, forward, held
 from tests.latent.states import ids, logits, part, prefilled, same
 
@@ -29,23 +30,25 @@ def _runs() -> list[list[int]]:
     return [ids(seed, length) for seed, length in enumerate(LENGTHS)]
 
 
-def _spliced(model: LoadedModel, runs: list[list[int]], reposition: bool = True) -> AgentState:
+def _spliced(model: LoadedModel, runs: list[list[int]]) -> AgentState:
     prefix, *parts = (prefilled(model, run) for run in runs)
-    return splice(model, frequencies(model), prefix, [part(model, p) for p in parts], reposition=reposition).state
+    return splice(model, frequencies(model), prefix, [part(model, p) for p in parts]).state
 
 
 def _behind(lengths: tuple[int, ...], count: int) -> np.ndarray:
     return block_diagonal(lengths, count)[-count:]
 
 
-def test_fp_spliced_parts_are_a_prefill_under_a_block_diagonal_mask(unquantised: LoadedModel) -> None:
+def test_fp_spliced_parts_are_a_prefill_under_a_block_diagonal_mask(
+    unquantised: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, runs, text = unquantised, _runs(), ids(9, 6)
     want, _ = forward(model, [*chain(*runs), *text], block_diagonal(LENGTHS, len(text)))
     state = _spliced(model, runs)
     assert state.offset == sum(LENGTHS)
     assert error(logits(model, state, text), want[-len(text) :]) < 1e-5
-    left_out = _spliced(model, runs, reposition=False)
-    assert error(logits(model, left_out, text), want[-len(text) :]) > 0.1
+    monkeypatch.setattr(Frequencies, "turn", lambda self, queries, shift: queries)  # the shift is left out
+    assert error(logits(model, _spliced(model, runs), text), want[-len(text) :]) > 0.1
 
 
 def test_fp_a_span_at_a_shift_is_keys_prefilled_there(unquantised: LoadedModel) -> None:
@@ -115,26 +118,12 @@ def test_the_part_of_a_solver_that_saw_the_question(one: LoadedModel) -> None:
     bases = [held(one, solver, 300, solver.offset) for solver in solvers]
     spliced = splice(one, frequencies(one), root, [part(one, s, 300) for s in solvers])
     assert spliced.starts == (300, 340, 381)
-    assert spliced.exactness is Exactness.REPOSITIONED
     got = logits(one, spliced.state, text)
     own = held(one, spliced.state, 423, 428)
     moved = [_rotated(one, base, 300, start - 300) for base, start in zip(bases, spliced.starts, strict=True)]
     rows = _joined(held(one, root, 0, 300), *moved, own)
     want, _ = forward(one, text, causal(5, 423), 423, rows)
     assert error(got, want) < 1e-5
-
-
-@pytest.mark.reference
-def test_a_vote_of_one_is_a_handoff(model: LoadedModel) -> None:
-    root = prefilled(model, ids(1, 300))
-    solver = root.fork()
-    feed(model, solver, ids(2, 250))
-    spliced = splice(model, frequencies(model), root, [part(model, solver, 300)])
-    assert spliced.exactness is Exactness.EXACT
-    text = ids(3, 20)
-    got = logits(model, spliced.state, text)
-    assert np.array_equal(got, logits(model, solver.fork(), text))
-    assert np.array_equal(got, logits(model, prefilled(model, ids(1, 300), ids(2, 250)), text))
 
 
 @pytest.mark.reference
@@ -167,26 +156,6 @@ def test_forks_and_splices_never_change_what_they_are_made_of(one: LoadedModel) 
     again = splice(one, frequencies(one), prefilled(one, ids(1, 300)), [part(one, prefilled(one, ids(2, 290)))]).state
     feed(one, again, [*chain(*runs["spliced"])])
     assert np.array_equal(logits(one, spliced, ids(7, 2)), logits(one, again, ids(7, 2)))
-
-
-@pytest.mark.reference
-def test_canonical_order_does_not_depend_on_the_order_given(one: LoadedModel) -> None:
-    turns, prefix = frequencies(one), prefilled(one, ids(1, 20))
-    parts = [part(one, prefilled(one, ids(seed, 30 + seed))) for seed in range(2, 6)]
-    text = ids(9, 4)
-
-    def outcome(parts: list[Part], order: Order) -> tuple[np.ndarray, list[Part]]:
-        spliced = splice(one, turns, prefix, parts, order)
-        return logits(one, spliced.state, text), [parts[number] for number in spliced.order]
-
-    first, ordered = outcome(parts, Order.CANONICAL)
-    for shuffled in (parts[::-1], [parts[i] for i in (2, 0, 3, 1)]):
-        got, order = outcome(shuffled, Order.CANONICAL)
-        assert np.array_equal(got, first)
-        assert [id(p.state) for p in order] == [id(p.state) for p in ordered]
-    assert not np.array_equal(outcome(parts, Order.GIVEN)[0], outcome(parts[::-1], Order.GIVEN)[0])
-    keyed = [Part(p.state, p.start, p.end, p.state_id, bytes([9 - n])) for n, p in enumerate(parts)]
-    assert splice(one, turns, prefix, keyed, Order.CANONICAL).order == (3, 2, 1, 0)
 
 
 @pytest.mark.reference
