@@ -10,8 +10,8 @@ class StepTimes:
     """Totals since start, in seconds; written on the executor thread.
 
     schedule: choosing what runs. graph: building a decode step. sample: building the choice of its tokens.
-    device: waiting for them. stream: what each run does with its token. prefill: all other work, chunks above all.
-    steps: decode steps. tokens: those that they decoded.
+    device: waiting for them. stream: what each run does with its token. prefill: all other work, chunks and latent
+    steps above all. steps: decode steps. tokens: those that they decoded.
     """
 
     schedule_s: float = 0.0

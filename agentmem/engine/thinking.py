@@ -55,6 +55,5 @@ class ThinkBatch:
         for thinker, fed, behind in zip(thinkers, *taken, strict=True):
             thinker.fed, thinker.hidden = fed, behind
         mx.eval([(thinker.fed, thinker.hidden) for thinker in thinkers])
-        self._times.device_s += time.perf_counter() - began
-        self._times.steps += 1
+        self._times.prefill_s += time.perf_counter() - began
         return list(thinkers)

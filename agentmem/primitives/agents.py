@@ -104,3 +104,9 @@ class Agents(Protocol):
 def refused(error: AgentmemError) -> bool:
     """Whether it says that this model cannot hand over in latent space."""
     return error.reason in REFUSALS
+
+
+def sentence(error: AgentmemError) -> str:
+    """Its message, to stand among others."""
+    text = f"{error.message.rstrip('.')}."
+    return text[0].upper() + text[1:]

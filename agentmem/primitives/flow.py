@@ -10,7 +10,7 @@ from typing import Any
 
 from agentmem.engine.request import Sampling
 from agentmem.errors import AgentmemError
-from agentmem.primitives.agents import Agents, Ask, Member, RoleUsage, refused
+from agentmem.primitives.agents import Agents, Ask, Member, RoleUsage, refused, sentence
 from agentmem.primitives.plan import Common
 from agentmem.types import Exactness
 
@@ -77,7 +77,7 @@ class Work:
                 if not refused(error):
                     raise
                 self.thinks = False
-                self.notes.append(f"No latent steps were taken: {_sentence(error)}")
+                self.notes.append(f"No latent steps were taken: {sentence(error)}")
         self.agents.append(asks)
 
     def write(self, asks: Sequence[Ask], sampling: Sampling | None = None) -> list[str]:
@@ -96,7 +96,7 @@ class Work:
         except AgentmemError as error:
             if not refused(error):
                 raise
-            self.notes.append(f"The results of several agents were handed over as text: {_sentence(error)}")
+            self.notes.append(f"The results of several agents were handed over as text: {sentence(error)}")
             return None
         return target
 
@@ -105,7 +105,3 @@ class Work:
         exactness = self.agents.exactness(writer)
         seconds = time.monotonic() - self.began
         return FlowResult(text, self.medium, exactness, tuple(self.agents.roles()), seconds, tuple(self.notes))
-
-
-def _sentence(error: AgentmemError) -> str:
-    return f"{error.message.rstrip('.')}."

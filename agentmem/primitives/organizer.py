@@ -15,7 +15,7 @@ from enum import Enum
 from agentmem.engine.request import Sampling
 from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives import composing
-from agentmem.primitives.agents import Agents, Ask
+from agentmem.primitives.agents import Agents, Ask, sentence
 from agentmem.primitives.knowledge import Match
 from agentmem.primitives.plan import VERSION, Answer, Plan
 
@@ -79,7 +79,7 @@ def choose(query: str, nearest: Nearest, agents: Agents | None = None) -> Choice
     except AgentmemError as error:
         if error.reason not in _NO_POOL:
             raise
-        matches, fallback = (), _sentence(error)
+        matches, fallback = (), sentence(error)
     if agents is not None:
         try:
             plan = _asked(query, matches, agents)
@@ -87,7 +87,7 @@ def choose(query: str, nearest: Nearest, agents: Agents | None = None) -> Choice
         except AgentmemError as error:
             if error.reason is not Reason.PLAN_INVALID and error.reason not in _CANNOT:
                 raise
-            fallback = f"{fallback} The model's plan was not used. {_sentence(error)}".lstrip()
+            fallback = f"{fallback} The model's plan was not used. {sentence(error)}".lstrip()
     if not matches:
         why = "nothing is known that is like this query"
         return Choice(DEFAULT, PlanSource.DEFAULT, why, fallback=fallback)
@@ -102,8 +102,3 @@ def _asked(query: str, matches: Sequence[Match], agents: Agents) -> Plan:
     sampling = Sampling(max_tokens=MAX_TOKENS, json_schema=json.dumps(composing.schema()))
     (text,) = agents.generate([Ask(member, composing.prompt(query, matches))], sampling)
     return Plan.parse(text)
-
-
-def _sentence(error: AgentmemError) -> str:
-    text = f"{error.message.rstrip('.')}."
-    return text[0].upper() + text[1:]

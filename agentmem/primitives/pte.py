@@ -9,7 +9,7 @@ D_prefill: positions computed as a prompt. L_seq: length of the context in front
 decoded. gamma: what reading one position of the cache costs a decoded token, over what prefilling one token costs; a
 property of model and device. The paper's serving stack drops the cache at every pause, so its D_prefill is the whole
 context each time. Here the cache is kept, and D_prefill is what was in fact computed: new positions, and those that had
-been computed before but could not be reused. With nothing reusable the two agree; `without_reuse` is that cost.
+been computed before but could not be reused. With nothing reusable the two agree.
 
 The paper leaves out what a decoded token costs at any length (reading the weights, which many requests share there).
 One agent on one machine pays it alone, so a measured ratio may have it as `per_token`; 0 is the paper's metric.
@@ -93,17 +93,3 @@ def cost(calls: Iterable[Call], ratio: DeviceRatio) -> Cost:
     calls = list(calls)
     decode = sum(c.decoded * (ratio.per_token + ratio.per_position * c.context) for c in calls)
     return Cost(float(sum(c.new for c in calls)), float(sum(c.nonreusable for c in calls)), float(decode))
-
-
-def without_reuse(calls: Iterable[Call], ratio: DeviceRatio) -> Cost:
-    """What the same calls cost where no cache outlives a call: each context is prefilled whole. The paper's case."""
-    return cost([Call(c.new, c.context - c.new, c.context, c.decoded) for c in calls], ratio)
-
-
-def modelled_ratio(cache_bytes: float, parameters: float, intensity: float) -> DeviceRatio:
-    """The paper's gamma, for where nothing was measured: bytes moved and operations done, at the device's peak rates.
-
-    cache_bytes: of one position's keys and values, all layers. parameters: active ones; a token takes two operations of
-    each. intensity: the device's peak operations per second over its peak bytes per second.
-    """
-    return DeviceRatio(cache_bytes * intensity / (2 * parameters))
