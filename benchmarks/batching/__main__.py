@@ -38,7 +38,7 @@ from benchmarks import machine
 from benchmarks.batching import cases as sizes
 from benchmarks.batching import padded, serving
 from benchmarks.batching.cold import cold
-from benchmarks.batching.decoding import ragged_over_padded, shared_prefix
+from benchmarks.batching.decoding import ragged_over_padded, second_stream, shared_prefix
 from benchmarks.batching.numerics import exactness
 from benchmarks.batching.streaming import streaming
 
@@ -70,6 +70,8 @@ class Benchmark:
         }
         yield "ragged_over_padded", {name: ragged_over_padded(model, each, cases) for name, each in lengths.items()}
         yield "shared_prefix", shared_prefix(model, cases)
+        contexts = {"one_agent": [cases.long], "equal_mid_segment": lengths["equal_mid_segment"]}
+        yield "second_stream", {name: second_stream(model, each, cases) for name, each in contexts.items()}
 
     def _serving(self) -> Figures:
         with serving.serving(self._random) as engine:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import mlx.core as mx
 
+from agentmem.kv import alongside
 from agentmem.kv.span import Span
 from agentmem.kv.state import AgentState
 from agentmem.model import forward
@@ -98,6 +99,24 @@ def shared_prefix(model: LoadedModel, cases: Cases) -> dict[str, float]:
         "shared_mb_per_step": (model.bytes + span.nbytes + own) / 1e6,
         "private_mb_per_step": (model.bytes + cases.agents * span.nbytes + own) / 1e6,
     }
+
+
+def second_stream(model: LoadedModel, lengths: Sequence[int], cases: Cases) -> dict[str, float]:
+    """Steps of contexts of these lengths: all products on one CPU stream, over half of them on another."""
+    states = [random_state(model, n, seed) for seed, n in enumerate(lengths)]
+    tokens, decoder = mx.array(random_ids(len(lengths), 0)), Ragged(model, states)
+
+    def step(least_units: int) -> float:
+        usual, alongside.LEAST_UNITS = alongside.LEAST_UNITS, least_units
+        try:
+            return step_s(decoder, tokens, cases.steps)
+        finally:
+            alongside.LEAST_UNITS = usual
+
+    works = {"one_stream": lambda: step(1 << 30), "two_streams": lambda: step(alongside.LEAST_UNITS)}
+    Turns(works, 1)
+    turns = Turns(works, cases.repeats)
+    return {"one_over_two_streams": turns.ratio("one_stream", "two_streams"), **turns.medians("step_ms", 1000)}
 
 
 def _on(model: LoadedModel, span: Span, seed: int) -> AgentState:
