@@ -268,6 +268,11 @@ def test_trying_to_get_room_keeps_nobody_from_the_executor(engine: Engine, monke
         real(agent, positions, evict)
 
     monkeypatch.setattr(budget(engine), "make_room", slow)
+    batch = engine._executor.batch
+    assert batch is not None
+    step = batch.step
+    # So that the reply lasts for some tries, on a fast machine too.
+    monkeypatch.setattr(batch, "step", lambda lanes: time.sleep(0.01) or step(lanes))
     waits: list[Asked] = []
     first = Asked(engine, request(*FIRST[:200], tokens=40), {3: lambda: waits.append(Asked(engine, second))})
     second = request(*SECOND[:200], agent=B, tokens=2)
