@@ -58,5 +58,10 @@ def test_latent_says_what_it_measured() -> None:
     assert {"untold", "shuffled"} <= figures["recall"].keys()
     plain, review = figures["recall"]["answer_text"], figures["recall"]["review_latent_2"]
     assert (plain["latent_steps"], review["latent_steps"] > 0) == (0, True)
+    for errors in figures["errors"].values():
+        moved = errors["shift_256"]
+        assert moved["keys_moved_over_there"] > 0
+        assert moved["keys_moved_over_exact"] == pytest.approx(moved["keys_there_over_exact"], rel=0.1)
+        assert errors["blend"]["all_over_full"] < 0.1 * errors["blend"]["all_over_full_exact"]
     assert plain["accuracy"] > figures["recall"]["untold"]["accuracy"]
     assert figures["costs"]["answer_text"]["seconds_over_one"] == 1

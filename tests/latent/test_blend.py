@@ -76,7 +76,6 @@ def test_fp_some_computed_anew_are_those_that_miss_most_and_see_the_others(
 def test_q4_the_error_shrinks_with_the_ratio(one: LoadedModel) -> None:
     want = logits(one, prefilled(one, list(chain(*_runs()))), TEXT)
     away = [error(logits(one, _blended(one, ratio).state, TEXT), want) for ratio in (0, 0.5, 1)]
-    print("ratio 0, 0.5, 1: logits", *(f"{one:.4f}" for one in away), "away from a full prefill")
     assert away[2] < 0.5 * away[0]
 
 

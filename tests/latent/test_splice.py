@@ -99,12 +99,6 @@ def test_q4_a_splice_is_attention_over_the_dequantised_base(model: LoadedModel) 
         rows = _joined(*shifted, own)
         want, _ = forward(model, text, _behind(LENGTHS, len(text)), end, rows)
         assert error(got, want) < 1e-5 if tolerable else error(got, want) > 0.1
-    requantised = [
-        [(mx.dequantize(*mx.quantize(k, 64, 4), group_size=64, bits=4), v) for k, v in base] for base in moved
-    ]
-    rows = _joined(*requantised, own)
-    want, _ = forward(model, text, _behind(LENGTHS, len(text)), end, rows)
-    print(f"quantised again at the shift: logits {error(got, want):.3f} away")
 
 
 @pytest.mark.reference
