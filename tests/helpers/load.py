@@ -13,9 +13,11 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from agentmem_client import Agent, Cancelled, Client, DataLoss, DeadlineExceeded, Unavailable
+from agentmem_client import Agent, Cancelled, Client, DataLoss, DeadlineExceeded, Slice, Unavailable
 
 Ids = tuple[int, ...]
+LATENT = -1
+"""In place of the id of a latent position, which only the daemon knows."""
 PROMPT: Ids = tuple(5 + (i * 7 + i // 3) % 400 for i in range(700))
 """What all agents begin with parts of, so that they share blocks."""
 LONG = 900
@@ -112,8 +114,9 @@ class Worker:
         if len(world[name].ids) > LONG:
             return self._delete(name)
         calls = {
-            self._append: 3, self._generate: 5, self._rewind: 2, self._evict: 2, self._prefetch: 1, self._pin: 1,
-            self._share: 1, self._prune_history: 1, self._prune_orphans: 1, self._prune_old: 1, self._delete: 1,
+            self._append: 3, self._generate: 5, self._think: 3, self._splice: 3, self._rewind: 2, self._evict: 2,
+            self._prefetch: 1, self._pin: 1, self._share: 1, self._prune_history: 1, self._prune_orphans: 1,
+            self._prune_old: 1, self._delete: 1,
         }  # fmt: skip
         if free and rng.random() < 0.4:
             return rng.choice((self._create, self._fork, self._fork, self._take_in))(free[0])
@@ -165,6 +168,37 @@ class Worker:
             return [*begun, *([self._with(name, mind.then(there))] if sound else [])]
 
         return Call("generate", send, lambda said: self._with(name, mind.then((*ids, *said))), doubt)
+
+    def _think(self, name: str) -> Call:
+        mind, steps, request = self.world[name], self._rng.choice((1, 3, 40)), self._request_id()
+        asked = self._input(mind)
+
+        def send(agent: Agent) -> None:
+            thought = agent.think(steps, token_ids=asked, request_id=request)
+            assert (thought.durable, thought.usage.latent_steps) == (True, steps)
+
+        after = self._with(name, mind.then((*mind.ids, *asked, *(LATENT,) * steps)))
+        return self._simple("think", send, name, after)
+
+    def _splice(self, name: str) -> Call:
+        """Parts of one or two agents that the agent may have."""
+        mind, rng, request = self.world[name], self._rng, self._request_id()
+        able = sorted(n for n, one in self.world.items() if one.ids and (mind.private or not one.private))
+        if not able:
+            return self._append(name)
+        parts, ids = [], mind.ids
+        for source in rng.choices(able, k=rng.randint(1, 2)):
+            length = len(self.world[source].ids)
+            start = rng.choice((0, 0, rng.randrange(length)))
+            end = rng.choice((length, rng.randrange(start, length) + 1))
+            parts.append(Slice(source, start, end))
+            ids += self.world[source].ids[start:end]
+        how: Any = rng.choice(({"reposition": "exact"}, {}, {}, {"reposition": "blend", "check_layer": 0}))
+
+        def send(agent: Agent) -> None:
+            assert agent.splice(parts, request_id=request, **how).durable
+
+        return self._simple("splice", send, name, self._with(name, mind.then(ids)))
 
     def _create(self, name: str) -> Call:
         if self._rng.random() < 0.5:
@@ -250,13 +284,13 @@ class Worker:
         )
 
 
-_NOT_OF_COLD = ("fork", "rewind", "export")
+_NOT_OF_COLD = ("fork", "rewind", "export", "splice")
 """Refused where they would have to cut up a block that was given up; nothing has changed then."""
-_REPEATED = {"append", "generate", "create", "fork", "rewind", "delete"}
+_REPEATED = {"append", "generate", "think", "splice", "create", "fork", "rewind", "delete"}
 """Calls that a request id makes safe to send again."""
 EVERYTHING = {
-    "append", "generate", "create", "fork", "rewind", "export", "evict to warm", "evict to cold", "prefetch", "pin",
-    "share", "delete", "prune history", "prune", "prune agents",
+    "append", "generate", "think", "splice", "create", "fork", "rewind", "export", "evict to warm", "evict to cold",
+    "prefetch", "pin", "share", "delete", "prune history", "prune", "prune agents",
 }  # fmt: skip
 
 
