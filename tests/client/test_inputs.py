@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from agentmem_client import InvalidRequest, Message, Slice, ToolCall, calls, inputs, turns
+from agentmem_client import InvalidRequest, Message, Slice, ToolCall, calls, choices, inputs, turns
 
 from agentmem.v1 import generation_pb2, types_pb2
 
@@ -178,18 +178,18 @@ def test_what_is_no_span_of_time(value: Any) -> None:
 
 
 def test_words_for_choices() -> None:
-    assert inputs.share(None) == types_pb2.SHARE_UNSPECIFIED
-    assert inputs.share("private") == inputs.share("PRIVATE") == types_pb2.SHARE_PRIVATE
-    assert inputs.evict_to("cold") == types_pb2.RESIDENCY_COLD
-    assert inputs.durability("write_behind") == generation_pb2.DURABILITY_WRITE_BEHIND
-    assert [inputs.priority(word) for word in ("low", "NORMAL", "high")] == [
+    assert choices.share(None) == types_pb2.SHARE_UNSPECIFIED
+    assert choices.share("private") == choices.share("PRIVATE") == types_pb2.SHARE_PRIVATE
+    assert choices.evict_to("cold") == types_pb2.RESIDENCY_COLD
+    assert choices.durability("write_behind") == generation_pb2.DURABILITY_WRITE_BEHIND
+    assert [choices.priority(word) for word in ("low", "NORMAL", "high")] == [
         types_pb2.PRIORITY_LOW, types_pb2.PRIORITY_NORMAL, types_pb2.PRIORITY_HIGH,
     ]  # fmt: skip
     with pytest.raises(InvalidRequest, match="priority must be"):
-        inputs.priority("urgent")
+        choices.priority("urgent")
     for wrong in ("hot", "", None, 1):
         with pytest.raises(InvalidRequest, match="to must be 'warm' or 'cold'"):
-            inputs.evict_to(wrong)  # type: ignore[arg-type]
+            choices.evict_to(wrong)  # type: ignore[arg-type]
 
 
 def test_a_prune_has_one_target() -> None:

@@ -20,7 +20,7 @@ from agentmem.v1 import (
     primitives_pb2_grpc,
     types_pb2,
 )
-from agentmem_client import convert, files, inputs
+from agentmem_client import choices, convert, files, inputs
 from agentmem_client.daemon_types import (
     DiskUsage,
     Event,
@@ -160,7 +160,7 @@ def create_agent(
     request = agents_pb2.CreateAgentRequest(
         agent=ref,
         request_id=inputs.request_id(request_id),
-        share=inputs.share(share),
+        share=choices.share(share),
         ttl=inputs.optional_span(ttl, "ttl"),
         pinned=pinned,
     )
@@ -178,7 +178,7 @@ def update_agent(
     request = agents_pb2.UpdateAgentRequest(
         agent=ref,
         ttl=inputs.optional_span(ttl, "ttl"),
-        share=inputs.share(share),
+        share=choices.share(share),
         request_id=inputs.request_id(request_id),
         expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
     )
@@ -228,7 +228,7 @@ def evict_agent(
 ) -> Call[Evicted]:
     request = agents_pb2.EvictAgentRequest(
         agent=ref,
-        to=inputs.evict_to(to),
+        to=choices.evict_to(to),
         dry_run=dry_run,
         request_id=inputs.request_id(request_id),
         expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 from agentmem.v1 import primitives_pb2
-from agentmem_client import inputs
+from agentmem_client import choices, inputs
 
 
 class RunOptions(TypedDict, total=False):
@@ -59,10 +59,10 @@ def run(
     return primitives_pb2.RunRequest(
         namespace=inputs.text(namespace, "The namespace"),
         query=inputs.text(query, "The query"),
-        primitive=inputs.primitive(primitive),
+        primitive=choices.primitive(primitive),
         plan=inputs.plan(plan),
         compose=bool(compose),
-        medium=inputs.medium(medium),
+        medium=choices.medium(medium),
         agent=inputs.text(agent or "", "The agent's name"),
         context=inputs.text(context, "The context"),
         max_tokens=inputs.optional_unsigned(max_tokens, "max_tokens", 32),
@@ -72,5 +72,5 @@ def run(
         solvers=inputs.optional_unsigned(solvers, "solvers", 32),
         executors=inputs.optional_unsigned(executors, "executors", 32),
         seed=inputs.optional_unsigned(seed, "seed", 64),
-        priority=inputs.priority(priority),
+        priority=choices.priority(priority),
     )

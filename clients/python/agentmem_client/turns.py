@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from agentmem.v1 import generation_pb2, latent_pb2, types_pb2
-from agentmem_client import convert, inputs
+from agentmem_client import choices, convert, inputs
 from agentmem_client.calls import Call
 from agentmem_client.types import Appended, Slice, Spliced, Thought
 
@@ -75,9 +75,9 @@ def generate(
         rebuild=rebuild,
         request_id=inputs.request_id(request_id),
         expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
-        on_cancel=inputs.on_cancel(on_cancel),
-        durability=inputs.durability(durability),
-        priority=inputs.priority(priority),
+        on_cancel=choices.on_cancel(on_cancel),
+        durability=choices.durability(durability),
+        priority=choices.priority(priority),
     )
 
 
@@ -100,9 +100,9 @@ def append(
         rebuild=rebuild,
         request_id=inputs.request_id(request_id),
         expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
-        on_cancel=inputs.on_cancel(on_cancel),
-        durability=inputs.durability(durability),
-        priority=inputs.priority(priority),
+        on_cancel=choices.on_cancel(on_cancel),
+        durability=choices.durability(durability),
+        priority=choices.priority(priority),
     )
     # No deadline: how long a text takes to compute is not for the client to guess.
     return Call("Append", request, lambda response: convert.appended(response, request.request_id), timeout=None)
@@ -137,16 +137,16 @@ def splice(
     request = latent_pb2.SpliceRequest(
         agent=ref,
         parts=inputs.slices(parts),
-        reposition=inputs.reposition(reposition),
-        order=inputs.part_order(order),
+        reposition=choices.reposition(reposition),
+        order=choices.part_order(order),
         ratio=ratio,
         check_layer=None if check_layer is None else inputs.unsigned(check_layer, "check_layer", 32),
         create=create,
         rebuild=rebuild,
         request_id=inputs.request_id(request_id),
         expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
-        durability=inputs.durability(durability),
-        priority=inputs.priority(priority),
+        durability=choices.durability(durability),
+        priority=choices.priority(priority),
     )
     return Call("Splice", request, lambda response: convert.spliced(response, request.request_id), timeout=None)
 
@@ -169,13 +169,13 @@ def think(
         agent=ref,
         input=prompt,
         steps=inputs.unsigned(steps, "steps", 32),
-        projection=inputs.projection(projection),
+        projection=choices.projection(projection),
         create=create,
         rebuild=rebuild,
         request_id=inputs.request_id(request_id),
         expect_turn=inputs.optional_unsigned(expect_turn, "expect_turn"),
-        on_cancel=inputs.on_cancel(on_cancel),
-        durability=inputs.durability(durability),
-        priority=inputs.priority(priority),
+        on_cancel=choices.on_cancel(on_cancel),
+        durability=choices.durability(durability),
+        priority=choices.priority(priority),
     )
     return Call("Think", request, lambda response: convert.thought(response, request.request_id), timeout=None)
