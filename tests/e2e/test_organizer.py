@@ -10,7 +10,8 @@ import pytest
 from agentmem_client import AgentmemError, Client, InvalidRequest
 
 from agentmem.primitives.library import FILE
-from agentmem.primitives.organizer import DEFAULT
+from agentmem.primitives.nearness import FLOOR
+from agentmem.primitives.organizer import DEFAULT, NOTHING_NEAR
 from agentmem.primitives.plan import Plan
 from tests.helpers.checkpoints import ALL, Spec
 from tests.helpers.daemon import Daemon
@@ -69,6 +70,14 @@ def test_what_did_well_is_chosen_the_next_time(client: Client) -> None:
     with client.run(query, stream=True, medium="text", max_tokens=2) as stream:
         assert (stream.started.source, stream.started.plan) != ("POOL", better)
         stream.drain()
+
+
+def test_what_shares_one_common_word_with_an_entry_is_answered_by_one_agent(client: Client) -> None:
+    with client.run("Who wrote the code of Hammurabi?", stream=True, max_tokens=2, medium="text") as stream:
+        assert (stream.started.source, stream.started.entry_id, stream.started.why) == ("DEFAULT", "", NOTHING_NEAR)
+        assert stream.started.nearest[0].similarity < FLOOR
+        result = stream.drain()
+    assert [(role.role, role.agents) for role in result.roles] == [("answer", 1)]
 
 
 def test_nothing_near_is_answered_by_one_agent(client: Client) -> None:

@@ -126,8 +126,8 @@ def explain_plan(started: RunStarted) -> None:
     if started.fallback:
         say(started.fallback)
     if started.nearest:
-        near = (f"{entry.id} {entry.similarity:.2f}" for entry in started.nearest)
-        say(f"near in the knowledge pool: {', '.join(near)}")
+        nearest = (f"{entry.id} {entry.similarity:.2f}" for entry in started.nearest)
+        say(f"nearest in the knowledge pool: {', '.join(nearest)}")
     sources = {"POOL": f"of the knowledge pool's entry {started.entry_id}", "MODEL": "the model's", "GIVEN": "given"}
     say(f"plan: {sources.get(started.source, 'the default')}")
     if started.why:
