@@ -57,7 +57,7 @@ class PlanSource(str, Enum):
 class Choice:
     """A plan, and for people why. entry_id: of the pool, if it is that one's plan. matches: the pool's nearest.
 
-    fallback: why it is not what was asked for, the model's plan or the pool's.
+    fallback: why it is not what was asked for, the model's plan or the pool's. notes: what else went otherwise.
     """
 
     plan: Plan
@@ -66,6 +66,7 @@ class Choice:
     entry_id: str = ""
     matches: tuple[Match, ...] = ()
     fallback: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def given(plan: Plan, why: str) -> Choice:
@@ -87,7 +88,8 @@ def choose(query: str, nearest: Nearest, agents: Agents | None = None) -> Choice
     if agents is not None:
         try:
             plan = _asked(query, matches, agents)
-            return Choice(plan, PlanSource.MODEL, "the model composed it", matches=matches, fallback=fallback)
+            notes = (f"The model was shown no examples. {fallback}",) if fallback else ()
+            return Choice(plan, PlanSource.MODEL, "the model composed it", matches=matches, notes=notes)
         except AgentmemError as error:
             if error.reason is not Reason.PLAN_INVALID and error.reason not in _CANNOT:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,38 @@ def test_even_a_random_model_composes_a_plan_when_it_is_asked(client: Client) ->
     assert {role.node for role in result.roles[1:]} == {n.id for n in Plan.parse(result.plan).nodes}
 
 
+def test_parameters_hold_for_the_organizers_plan_and_those_without_use_are_told(client: Client) -> None:
+    result = client.run(QUERY, solvers=2, rounds=1, medium="text", max_tokens=2)
+    assert result.entry_id == "code-review"
+    (node,) = Plan.parse(result.plan).nodes
+    assert (node.type, node.params.medium) == ("review", "text")
+    assert node.params.model_dump()["rounds"] == 1
+    assert [note for note in result.notes if "solvers" in note]
+    assert not [note for note in result.notes if "rounds" in note]
+
+
+@pytest.mark.slow
+def test_a_plan_in_place_of_the_models_takes_the_callers_parameters(
+    checkpoint: Callable[[Spec], Path], daemon_on: Callable[..., Daemon]
+) -> None:
+    """In a context that a request for a plan does not fit into."""
+    client = daemon_on(checkpoint(replace(ALL[0], context=800))).start()
+    options = {"rounds": 1, "executors": 2, "medium": "text", "max_tokens": 3, "temperature": 0.5}
+    with client.run(QUERY, compose=True, stream=True, **options) as stream:
+        started, result = stream.started, stream.drain()
+    assert (started.source, started.entry_id) == ("POOL", "code-review")
+    assert "The model's plan was not used." in started.fallback
+    (node,) = Plan.parse(started.plan).nodes
+    assert node.params.model_dump() == {
+        "medium": "text", "max_tokens": 3, "latent_steps": 20, "temperature": 0.5, "rounds": 1,
+    }  # fmt: skip
+    assert result.plan == started.plan
+    assert result.latent_steps == 0
+    assert {role.node for role in result.roles} <= {"", node.id}
+    assert result.notes[0] == started.fallback
+    assert "executors was not used" in result.notes[1]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -137,6 +170,7 @@ def test_even_a_random_model_composes_a_plan_when_it_is_asked(client: Client) ->
         {"plan": DIAMOND, "compose": True},
         {"primitive": "vote", "compose": True},
         {"max_tokens": 0},
+        {"solvers": 17},
         {"plan": DIAMOND, "solvers": 17},
     ],
     ids=str,
