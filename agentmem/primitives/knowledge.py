@@ -15,8 +15,9 @@ from types import TracebackType
 from agentmem.errors import AgentmemError, Reason, request_id_reused
 from agentmem.primitives import pooldb
 from agentmem.primitives.entry import Entry, Outcomes, invalid_line, learned, read_lines, write_lines
+from agentmem.primitives.nearness import Nearness
 from agentmem.primitives.plan import Plan
-from agentmem.primitives.words import match_expression
+from agentmem.primitives.words import match_expression, query_ends
 from agentmem.sqlite import transaction
 
 WEIGHTS = (4.0, 1.0, 2.0)
@@ -24,7 +25,7 @@ WEIGHTS = (4.0, 1.0, 2.0)
 PRIOR, PRIOR_COUNT = 0.5, 2
 """The score that an entry is taken to deserve before any is recorded, and how many recorded ones weigh as much."""
 CANDIDATES = 200
-"""Best matches that recorded scores are then weighed for."""
+"""Best matches, by bm25, whose similarity and recorded scores are then looked at."""
 MAX_NEAREST = 100
 MAX_LEARNED = 10_000
 """Learned entries; one more replaces the oldest."""
@@ -32,7 +33,7 @@ MAX_LEARNED = 10_000
 
 @dataclass(frozen=True)
 class Match:
-    """An entry near a query. similarity: 0 to 1, that of the best match is 1. rank: what matches are ordered by."""
+    """An entry that shares words with a query. similarity: 0 to 1, see `nearness`. rank: matches are ordered by it."""
 
     entry: Entry
     similarity: float
@@ -85,20 +86,24 @@ class KnowledgePool:
     def nearest(self, query: str, k: int = 5) -> list[Match]:
         """The k entries that suit a query best, best first; fewer, or none, if fewer share a word with it.
 
-        rank = similarity * expected_score: bm25 (of title, description and tags by WEIGHTS) over that of the best
-        match, times what the entry's plan may be expected to score. Among entries without outcomes similarity alone
-        counts; good outcomes up to double an entry's rank, bad ones let it fade. Any text is a query.
-        Raises INPUT_INVALID for k.
+        rank = similarity * expected_score: how near the entry is (see `nearness`), times what its plan may be expected
+        to score. Among entries without outcomes similarity alone counts; good outcomes up to double an entry's rank,
+        bad ones let it fade. Those alike keep bm25's order (of title, description and tags by WEIGHTS). Any text is a
+        query. Raises INPUT_INVALID for k.
         """
         if not 1 <= k <= MAX_NEAREST:
             raise AgentmemError(Reason.INPUT_INVALID, f"k lies between 1 and {MAX_NEAREST}")
-        if not (expression := match_expression(query)):
+        ends = query_ends(query)
+        searched = {word for end in ends for word in end}
+        if not searched:
             return []
         with pooldb.errors():
-            found = pooldb.matching(self._db, expression, WEIGHTS, CANDIDATES)
-        best = max((fit for _, fit in found), default=0.0) or 1.0
-        matches = [Match(e, fit / best, fit / best * expected_score(e.outcomes)) for e, fit in found]
-        return sorted(matches, key=lambda m: (-m.rank, m.entry.id))[:k]
+            found = pooldb.matching(self._db, match_expression(sorted(searched)), WEIGHTS, CANDIDATES)
+            holders = {word: pooldb.holders(self._db, word) for word in searched}
+            nearness = Nearness(ends, holders, pooldb.count(self._db))
+        near = [(entry, nearness.similarity(number)) for number, entry in found]
+        matches = [Match(entry, fit, fit * expected_score(entry.outcomes)) for entry, fit in near]
+        return sorted(matches, key=lambda m: -m.rank)[:k]  # which leaves those alike as they are
 
     def get(self, id: str) -> Entry | None:
         with pooldb.errors():

@@ -2,7 +2,7 @@
 
 The knowledge pool says which plan suited what kind of task. The served model may be asked for one of its own
 (`composing`), with the pool's nearest as examples; what it writes that is no plan all the same gives way to the pool's.
-Where the pool knows nothing near, one agent answers.
+Where no entry of the pool is near, one agent answers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives import composing
 from agentmem.primitives.agents import Agents, Ask, sentence
 from agentmem.primitives.knowledge import Match
+from agentmem.primitives.nearness import FLOOR
 from agentmem.primitives.plan import VERSION, Answer, Plan
 
 SHOWN = 5
@@ -26,6 +27,9 @@ MAX_TOKENS = 1024
 
 DEFAULT = Plan(version=VERSION, nodes=(Answer(id="answer", type="answer"),), output="answer")
 """One agent."""
+NOTHING_NEAR = "no entry of the knowledge pool is near: answered by one agent"
+POOL_UNREAD = "the knowledge pool could not be read: answered by one agent"
+"""Why it is the default."""
 
 _CANNOT = (
     Reason.SCHEMA_UNSUPPORTED, Reason.SCHEMA_UNFULFILLABLE, Reason.CONTEXT_OVERFLOW, Reason.PROMPT_TOO_LARGE,
@@ -51,9 +55,9 @@ class PlanSource(str, Enum):
 
 @dataclass(frozen=True)
 class Choice:
-    """A plan, and for people why. entry_id: of the pool, if it is that one's plan. matches: what was near, best first.
+    """A plan, and for people why. entry_id: of the pool, if it is that one's plan. matches: the pool's nearest.
 
-    fallback: why it is not what was asked for, the model's plan or the pool's.
+    fallback: why it is not what was asked for, the model's plan or the pool's. notes: what else went otherwise.
     """
 
     plan: Plan
@@ -62,6 +66,7 @@ class Choice:
     entry_id: str = ""
     matches: tuple[Match, ...] = ()
     fallback: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def given(plan: Plan, why: str) -> Choice:
@@ -71,27 +76,27 @@ def given(plan: Plan, why: str) -> Choice:
 def choose(query: str, nearest: Nearest, agents: Agents | None = None) -> Choice:
     """A plan for the query. agents: one of them is asked for it; None takes the pool's word.
 
-    A pool that cannot be read has nothing near. Raises what the agents do, but for what a model cannot do.
+    A pool that cannot be read has no matches. Raises what the agents do, but for what a model cannot do.
     """
-    fallback = ""
+    why, fallback = NOTHING_NEAR, ""
     try:
         matches = tuple(nearest(query, SHOWN))
     except AgentmemError as error:
         if error.reason not in _NO_POOL:
             raise
-        matches, fallback = (), sentence(error)
+        matches, why, fallback = (), POOL_UNREAD, sentence(error)
     if agents is not None:
         try:
             plan = _asked(query, matches, agents)
-            return Choice(plan, PlanSource.MODEL, "the model composed it", matches=matches, fallback=fallback)
+            notes = (f"The model was shown no examples. {fallback}",) if fallback else ()
+            return Choice(plan, PlanSource.MODEL, "the model composed it", matches=matches, notes=notes)
         except AgentmemError as error:
             if error.reason is not Reason.PLAN_INVALID and error.reason not in _CANNOT:
                 raise
             fallback = f"{fallback} The model's plan was not used. {sentence(error)}".lstrip()
-    if not matches:
-        why = "nothing is known that is like this query"
-        return Choice(DEFAULT, PlanSource.DEFAULT, why, fallback=fallback)
-    entry = matches[0].entry
+    entry = next((match.entry for match in matches if match.similarity >= FLOOR), None)
+    if entry is None:
+        return Choice(DEFAULT, PlanSource.DEFAULT, why, matches=matches, fallback=fallback)
     why = entry.why or f"it was recorded for a query like this: {entry.title}"
     return Choice(entry.plan, PlanSource.POOL, why, entry.id, matches, fallback)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives.entry import LEARNED_PREFIX, MAX_BYTES, Entry
+from agentmem.primitives.nearness import Holders
 from agentmem.primitives.strict import Refused, load
 from agentmem.primitives.words import words
 from agentmem.sqlite import LOCK_WAIT_S, PRAGMAS, transaction, translated
@@ -126,11 +127,25 @@ def remember_request(db: sqlite3.Connection, request_id: str, entry: str) -> Non
 
 def matching(
     db: sqlite3.Connection, expression: str, weights: tuple[float, float, float], limit: int
-) -> list[tuple[Entry, float]]:
-    """The best matches of an FTS5 expression, and by bm25 how good: above 0, more is better."""
-    query = """SELECT id, data, digest, -bm25(words, ?, ?, ?) AS fit FROM words JOIN entries ON number = words.rowid
-        WHERE words MATCH ? ORDER BY fit DESC, number LIMIT ?"""
-    return [(_read(*row[:3]), row[3]) for row in db.execute(query, (*weights, expression, limit))]
+) -> list[tuple[int, Entry]]:
+    """The best matches of an FTS5 expression by bm25, best first, with their numbers."""
+    query = """SELECT number, id, data, digest FROM words JOIN entries ON number = words.rowid
+        WHERE words MATCH ? ORDER BY bm25(words, ?, ?, ?), number LIMIT ?"""
+    return [(number, _read(*row)) for number, *row in db.execute(query, (expression, *weights, limit))]
+
+
+def holders(db: sqlite3.Connection, word: str) -> Holders:
+    """Who has a word, in any of its forms. word: one of `words`."""
+
+    def matching(expression: str) -> frozenset[int]:
+        query = "SELECT rowid FROM words WHERE words MATCH ?"
+        return frozenset(number for (number,) in db.execute(query, (expression,)))
+
+    return Holders(matching(f'"{word}"'), matching(f'{{title tags}} : "{word}"'))
+
+
+def count(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT count(*) FROM entries").fetchone()[0])
 
 
 def count_learned(db: sqlite3.Connection) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
-MAX_WORDS = 64
-"""Of a query: its beginning and its end say what is to be done; what lies between is mostly what to do it with."""
+END_WORDS = 8
+"""Of a query's beginning, and of its end, which say what is to be done; between is mostly what to do it with."""
 MAX_SCANNED = 8192
 """Characters at each end of a text that are looked at."""
 
@@ -21,6 +22,17 @@ _FUNCTION_WORDS = frozenset(
     "there these they this those to us was we were what when where which who whom whose why will with would you "
     "your".split()
 )
+"""Not in the index: adding to them makes another format of it."""
+_WORDS_OF_ANY_REQUEST = frozenset(
+    "above after again also always am another anything around because been before being below best better between "
+    "both but did doing done down during either else ever every few first following get go going good got great he "
+    "help her here him his just keep kind know last later let like long lot made make makes making may maybe might "
+    "must need never new next nothing now off often ok okay old only other others over own put really right same say "
+    "second see she since something still such sure take tell than thing things think though three through today "
+    "together tomorrow too try two under until up use used using very want way well went whether while within without "
+    "yes yesterday yet".split()
+)
+"""Of queries they count nothing."""
 
 
 def words(text: str) -> list[str]:
@@ -36,16 +48,19 @@ def words(text: str) -> list[str]:
     return [w for w in found if w not in _FUNCTION_WORDS] or found
 
 
-def query_words(text: str) -> list[str]:
-    """The distinct words to search for, at most MAX_WORDS: from both ends."""
-    found = list(dict.fromkeys(words(text)))
-    half = MAX_WORDS // 2
-    return found if len(found) <= MAX_WORDS else found[:half] + found[-half:]
+def query_ends(text: str) -> tuple[list[str], list[str]]:
+    """The distinct words to search for: at most END_WORDS of the beginning, and as many of the end, in that order.
+
+    Numbers go, and words of any request.
+    """
+    found = [w for w in words(text) if not (w in _WORDS_OF_ANY_REQUEST or w.isdecimal())]
+    beginning, end = list(dict.fromkeys(found)), list(dict.fromkeys(reversed(found)))
+    return beginning[:END_WORDS], end[:END_WORDS][::-1]
 
 
-def match_expression(text: str) -> str:
+def match_expression(found: Iterable[str]) -> str:
     """An FTS5 expression that any of the words fulfils; empty if there are none. Quoted, none is an operator."""
-    return " OR ".join(f'"{word}"' for word in query_words(text))
+    return " OR ".join(f'"{word}"' for word in dict.fromkeys(found))
 
 
 def _parts(piece: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentmem.errors import AgentmemError, Reason
@@ -35,18 +35,23 @@ class Order:
     params: dict[str, Any] = field(default_factory=dict)
 
     def fitted(self, plan: Plan) -> Plan:
-        """The plan with this order's parameters. Raises PLAN_INVALID for values that cannot be."""
+        """The plan with this order's parameters in every node that has them. Raises PLAN_INVALID."""
         if not self.params:
             return plan
         document = plan.model_dump(mode="json")
-        types = {node["type"] for node in document["nodes"]}
-        for name in self.params:
-            if name in _OF and _OF[name] not in types:
-                message = f"{name} is of a {_OF[name]}; there is none in this plan."
-                raise AgentmemError(Reason.INPUT_INVALID, message, field=name)
         for node in document["nodes"]:
             node["params"] |= {n: value for n, value in self.params.items() if _OF.get(n, node["type"]) == node["type"]}
         return Plan.parse(json.dumps(document))
+
+    def unused(self, plan: Plan) -> list[str]:
+        """Parameters that no node of the plan has."""
+        types = {node.type for node in plan.nodes}
+        return [name for name in self.params if name in _OF and _OF[name] not in types]
+
+    def notes(self, plan: Plan) -> tuple[str, ...]:
+        """On what was asked for and the organizer's plan has no use for, for people."""
+        unused = self.unused(plan)
+        return tuple(f"{name} was not used: it is of a {_OF[name]}, and the plan has none." for name in unused)
 
 
 def order(request: primitives_pb2.RunRequest) -> Order:
@@ -58,8 +63,7 @@ def order(request: primitives_pb2.RunRequest) -> Order:
         raise AgentmemError(Reason.INPUT_INVALID, "Give one of primitive, plan and compose at most.")
     plan = Plan.parse(request.plan) if request.plan else None
     if kind is not None:
-        node = {"id": kind, "type": kind, "params": {}, "inputs": []}
-        plan = Plan.parse(json.dumps({"version": VERSION, "nodes": [node], "output": kind}))
+        plan = _alone(kind)
     params: dict[str, Any] = {} if medium is None else {"medium": medium.value}
     params |= {name: getattr(request, name) for name in (*_OF_ALL, *_OF) if request.HasField(name)}
     given = Given(
@@ -70,12 +74,20 @@ def order(request: primitives_pb2.RunRequest) -> Order:
         priority=requests.priority(request.priority),
     )
     made = Order(request.query, plan, request.compose, given, params)
-    if plan is None:  # of which nobody knows yet what else it has
-        of_all = {name: value for name, value in params.items() if name not in _OF}
-        replace(made, params=of_all).fitted(DEFAULT)
-    else:
-        made.fitted(plan)  # refused before anything is done
+    if plan is None:  # of which nobody knows yet what it has: the values must do for any
+        for one in (DEFAULT, *(_alone(kind) for name, kind in _OF.items() if name in params)):
+            made.fitted(one)
+        return made
+    made.fitted(plan)  # refused before anything is done
+    if unused := made.unused(plan):
+        message = f"{unused[0]} is of a {_OF[unused[0]]}, and the plan has none: leave it out."
+        raise AgentmemError(Reason.INPUT_INVALID, message, field=unused[0])
     return made
+
+
+def _alone(kind: str) -> Plan:
+    node = {"id": kind, "type": kind, "params": {}, "inputs": []}
+    return Plan.parse(json.dumps({"version": VERSION, "nodes": [node], "output": kind}))
 
 
 def started(choice: Choice) -> primitives_pb2.RunResponse:
@@ -107,6 +119,7 @@ def progress(event: NodeProgress) -> primitives_pb2.RunResponse:
 
 def finished(order: Order, outcome: Outcome) -> primitives_pb2.RunResponse:
     choice, result = outcome.choice, outcome.result
+    notes = [*filter(None, [choice.fallback]), *choice.notes, *order.notes(choice.plan), *result.notes, *outcome.notes]
     roles = [_role("", role, outcome.ratio) for role in outcome.organizing]
     roles += [_role(node, role, outcome.ratio) for node, made in result.nodes.items() for role in made.roles]
     return primitives_pb2.RunResponse(
@@ -114,7 +127,7 @@ def finished(order: Order, outcome: Outcome) -> primitives_pb2.RunResponse:
             text=result.text,
             exactness=types_pb2.Exactness.Value(f"EXACTNESS_{result.exactness.value}"),
             roles=roles,
-            notes=[*filter(None, [choice.fallback]), *result.notes, *outcome.notes],
+            notes=notes,
             seconds=outcome.seconds,
             seed=order.given.seed,
             plan=choice.plan.json_text(),

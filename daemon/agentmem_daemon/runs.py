@@ -27,6 +27,7 @@ from agentmem.primitives.ratio import Ratio
 from agentmem.primitives.runner import PlanResult, run_plan
 from agentmem.primitives.together import Halt
 from agentmem_daemon.orders import Order
+from agentmem_daemon.traces import Traces
 from agentmem_daemon.turns import why_ended
 
 if TYPE_CHECKING:
@@ -74,15 +75,22 @@ class RunningOrder:
     """
 
     def __init__(
-        self, engine: Engine, library: Library, ratio: Ratio, order: Order, context: grpc.aio.ServicerContext
+        self,
+        engine: Engine,
+        library: Library,
+        ratio: Ratio,
+        order: Order,
+        context: grpc.aio.ServicerContext,
+        traces: Traces,
     ) -> None:
         self._engine, self._library, self._ratio, self._order = engine, library, ratio, order
         self._context, self._deadline_s = context, context.time_remaining()
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Choice | NodeProgress | None] = asyncio.Queue()
         self._halt = Halt()
+        self._trace = traces.begin_run(order, context.invocation_metadata() or ())
         self._future: Future[Outcome] = _threads.submit(self._work)
-        self._future.add_done_callback(lambda _: self._receive(None))
+        self._future.add_done_callback(self._end)
 
     def stop(self) -> Future[Outcome]:
         """Ends the run, since the daemon stops. Returns what is done once its agents are deleted."""
@@ -97,6 +105,7 @@ class RunningOrder:
         seeds = {node.id: number * SEEDS for number, node in enumerate(choice.plan.nodes)}
 
         def crew(node: Node) -> Crew:
+            self._trace.node(node.id)
             given = replace(self._order.given, seed=self._order.given.seed + seeds[node.id])
             return Crew(self._engine, given, self._halt, partial(self._progress, node.id))
 
@@ -125,6 +134,12 @@ class RunningOrder:
         else:
             choice = organizer.choose(order.query, nearest)
         return replace(choice, plan=order.fitted(choice.plan)), organizing
+
+    def _end(self, future: Future[Outcome]) -> None:
+        try:
+            self._trace.end(future.exception() or future.result())
+        finally:
+            self._receive(None)
 
     def _progress(self, node: str, progress: Progress) -> None:
         self._receive(NodeProgress(node, progress))

@@ -65,13 +65,12 @@ class Server:
         # The token first: without it a caller does not even learn which methods there are.
         self.grpc = grpc.aio.server(interceptors=[TokenInterceptor(token), ErrorInterceptor()], options=_OPTIONS)
         agents_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(readiness), self.grpc)
-        generation_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationService(readiness, traces or NoTraces()), self.grpc
-        )
-        latent_pb2_grpc.add_LatentServiceServicer_to_server(LatentService(readiness, traces or NoTraces()), self.grpc)
+        traces = traces or NoTraces()
+        generation_pb2_grpc.add_GenerationServiceServicer_to_server(GenerationService(readiness, traces), self.grpc)
+        latent_pb2_grpc.add_LatentServiceServicer_to_server(LatentService(readiness, traces), self.grpc)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(readiness, state_dir), self.grpc)
         maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server(MaintenanceService(readiness), self.grpc)
-        self._primitives = PrimitivesService(readiness, library or Library(state_dir), state_dir)
+        self._primitives = PrimitivesService(readiness, library or Library(state_dir), state_dir, traces)
         primitives_pb2_grpc.add_PrimitivesServiceServicer_to_server(self._primitives, self.grpc)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)

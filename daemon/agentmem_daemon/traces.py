@@ -1,4 +1,5 @@
-"""One OpenTelemetry span for each request that adds a turn, with its phases as children. Needs the extra [otel].
+"""One OpenTelemetry span for each request that adds a turn, with its phases as children, and one for each run of agents
+that work together, with the plan's nodes as children (`run_traces`). Needs the extra [otel].
 
 They hold nothing that was said: numbers, the namespace, and the agent's name only if that is asked for.
 """
@@ -14,15 +15,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agentmem import __version__
 from agentmem.engine.request import Failed, Finished, Request
-from agentmem.errors import AgentmemError, Code
-from agentmem.types import Timings
+from agentmem.types import AgentRef, Priority, Timings
 from agentmem_daemon.errors import StartError
 from agentmem_daemon.extras import EXIT_NO_EXTRA, install_line
+from agentmem_daemon.run_traces import NoRunTrace, OtelRunTrace, RunTrace, fail
 from agentmem_daemon.settings import DaemonSettings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span
+
+    from agentmem_daemon.orders import Order
 
 _PARENT = ("traceparent", "tracestate")
 _STANDARD = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -54,6 +57,10 @@ class Traces(Protocol):
         """metadata: of the call; a W3C `traceparent` in it makes the span a child of the caller's."""
         ...
 
+    def begin_run(self, order: Order, metadata: Iterable[tuple[str, Any]]) -> RunTrace:
+        """As `begin`, of agents that work together."""
+        ...
+
     def close(self) -> None:
         """Sends what is left; waits a moment for that at most."""
         ...
@@ -64,6 +71,9 @@ class NoTraces:
 
     def begin(self, request: Request, metadata: Iterable[tuple[str, Any]]) -> NoTraces:
         return self
+
+    def begin_run(self, order: Order, metadata: Iterable[tuple[str, Any]]) -> NoRunTrace:
+        return NoRunTrace()
 
     def end(self, event: Finished | Failed) -> None: ...
 
@@ -81,26 +91,36 @@ class OtelTraces:
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, request: Request, metadata: Iterable[tuple[str, Any]]) -> OtelTrace:
+        began = time.time_ns()
+        span = self._start(request.kind.value.lower(), request.agent, request.priority, metadata, began)
+        return OtelTrace(self._tracer, span, began)
+
+    def begin_run(self, order: Order, metadata: Iterable[tuple[str, Any]]) -> RunTrace:
+        given = order.given
+        agent = AgentRef(given.namespace, given.agent or "")
+        span = self._start("run", agent, given.priority, metadata, time.time_ns())
+        return OtelRunTrace(self._tracer, span, self._names)
+
+    def _start(
+        self, operation: str, agent: AgentRef, priority: Priority, metadata: Iterable[tuple[str, Any]], began: int
+    ) -> Span:
         from opentelemetry.trace import SpanKind
 
         carrier = {key: value for key, value in metadata if key in _PARENT and isinstance(value, str)}
-        operation = request.kind.value.lower()
         attributes = {
             "agentmem.operation": operation,
-            "agentmem.namespace": request.agent.namespace,
-            "agentmem.priority": request.priority.value,
+            "agentmem.namespace": agent.namespace,
+            "agentmem.priority": priority.value,
         }
-        if self._names:
-            attributes["agentmem.agent"] = request.agent.name
-        began = time.time_ns()
-        span = self._tracer.start_span(
+        if self._names and agent.name:
+            attributes["agentmem.agent"] = agent.name
+        return self._tracer.start_span(
             f"agentmem {operation}",
             context=self._propagator.extract(carrier),
             kind=SpanKind.SERVER,
             attributes=attributes,
             start_time=began,
         )
-        return OtelTrace(self._tracer, span, began)
 
     def close(self) -> None:
         # On a thread that may be left: with nobody there, the exporter tries again and again, whatever it was told.
@@ -118,18 +138,11 @@ class OtelTrace:
     def end(self, event: Finished | Failed) -> None:
         now = time.time_ns()
         if isinstance(event, Failed):
-            self._fail(event.error)
+            fail(self._span, event.error)
         else:
             self._span.set_attributes(_attributes(event))
             self._phases(event.timings, now)
         self._span.end(now)
-
-    def _fail(self, error: AgentmemError) -> None:
-        from opentelemetry.trace import Status, StatusCode
-
-        self._span.set_attribute("agentmem.error_reason", error.reason.value)
-        if error.code is not Code.CANCELLED:
-            self._span.set_status(Status(StatusCode.ERROR, error.reason.value))
 
     def _phases(self, timings: Timings, end: int) -> None:
         """One child for each phase that took time. Known is how long they took: `queue` begins with the request, the

@@ -196,6 +196,29 @@ def test_splice(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     assert agentmem("splice", "bob").code == agentmem("splice", "bob", "c", "--ratio", "2").code == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("c", "c"), ("notes:1-3", "notes:1-3:-"), ("notes:-", "notes:-:-"), ("a:b", "a:b"), ("x:1-3:-", "x:1-3:-:-")],
+)
+def test_any_name_can_be_that_of_a_part(
+    daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path, name: str, written: str
+) -> None:
+    """Where it ends like a range, by leaving out both ends of one behind it: `span add` says so."""
+    daemon.answers["CreateAgent"] = lambda request, context: agents_pb2.CreateAgentResponse(
+        agent={"ref": request.agent}
+    )
+    daemon.answers["Append"] = lambda request, context: generation_pb2.AppendResponse(turn=1, durable=True)
+    daemon.answers["Splice"] = lambda request, context: latent_pb2.SpliceResponse(turn=3, durable=True)
+    (tmp_path / "doc.txt").write_text("Rules.")
+    told = agentmem("span", "add", name, str(tmp_path / "doc.txt")).err
+    assert told.endswith(f"agentmem splice AGENT {written}\n")
+    assert agentmem("splice", "bob", written, f"{name}:2-4").code == 0
+    assert [(part.agent, part.start, part.HasField("end")) for part in daemon.seen[-1].parts] == [
+        (name, 0, False),
+        (name, 2, True),
+    ]
+
+
 def test_span(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path) -> None:
     daemon.answers["CreateAgent"] = lambda request, context: agents_pb2.CreateAgentResponse(
         agent={"ref": request.agent}

@@ -43,7 +43,7 @@ def test_where_the_plan_came_from(daemon: ScriptedDaemon, agentmem: Agentmem) ->
     assert (result.code, result.out) == (0, "Done.\n")
     assert result.err.splitlines()[:8] == [
         "Hm.",
-        "near in the knowledge pool: essay 1.00, letter 0.33",
+        "nearest in the knowledge pool: essay 1.00, letter 0.33",
         "plan: of the knowledge pool's entry essay",
         "why: Texts get better.",
         "  draft: answer (medium text)",

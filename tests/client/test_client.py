@@ -15,6 +15,7 @@ from agentmem_client import (
     InvalidRequest,
     Slice,
     SplicedPart,
+    StreamUnfinished,
     Unavailable,
     errors,
 )
@@ -41,7 +42,7 @@ def test_a_stream_brings_its_text_piece_by_piece(daemon: ScriptedDaemon, client:
     daemon.answers["Generate"] = lambda request, context: [opening(5, 2), *say("a", "b", turn=5)]
     stream = client.agent("alice").chat("Hi", stream=True)
     assert (stream.started.turn, stream.started.queue_position) == (5, 2)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(StreamUnfinished):
         _ = stream.result
     assert next(stream).text == "a"
     assert stream.text == "a"

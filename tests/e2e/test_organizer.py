@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from agentmem_client import AgentmemError, Client, InvalidRequest
 
 from agentmem.primitives.library import FILE
-from agentmem.primitives.organizer import DEFAULT
+from agentmem.primitives.nearness import FLOOR
+from agentmem.primitives.organizer import DEFAULT, NOTHING_NEAR
 from agentmem.primitives.plan import Plan
 from tests.helpers.checkpoints import ALL, Spec
 from tests.helpers.daemon import Daemon
@@ -71,6 +73,14 @@ def test_what_did_well_is_chosen_the_next_time(client: Client) -> None:
         stream.drain()
 
 
+def test_what_shares_one_common_word_with_an_entry_is_answered_by_one_agent(client: Client) -> None:
+    with client.run("Who wrote the code of Hammurabi?", stream=True, max_tokens=2, medium="text") as stream:
+        assert (stream.started.source, stream.started.entry_id, stream.started.why) == ("DEFAULT", "", NOTHING_NEAR)
+        assert stream.started.nearest[0].similarity < FLOOR
+        result = stream.drain()
+    assert [(role.role, role.agents) for role in result.roles] == [("answer", 1)]
+
+
 def test_nothing_near_is_answered_by_one_agent(client: Client) -> None:
     with client.run("zzzyzx", stream=True, max_tokens=4, medium="text") as stream:
         assert (stream.started.source, stream.started.nearest) == ("DEFAULT", ())
@@ -120,6 +130,38 @@ def test_even_a_random_model_composes_a_plan_when_it_is_asked(client: Client) ->
     assert {role.node for role in result.roles[1:]} == {n.id for n in Plan.parse(result.plan).nodes}
 
 
+def test_parameters_hold_for_the_organizers_plan_and_those_without_use_are_told(client: Client) -> None:
+    result = client.run(QUERY, solvers=2, rounds=1, medium="text", max_tokens=2)
+    assert result.entry_id == "code-review"
+    (node,) = Plan.parse(result.plan).nodes
+    assert (node.type, node.params.medium) == ("review", "text")
+    assert node.params.model_dump()["rounds"] == 1
+    assert [note for note in result.notes if "solvers" in note]
+    assert not [note for note in result.notes if "rounds" in note]
+
+
+@pytest.mark.slow
+def test_a_plan_in_place_of_the_models_takes_the_callers_parameters(
+    checkpoint: Callable[[Spec], Path], daemon_on: Callable[..., Daemon]
+) -> None:
+    """In a context that a request for a plan does not fit into."""
+    client = daemon_on(checkpoint(replace(ALL[0], context=800))).start()
+    options = {"rounds": 1, "executors": 2, "medium": "text", "max_tokens": 3, "temperature": 0.5}
+    with client.run(QUERY, compose=True, stream=True, **options) as stream:
+        started, result = stream.started, stream.drain()
+    assert (started.source, started.entry_id) == ("POOL", "code-review")
+    assert "The model's plan was not used." in started.fallback
+    (node,) = Plan.parse(started.plan).nodes
+    assert node.params.model_dump() == {
+        "medium": "text", "max_tokens": 3, "latent_steps": 20, "temperature": 0.5, "rounds": 1,
+    }  # fmt: skip
+    assert result.plan == started.plan
+    assert result.latent_steps == 0
+    assert {role.node for role in result.roles} <= {"", node.id}
+    assert result.notes[0] == started.fallback
+    assert "executors was not used" in result.notes[1]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -128,6 +170,7 @@ def test_even_a_random_model_composes_a_plan_when_it_is_asked(client: Client) ->
         {"plan": DIAMOND, "compose": True},
         {"primitive": "vote", "compose": True},
         {"max_tokens": 0},
+        {"solvers": 17},
         {"plan": DIAMOND, "solvers": 17},
     ],
     ids=str,

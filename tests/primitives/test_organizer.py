@@ -12,8 +12,8 @@ from agentmem.engine.request import Sampling
 from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives.agents import Ask, Member
 from agentmem.primitives.composing import EXAMPLES, schema
-from agentmem.primitives.knowledge import KnowledgePool
-from agentmem.primitives.organizer import DEFAULT, PlanSource, choose
+from agentmem.primitives.knowledge import KnowledgePool, Match
+from agentmem.primitives.organizer import DEFAULT, POOL_UNREAD, PlanSource, choose
 from agentmem.primitives.plan import Plan
 from agentmem.types import AgentRef
 from tests.primitives.plans import document, node, plan
@@ -102,6 +102,19 @@ def test_what_the_model_cannot_do_gives_way_to_the_pool_and_says_so(
     nothing = choice(pool, "zzzyzx", agents)
     assert (nothing.source, nothing.plan) == (PlanSource.DEFAULT, DEFAULT)
     assert why in nothing.fallback
+
+
+def test_the_models_plan_is_no_fallback_where_the_pool_cannot_be_read(pool: KnowledgePool) -> None:
+    def unreadable(query: str, k: int) -> list[Match]:
+        raise AgentmemError(Reason.KNOWLEDGE_UNREADABLE, "the pool is damaged")
+
+    own = plan("plan_execute", executors=2)
+    found = choose(QUERY, unreadable, Composer(own.json_text()))  # type: ignore[arg-type]
+    assert (found.source, found.plan, found.fallback) == (PlanSource.MODEL, own, "")
+    assert found.notes == ("The model was shown no examples. The pool is damaged.",)
+    cut = choose(QUERY, unreadable, Composer("{"))  # type: ignore[arg-type]
+    assert (cut.source, cut.why, cut.notes) == (PlanSource.DEFAULT, POOL_UNREAD, ())
+    assert cut.fallback.startswith("The pool is damaged. The model's plan was not used.")
 
 
 def test_other_failures_are_no_reason_for_another_plan(pool: KnowledgePool) -> None:

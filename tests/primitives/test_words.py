@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agentmem.primitives.words import MAX_WORDS, match_expression, query_words, words
+from agentmem.primitives.words import END_WORDS, match_expression, query_ends, words
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,23 @@ def test_words(text: str, expected: list[str]) -> None:
 
 
 def test_both_ends_of_a_long_query_count() -> None:
-    found = query_words("begin " + " ".join(f"w{i}" for i in range(50_000)) + " finish")
-    assert len(found) == MAX_WORDS
-    assert (found[0], found[-1]) == ("begin", "finish")
+    beginning, end = query_ends("begin " + " ".join(f"w{i}" for i in range(50_000)) + " finish")
+    assert (len(beginning), len(end)) == (END_WORDS, END_WORDS)
+    assert (beginning[0], end[-1]) == ("begin", "finish")
+    assert query_ends("code code, w w w x: test code") == (["code", "w", "x", "test"], ["w", "x", "test", "code"])
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("Could you please help me with the first 3 tests now?", ["tests"]),
+        ("go on", []),
+        ("the of and", ["the", "of", "and"]),
+        ("42", []),
+    ],
+)
+def test_numbers_and_words_of_any_request_count_nothing(query: str, expected: list[str]) -> None:
+    assert query_ends(query) == (expected, expected)
 
 
 @given(st.text() | st.text(alphabet='"*^:(){}-+ AND NOT NEAR\x00\ud800'))
@@ -45,6 +59,6 @@ def test_any_text_is_a_query(text: str) -> None:
     db.execute("CREATE VIRTUAL TABLE words USING fts5(text, tokenize = 'porter unicode61 remove_diacritics 2')")
     if found := words(text):
         db.execute("INSERT INTO words VALUES (?)", (" ".join(found),))
-    if expression := match_expression(text):
+    if expression := match_expression(words(text)):
         assert db.execute("SELECT count(*) FROM words WHERE words MATCH ?", (expression,)).fetchone() == (1,)
     db.close()

@@ -108,6 +108,10 @@ class Cancelled(AgentmemError):
     default_code = "CANCELLED"
 
 
+class StreamUnfinished(FailedPrecondition, RuntimeError):
+    """A stream's result was asked for before it was read to its end. Raised locally."""
+
+
 class Unauthenticated(AgentmemError):
     """The token is missing, unreadable or wrong."""
 

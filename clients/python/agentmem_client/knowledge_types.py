@@ -10,7 +10,8 @@ class PoolEntry:
     """A kind of task, and the plan that suits it.
 
     plan: JSON. why: the reason for that composition. source: "shipped" or "learned". outcomes: how many runs of its
-    plan were scored; mean_score: 0 to 1. similarity: to a query, 0 to 1, that of the best match is 1.
+    plan were scored; mean_score: 0 to 1. similarity: how much of what a query's words say the
+    entry covers, 0 to 1; a run takes no plan of one under 0.35.
     """
 
     id: str

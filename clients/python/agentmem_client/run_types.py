@@ -12,7 +12,7 @@ class RunStarted:
     """plan: what is run, as JSON, with all parameters in place. why: why this one, for people.
 
     source: GIVEN by the caller, or chosen from the POOL, by the MODEL, or by DEFAULT. entry_id: of the pool's entry.
-    nearest: what the pool has near the query, best first. fallback: why it is not the model's plan, or the pool's.
+    nearest: in the pool, best first, be it near or not. fallback: why it is not the model's plan, or the pool's.
     """
 
     plan: str

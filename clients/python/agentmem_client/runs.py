@@ -12,12 +12,13 @@ from agentmem_client import choices, inputs
 class RunOptions(TypedDict, total=False):
     """What a run takes; None leaves it to the daemon.
 
-    With neither a primitive nor a plan, the organizer chooses one: that of the knowledge pool's nearest entry, or with
-    compose one that the model is asked for. plan: as JSON or as what it says, for instance of an earlier result.
-    medium: how agents hand over to each other: "latent", as state; "text"; "both", as state with the text behind it.
-    agent: the first agents of the run remember as much as this one, which stays as it is. context: a text that they
-    read. max_tokens: the most that one agent writes at a time. latent_steps: taken before an agent hands over or
-    writes, unless the medium is "text". rounds: of a review. solvers: of a vote. executors: of a plan_execute.
+    With neither a primitive nor a plan, the organizer chooses one: that of the knowledge pool's nearest entry, one
+    agent where none is near, or with compose one that the model is asked for. plan: as JSON or as what it says, for
+    instance of an earlier result. medium: how agents hand over to each other: "latent", as state; "text"; "both", as
+    state with the text behind it. agent: the first agents of the run remember as much as this one, which stays as it
+    is. context: a text that they read. max_tokens: the most that one agent writes at a time. latent_steps: taken before
+    an agent hands over or writes, unless the medium is "text". rounds, solvers, executors: of every review, vote and
+    plan_execute of the plan; one that has none is refused if it is the caller's, else the result's notes say so.
     """
 
     namespace: str

@@ -37,7 +37,10 @@ class _StreamBase(Generic[Opening, Item, Result]):
 
     @property
     def result(self) -> Result:
-        """The reply, once the stream is drained (RuntimeError before); the error, if one ended it."""
+        """What came of it, once the stream is read to its end; the error, if one ended it, or Cancelled.
+
+        Raises StreamUnfinished before: who breaks out of a loop may go on reading, or cancel.
+        """
         return self._transcript.result()
 
     def _pause(self, error: AgentmemError | None) -> float | None:

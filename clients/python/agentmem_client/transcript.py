@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from agentmem.v1 import generation_pb2, primitives_pb2
 from agentmem_client import convert
-from agentmem_client.errors import AgentmemError, Cancelled, InternalError
+from agentmem_client.errors import AgentmemError, Cancelled, InternalError, StreamUnfinished
 from agentmem_client.run_types import RunProgress, RunResult, RunStarted
 from agentmem_client.types import Delta, Reply, Started
 
@@ -36,7 +36,6 @@ class Transcript(ABC, Generic[Opening, Item, Result]):
         """The stream has ended, with `error` or well. Raises it, unless the caller wanted the end."""
         self.ended = True
         if self.cancelled:
-            self._error = Cancelled("The caller cancelled the stream.", reason="REQUEST_CANCELLED")
             return
         if error is None and self._result is None:
             error = InternalError(self.incomplete)
@@ -47,16 +46,30 @@ class Transcript(ABC, Generic[Opening, Item, Result]):
     def opening(self) -> Opening:
         """`started`, or the error that came instead."""
         if self.started is None:
-            raise self._error or InternalError("The stream did not begin with its opening message.")
+            raise self._end() or InternalError("The stream did not begin with its opening message.")
         return self.started
 
     def result(self) -> Result:
-        """What the last message said, or the error that ended the stream. RuntimeError while there is more to read."""
+        """What the last message said, or the error that ended the stream: Cancelled from the moment when the caller
+        cancelled it. Raises StreamUnfinished while there is more to read.
+        """
+        if self._result is not None:
+            return self._result
+        if (error := self._end()) is not None:
+            raise error
         if not self.ended:
-            raise RuntimeError("The reply is not complete yet: iterate to the end, or call drain().")
-        if self._result is None:
-            raise self._error or InternalError(self.incomplete)
-        return self._result
+            message = (
+                "The stream has not been read to its end: go on with it, or call drain(). Breaking out of a loop does "
+                "not end it; cancel() does, and so does leaving its `with` block."
+            )
+            raise StreamUnfinished(message)
+        raise InternalError(self.incomplete)
+
+    def _end(self) -> AgentmemError | None:
+        """The error that ended the stream."""
+        if self.cancelled:
+            return Cancelled("The caller cancelled the stream.", reason="REQUEST_CANCELLED")
+        return self._error
 
 
 class ReplyTranscript(Transcript[Started, Delta, Reply]):

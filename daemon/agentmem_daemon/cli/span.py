@@ -15,6 +15,7 @@ from agentmem_daemon.cli.connect import connect
 from agentmem_daemon.cli.options import Json, Namespace, Socket, pass_on
 from agentmem_daemon.cli.output import facts, print_json, say
 from agentmem_daemon.cli.source import read_text
+from agentmem_daemon.cli.splice import whole
 from agentmem_daemon.cli.summary import say_if_unsaved, say_warnings
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def add(
             raise
     say_warnings(read.warnings)
     say_if_unsaved(read)
-    say(f"{name} has {read.usage.prompt_tokens} tokens; put it behind an agent's memory: agentmem splice AGENT {name}")
+    put = f"agentmem splice AGENT {whole(name)}"
+    say(f"{name} has {read.usage.prompt_tokens} tokens; put it behind an agent's memory: {put}")
     if as_json:
         print_json(read)
 

@@ -33,7 +33,8 @@ def splice(
         list[str],
         typer.Argument(
             metavar="PART...",
-            help="NAME, or NAME:START-END for some of its positions; either end may be left out.",
+            help="NAME, or NAME:START-END for some of its positions. Either end may be left out, and both: NAME:- is "
+            "the whole of an agent whose own name ends like a range.",
             show_default=False,
         ),
     ],
@@ -85,8 +86,13 @@ def splice(
         )
 
 
+def whole(name: str) -> str:
+    """The argument that names all of an agent."""
+    return f"{name}:-" if _RANGE.fullmatch(name) else name
+
+
 def part(text: str) -> Slice:
-    """What an argument names."""
+    """What an argument names. Of several ranges at its end the last one is meant, the others are the name's."""
     from agentmem_client import Slice
 
     found = _RANGE.fullmatch(text)

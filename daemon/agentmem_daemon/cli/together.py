@@ -29,6 +29,15 @@ LatentSteps = Annotated[
 MaxTokens = Annotated[
     int | None, typer.Option("--max-tokens", min=1, help="The most that one agent writes at a time. [default: 512]")
 ]
+Rounds = Annotated[
+    int | None, typer.Option("--rounds", min=1, help="Of every review in the plan. [default: the plan's, else 2]")
+]
+Solvers = Annotated[
+    int | None, typer.Option("--solvers", min=1, help="Of every vote in the plan. [default: the plan's, else 3]")
+]
+Executors = Annotated[
+    int | None, typer.Option("--executors", min=1, help="Of every plan_execute. [default: the plan's, else 3]")
+]
 
 
 def run(
@@ -56,9 +65,9 @@ def run(
     max_tokens: MaxTokens = None,
     latent_steps: LatentSteps = None,
     temperature: Annotated[float | None, typer.Option("--temperature", min=0, help="0 is greedy.")] = None,
-    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Of a review. [default: 2]")] = None,
-    solvers: Annotated[int | None, typer.Option("--solvers", min=1, help="Of a vote. [default: 3]")] = None,
-    executors: Annotated[int | None, typer.Option("--executors", min=1, help="Of a plan. [default: 3]")] = None,
+    rounds: Rounds = None,
+    solvers: Solvers = None,
+    executors: Executors = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Repeats a sampled run.")] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which plan is run, who does what, and what each role cost.")
@@ -68,7 +77,11 @@ def run(
     namespace: Namespace = "default",
     as_json: Json = False,
 ) -> None:
-    """Let temporary agents work on a query together. No agent of yours is changed."""
+    """Let temporary agents work on a query together. No agent of yours is changed.
+
+    --rounds, --solvers and --executors hold for every node that has them, whoever chose the plan. Your own --primitive
+    or --plan must have such a node; where the organizer's has none, the run goes on and says so.
+    """
     if (query, context, plan).count(STDIN) > 1:
         raise typer.BadParameter("Standard input is one of the query, the context and the plan.")
     if (primitive is not None) + (plan is not None) + compose > 1:
@@ -126,8 +139,8 @@ def explain_plan(started: RunStarted) -> None:
     if started.fallback:
         say(started.fallback)
     if started.nearest:
-        near = (f"{entry.id} {entry.similarity:.2f}" for entry in started.nearest)
-        say(f"near in the knowledge pool: {', '.join(near)}")
+        nearest = (f"{entry.id} {entry.similarity:.2f}" for entry in started.nearest)
+        say(f"nearest in the knowledge pool: {', '.join(nearest)}")
     sources = {"POOL": f"of the knowledge pool's entry {started.entry_id}", "MODEL": "the model's", "GIVEN": "given"}
     say(f"plan: {sources.get(started.source, 'the default')}")
     if started.why:

@@ -17,15 +17,16 @@ from agentmem.v1 import primitives_pb2, primitives_pb2_grpc
 from agentmem_daemon import knowledge, orders
 from agentmem_daemon.readiness import Readiness
 from agentmem_daemon.runs import RunningOrder
+from agentmem_daemon.traces import Traces
 
 Context: TypeAlias = grpc.aio.ServicerContext
 T = TypeVar("T")
 
 
 class PrimitivesService(primitives_pb2_grpc.PrimitivesServiceServicer):
-    def __init__(self, readiness: Readiness, library: Library, folder: Path) -> None:
+    def __init__(self, readiness: Readiness, library: Library, folder: Path, traces: Traces) -> None:
         """folder: where what is measured of the device is kept."""
-        self._readiness, self._library, self._folder = readiness, library, folder
+        self._readiness, self._library, self._folder, self._traces = readiness, library, folder, traces
         self._ratio: Ratio | None = None
         self._running: set[RunningOrder] = set()
 
@@ -33,7 +34,7 @@ class PrimitivesService(primitives_pb2_grpc.PrimitivesServiceServicer):
         order, engine = orders.order(request), self._readiness.engine
         if self._ratio is None:
             self._ratio = Ratio(engine, self._folder)
-        with RunningOrder(engine, self._library, self._ratio, order, context) as run:
+        with RunningOrder(engine, self._library, self._ratio, order, context, self._traces) as run:
             self._running.add(run)
             try:
                 async for event in run:

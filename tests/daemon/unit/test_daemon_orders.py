@@ -8,6 +8,7 @@ import pytest
 from agentmem_daemon import orders
 
 from agentmem.errors import AgentmemError, Reason
+from agentmem.primitives.organizer import DEFAULT
 from agentmem.primitives.plan import Plan
 from agentmem.types import Priority
 from agentmem.v1 import primitives_pb2 as pb
@@ -48,6 +49,17 @@ def test_a_plan_takes_parameters_where_it_has_them() -> None:
     assert fitted(plan=PLAN) == Plan.parse(PLAN) != plan
 
 
+@pytest.mark.parametrize("compose", [True, False])
+def test_what_the_organizers_plan_has_no_use_for_is_told_and_nothing_more(compose: bool) -> None:
+    """Whether it is refused must not depend on which plan is chosen."""
+    asked, plan = order(solvers=5, rounds=1, max_tokens=7, compose=compose), Plan.parse(PLAN)
+    assert [n.params.model_dump().get("solvers") for n in asked.fitted(plan).nodes] == [None, 5]
+    assert [n.params.max_tokens for n in asked.fitted(plan).nodes] == [7, 7]
+    assert asked.notes(plan) == ("rounds was not used: it is of a review, and the plan has none.",)
+    assert len(asked.notes(DEFAULT)) == 2
+    assert order(max_tokens=7, medium=pb.MEDIUM_TEXT).notes(DEFAULT) == ()
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
@@ -55,6 +67,8 @@ def test_a_plan_takes_parameters_where_it_has_them() -> None:
         ({"max_tokens": 0}, Reason.PLAN_INVALID),
         ({"compose": True, "temperature": -1.0}, Reason.PLAN_INVALID),
         ({"plan": "{}"}, Reason.PLAN_INVALID),
+        ({"solvers": 17}, Reason.PLAN_INVALID),
+        ({"compose": True, "rounds": 0}, Reason.PLAN_INVALID),
         ({"plan": PLAN, "solvers": 17}, Reason.PLAN_INVALID),
         ({"primitive": pb.PRIMITIVE_REVIEW, "solvers": 2}, Reason.INPUT_INVALID),
         ({"plan": PLAN, "rounds": 2}, Reason.INPUT_INVALID),
