@@ -21,7 +21,7 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives.entry import LEARNED_PREFIX, MAX_BYTES, Entry
 from agentmem.primitives.nearness import Holders
 from agentmem.primitives.strict import Refused, load
-from agentmem.primitives.words import words
+from agentmem.primitives.words import match_expression, words
 from agentmem.sqlite import LOCK_WAIT_S, PRAGMAS, transaction, translated
 from agentmem.store.files import TEMP_SUFFIX, Files
 
@@ -135,13 +135,14 @@ def matching(
 
 
 def holders(db: sqlite3.Connection, word: str) -> Holders:
-    """Who has a word, in any of its forms. word: one of `words`."""
+    """Who has a word, in any of its forms and spellings. word: one of `words`."""
 
     def matching(expression: str) -> frozenset[int]:
         query = "SELECT rowid FROM words WHERE words MATCH ?"
         return frozenset(number for (number,) in db.execute(query, (expression,)))
 
-    return Holders(matching(f'"{word}"'), matching(f'{{title tags}} : "{word}"'))
+    expression = match_expression([word])
+    return Holders(matching(expression), matching(f"{{title tags}} : ({expression})"))
 
 
 def count(db: sqlite3.Connection) -> int:

@@ -33,6 +33,7 @@ _WORDS_OF_ANY_REQUEST = frozenset(
     "yes yesterday yet".split()
 )
 """Of queries they count nothing."""
+_ENDS_AS_WRITTEN = re.compile(r"(\w{3,}[iy])([sz])(e|es|ed|ing|er|ers|ation|ations)")
 
 
 def words(text: str) -> list[str]:
@@ -59,8 +60,19 @@ def query_ends(text: str) -> tuple[list[str], list[str]]:
 
 
 def match_expression(found: Iterable[str]) -> str:
-    """An FTS5 expression that any of the words fulfils; empty if there are none. Quoted, none is an operator."""
-    return " OR ".join(f'"{word}"' for word in dict.fromkeys(found))
+    """An FTS5 expression that any of the words fulfils, in British or American spelling; empty if there are none.
+
+    Quoted, none is an operator.
+    """
+    return " OR ".join(f'"{one}"' for one in dict.fromkeys(one for word in found for one in _spellings(word)))
+
+
+def _spellings(word: str) -> tuple[str, ...]:
+    """A word as it is, and as the others write it: summarise, summarize."""
+    if (ends := _ENDS_AS_WRITTEN.fullmatch(word)) is None:
+        return (word,)
+    stem, letter, ending = ends.groups()
+    return word, stem + ("z" if letter == "s" else "s") + ending
 
 
 def _parts(piece: str) -> list[str]:

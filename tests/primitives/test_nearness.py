@@ -33,6 +33,7 @@ NEAR = {
     "Write the README for this tool": "technical-docs",
     "Please summarise the following article for me": "summarise",
     "Summarise": "summarise",
+    "Summarize this report": "summarise",
     "Translate into German": "translate",
     f"{REPORT} Translate the text above into French.": "translate",
     "Write a haiku about the sea": "story",
