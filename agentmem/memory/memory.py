@@ -83,8 +83,8 @@ class Memory:
         self.unsaved = UnsavedTurns(self._saver, self._writer, self._news, lag_s, model.layout.full.bytes_per_token)
         self._prefix = PrefixMatch(store, self.pool, model, companions, self._readers)
         self.turning = Turning(model)
-        self.parts = Parts(store, self.pool, model, self._readers, self.turning)
         self._restorer = Restorer(store, self.pool, model, companions, self._readers, self.turning)
+        self.parts = Parts(store, self.pool, model, self._readers, self.turning, self._restorer, self._news)
         self._asides = Asides(store, self.pool, model, self._ahead, self._writer, self._budget, self._readers)
         self._hot: dict[AgentRef, AgentState] = {}
         self.hot_bytes: Mapping[AgentRef, int] = HotBytes(self._hot)
