@@ -26,6 +26,7 @@ from agentmem.memory.placing import BLEND, REPOSITION, Operation, goes_on, place
 from agentmem.memory.readable import readable
 from agentmem.model.text import Encoded
 from agentmem.store.keys import keyed_digest
+from agentmem.store.latents import owned
 from agentmem.store.placement import params
 from agentmem.types import BLOCK_TOKENS, AgentRef, Exactness, Message, Order, Reposition, TurnMessage
 
@@ -150,11 +151,11 @@ class SpliceTurn(Turn):
                 lost |= lacking
                 self._to_restore = max(self._to_restore, _room_to_restore(part))
         self._room = end + segments * BLOCK_TOKENS + self._to_restore
-        memory.make_room(agent, self._room)
+        memory.make_room(agent, self._room, self._latent)
         more = [min(BLOCK_TOKENS, len(part)) for part in placed] if blends else []
         with self._reading():
             ids = self._encoded.ids[:fed]
-            latent = sum(id_ < 0 for id_ in self._encoded.ids) + sum(int((own < 0).sum()) for own in lost.values())
+            latent = self._latent + sum(int((own < 0).sum()) for own in lost.values())
             known = next((at for at, id_ in enumerate(ids) if id_ < 0), fed)  # its latents are not the agent's yet
             written = (*blocks, *more, *map(len, lost.values()))
             memory.disk.make_room(agent, ids[:known], fed - known, latent, written)
@@ -203,7 +204,7 @@ class SpliceTurn(Turn):
             if any(agent.latents.get(id_, row) != row for id_, row in part.latents.items()):
                 message = "two different thoughts go by one number here; think one of them anew"
                 raise AgentmemError(Reason.INPUT_INVALID, message)
-            agent.latents |= part.latents
+            agent.latents |= owned(part.ids, part.latents)  # the part's agent may be forgotten, and is counted itself
 
     def _place(self, agent: Agent) -> Generator[Any, None, None]:
         """Has the agent's state hold the parts that are not fed."""
@@ -267,7 +268,7 @@ class SpliceTurn(Turn):
     def _restored(self, agent: Agent, part: Part) -> Generator[Any, None, PartState]:
         """Of a part whose agent is cold. It may have become so meanwhile: then there was no room made for that."""
         if (needed := _room_to_restore(part)) > self._to_restore:
-            self._memory.make_room(agent, self._room - self._to_restore + needed)
+            self._memory.make_room(agent, self._room - self._to_restore + needed, self._latent)
             self._room, self._to_restore = self._room - self._to_restore + needed, needed
         return (yield from self._memory.parts.restored(part, self._draft))
 
