@@ -289,6 +289,7 @@ class Turn:
         """Takes the latent steps. hidden: that behind the input, or behind the timeline without one."""
         draft, request, began = self._draft, self._request, time.monotonic()
         assert request.thinking is not None
+        yield from self._control.until_cancelled(self._context.space.making(request.thinking.projection))
         thinker = Thinker(agent, request.thinking.projection, hidden)
         self.phase = Phase.DECODING
         while draft.usage.latent_steps < request.thinking.steps:
