@@ -127,6 +127,7 @@ def test_a_table_has_the_same_bits_whoever_makes_its_pieces(
     pieces = -(-model.network.model.embed_tokens.weight.shape[0] // 100)
     assert turns * steps > pieces
     assert list(shared.making(Projection.RIDGE)) == []
+    assert shared._mean_norm._steps is shared._ridge._steps is None  # nobody has begun anew
     assert shared.mean_norm == alone.mean_norm
     if not alone.is_tied:
         assert np.array(shared.ridge).tobytes() == np.array(alone.ridge).tobytes()
