@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from agentmem.latent.space import EmbeddingSpace
 from agentmem.memory.agent import TurnDraft
 from agentmem.memory.memory import Memory
 from agentmem.model.loader import LoadedModel
@@ -47,3 +49,8 @@ class Context:
     store: Store
     memory: Memory
     counters: Counters = field(default_factory=Counters)
+
+    @cached_property
+    def space(self) -> EmbeddingSpace:
+        """The model's, in which agents think."""
+        return EmbeddingSpace(self.model)

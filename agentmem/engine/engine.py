@@ -106,7 +106,6 @@ class Engine(Maintenance):
             measured = settings.state_dir / "prefill.json"
             model = executor.start(lambda: loader.load(settings.model, digests, settings.prefill_path, measured))
             executor.batch = DecodeBatch(model, settings.ahead, executor.times)
-            executor.thinking = ThinkBatch(model, executor.times)
             ram, disk = settings.ram_budget, settings.disk_budget
             memory = Memory(
                 store,
@@ -124,10 +123,12 @@ class Engine(Maintenance):
             scheduler.close()
             store.close()
             raise
+        context = Context(model, store, memory)
+        executor.thinking = ThinkBatch(model, context.space, executor.times)
         executor.on_stop = memory.close
         how = f"{model.numerics} numerics, {model.prefill.value} prefill"
         on_progress(1.0, f"ready: {model.name} ({model.architecture}, {how})")
-        return cls(Context(model, store, memory), scheduler, executor)
+        return cls(context, scheduler, executor)
 
     def submit(self, request: Request, sink: Sink) -> Ticket:
         """Queues a turn. The sink gets Started, any deltas, then one Finished or Failed.

@@ -26,6 +26,7 @@ from agentmem.memory.placing import BLEND, REPOSITION, Operation, goes_on, place
 from agentmem.memory.readable import readable
 from agentmem.model.text import Encoded
 from agentmem.store.keys import keyed_digest
+from agentmem.store.latents import owned
 from agentmem.store.placement import params
 from agentmem.types import BLOCK_TOKENS, AgentRef, Exactness, Message, Order, Reposition, TurnMessage
 
@@ -45,6 +46,8 @@ class SpliceTurn(Turn):
         """In the order in which they follow one another, each with its number among those asked for."""
         self._fed_parts = 0
         """How many of them are fed."""
+        self._room = self._to_restore = 0
+        """Positions that RAM has room for in all; and those of them for a cold agent's timeline."""
 
     @property
     def _asked(self) -> SpliceInput:
@@ -132,21 +135,30 @@ class SpliceTurn(Turn):
         return [part for _, part in self._parts[self._fed_parts :]]
 
     def _make_room(self, agent: Agent) -> None:
-        memory, placed = self._memory, self._placed
+        memory, placed, blends = self._memory, self._placed, self._asked.reposition is Reposition.BLEND
         blocks = [min(BLOCK_TOKENS, len(part)) for part in placed for _ in part.sources]
         fed = len(self._encoded.ids) - sum(map(len, placed))
         end = agent.tokens + fed
         # A segment for each block, and one for what is before them; where they are blended, their keys up to the check
         # layer twice, and those that are computed anew.
         segments = len(blocks) + (1 if placed else 0)
-        if self._asked.reposition is Reposition.BLEND and placed:
+        if blends and placed:
             segments += 2 * len(blocks) + 1
-        memory.make_room(agent, end + segments * BLOCK_TOKENS)
-        more = [min(BLOCK_TOKENS, len(part)) for part in placed] if self._asked.reposition is Reposition.BLEND else []
+        lost: dict[bytes, np.ndarray] = {}
+        self._to_restore = 0
+        for part in placed:
+            if lacking := memory.disk.lacking(part.agent, part.alone.tokens):
+                lost |= lacking
+                self._to_restore = max(self._to_restore, _room_to_restore(part))
+        self._room = end + segments * BLOCK_TOKENS + self._to_restore
+        memory.make_room(agent, self._room, self._latent)
+        more = [min(BLOCK_TOKENS, len(part)) for part in placed] if blends else []
         with self._reading():
-            ids, latent = self._encoded.ids[:fed], sum(id_ < 0 for id_ in self._encoded.ids)
+            ids = self._encoded.ids[:fed]
+            latent = self._latent + sum(int((own < 0).sum()) for own in lost.values())
             known = next((at for at, id_ in enumerate(ids) if id_ < 0), fed)  # its latents are not the agent's yet
-            memory.disk.make_room(agent, ids[:known], fed - known, latent, (*blocks, *more))
+            written = (*blocks, *more, *map(len, lost.values()))
+            memory.disk.make_room(agent, ids[:known], fed - known, latent, written)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -192,7 +204,7 @@ class SpliceTurn(Turn):
             if any(agent.latents.get(id_, row) != row for id_, row in part.latents.items()):
                 message = "two different thoughts go by one number here; think one of them anew"
                 raise AgentmemError(Reason.INPUT_INVALID, message)
-            agent.latents |= part.latents
+            agent.latents |= owned(part.ids, part.latents)  # the part's agent may be forgotten, and is counted itself
 
     def _place(self, agent: Agent) -> Generator[Any, None, None]:
         """Has the agent's state hold the parts that are not fed."""
@@ -223,7 +235,8 @@ class SpliceTurn(Turn):
         usage.exactness = draft.exactness
         usage.prefill_tokens += len(recomputed)
         for part, one, start in zip(parts, states, starts, strict=True):
-            kept = len(part) - int(((recomputed >= start) & (recomputed < start + len(part))).sum())
+            own = recomputed[(recomputed >= start) & (recomputed < start + len(part))]
+            kept = len(part) - len(np.union1d(own, one.computed + start))
             usage.reused_hot_tokens += kept if one.hot else 0
             usage.reused_warm_tokens += 0 if one.hot else kept
         usage.bytes_read += sum(one.bytes_read for one in states)
@@ -247,7 +260,17 @@ class SpliceTurn(Turn):
                 if now.key != part.key:
                     message = f"agent {part.agent.ref.name!r} has changed meanwhile; look at it and ask again"
                     raise AgentmemError(Reason.TURN_MISMATCH, message, agent=part.agent.ref.name)
-                states.append((yield from self._memory.parts.state_of(now)))
+                state = yield from self._memory.parts.state_of(now)
+                if state is None:
+                    state = yield from self._restored(agent, now)
+                states.append(state)
+
+    def _restored(self, agent: Agent, part: Part) -> Generator[Any, None, PartState]:
+        """Of a part whose agent is cold. It may have become so meanwhile: then there was no room made for that."""
+        if (needed := _room_to_restore(part)) > self._to_restore:
+            self._memory.make_room(agent, self._room - self._to_restore + needed, self._latent)
+            self._room, self._to_restore = self._room - self._to_restore + needed, needed
+        return (yield from self._memory.parts.restored(part, self._draft))
 
     def _operation(self, blends: bool) -> Operation:
         if not blends:
@@ -257,3 +280,10 @@ class SpliceTurn(Turn):
         secret = self._context.store.namespace(self._request.agent.namespace).secret
         keys = [part.key for part in self._placed]
         return Operation(BLEND, said, keyed_digest(secret, b"agentmem.splice.1", BLEND.encode(), said.encode(), *keys))
+
+
+def _room_to_restore(part: Part) -> int:
+    """Positions of RAM that a cold agent's timeline takes up to a part's end: a segment for each block, and for the one
+    that is computed again, one on its way and one where it is put.
+    """
+    return (part.sources[-1].place + 3) * BLOCK_TOKENS

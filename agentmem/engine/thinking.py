@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from functools import cached_property
 
 import mlx.core as mx
 
@@ -37,14 +36,10 @@ class Thinker:
 
 
 class ThinkBatch:
-    """Of one model. The first step makes its embedding space."""
+    """Of one model. Who joins it has gone through the `making` of its projection."""
 
-    def __init__(self, model: LoadedModel, times: StepTimes) -> None:
-        self._model, self._times = model, times
-
-    @cached_property
-    def _space(self) -> EmbeddingSpace:
-        return EmbeddingSpace(self._model)
+    def __init__(self, model: LoadedModel, space: EmbeddingSpace, times: StepTimes) -> None:
+        self._model, self._space, self._times = model, space, times
 
     def step(self, thinkers: Sequence[Thinker]) -> list[Thinker]:
         """Each agent goes on by a position; all of them can go on."""

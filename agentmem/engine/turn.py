@@ -99,10 +99,15 @@ class Turn:
 
     def _make_room(self, agent: Agent) -> None:
         """In RAM and on disk, for what is given and reserved. Nothing of it is promised if that fails."""
-        memory, ids, thinking = self._memory, self._encoded.ids, self._request.thinking
-        steps = 0 if thinking is None else thinking.steps
-        memory.make_room(agent, self._reserved)
-        memory.disk.make_room(agent, ids, self._reserved - agent.tokens - len(ids), steps)
+        memory, ids = self._memory, self._encoded.ids
+        memory.make_room(agent, self._reserved, self._latent)
+        memory.disk.make_room(agent, ids, self._reserved - agent.tokens - len(ids), self._latent)
+
+    @property
+    def _latent(self) -> int:
+        """How many latent positions the turn adds at the most."""
+        thinking = self._request.thinking
+        return sum(id_ < 0 for id_ in self._encoded.ids) + (0 if thinking is None else thinking.steps)
 
     def _plan(self, agent: Agent) -> ReusePlan:
         """What of the timeline is in RAM, on disk, or to be recomputed."""
@@ -142,8 +147,8 @@ class Turn:
                 remembered=agent.tokens,
                 input=given,
             )
-        if new := steps + sum(id_ < 0 for id_ in self._encoded.ids):
-            self._check_latent(int((agent.ids < 0).sum()) + new)
+        if self._latent:
+            self._check_latent(int((agent.ids < 0).sum()) + self._latent)
 
     def _check_latent(self, latent: int) -> None:
         """Whether records can hold the embeddings of so many latent positions."""
@@ -206,12 +211,12 @@ class Turn:
         check()
         positions = wanted
         try:
-            yield from with_room(lambda: self._memory.make_room(agent, positions), check)
+            yield from with_room(lambda: self._memory.make_room(agent, positions, self._latent), check)
         except AgentmemError as error:
             if error.reason is not Reason.RAM_BUDGET_EXCEEDED or positions == self._reserved:
                 raise
             positions = self._reserved
-            yield from with_room(lambda: self._memory.make_room(agent, positions), check)
+            yield from with_room(lambda: self._memory.make_room(agent, positions, self._latent), check)
         yield from self._memory.bring_back(agent, self._draft, aside)
         self.phase = phase
         self._control.aside_asked = False
@@ -284,6 +289,7 @@ class Turn:
         """Takes the latent steps. hidden: that behind the input, or behind the timeline without one."""
         draft, request, began = self._draft, self._request, time.monotonic()
         assert request.thinking is not None
+        yield from self._control.until_cancelled(self._context.space.making(request.thinking.projection))
         thinker = Thinker(agent, request.thinking.projection, hidden)
         self.phase = Phase.DECODING
         while draft.usage.latent_steps < request.thinking.steps:

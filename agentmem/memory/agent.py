@@ -138,8 +138,9 @@ class Agent:
 
     @property
     def latent_bytes(self) -> int:
-        """Bytes of RAM that the embeddings of latent positions take."""
-        return next((len(self.latents) * row.data.nbytes for row in self.latents.values()), 0)
+        """Bytes of RAM that the embeddings of latent positions take; those of records that nobody saves as well."""
+        held = next((len(self.latents) * row.data.nbytes for row in self.latents.values()), 0)
+        return held + sum(one.record.embedding_bytes for one in self.unsaved if one.saving is None)
 
     @property
     def keys(self) -> list[bytes]:

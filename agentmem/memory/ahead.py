@@ -11,6 +11,7 @@ import numpy as np
 from agentmem.errors import AgentmemError
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft
+from agentmem.memory.embeddings import embedding_bytes
 from agentmem.memory.writer import WriterThread
 from agentmem.model.loader import LoadedModel
 from agentmem.store.store import Store
@@ -26,6 +27,7 @@ class WriteAhead:
     def __init__(self, store: Store, model: LoadedModel, writer: WriterThread) -> None:
         self._store, self._model, self._writer = store, model, writer
         self._block_bytes = BLOCK_TOKENS * model.layout.full.bytes_per_token
+        self._most_bytes = self._block_bytes + BLOCK_TOKENS * embedding_bytes(model)
 
     def hand_over(self, agent: Agent, draft: TurnDraft, has_room: Callable[[int], bool]) -> bool:
         """Hands over what of the draft has become full blocks. False if one is left for which there is no room."""
@@ -34,24 +36,25 @@ class WriteAhead:
         base = agent.grid.place_of(agent.tokens)
         known = min(agent.state.offset, agent.tokens + len(draft.ids))  # a token may be fed before it is known
         while (end := agent.grid.start_of(base + len(draft.ahead) + 1)) <= known:
-            if not has_room(self._block_bytes):
-                return False
             start, new = end - BLOCK_TOKENS, draft.ids[: max(0, end - agent.tokens)]
             ids = np.concatenate([agent.ids[:end], np.asarray(new, np.int32)])
+            size = self._block_bytes + int((ids[start:] < 0).sum()) * embedding_bytes(self._model)
+            if not has_room(size):
+                return False
             parent = next(reversed(draft.ahead)) if draft.ahead else agent.parent_of(base)
             secret = self._store.namespace(agent.ref.namespace).secret
             (key,) = block_keys(ids, start, parent, secret, self._model.state_id, agent.latents)
             write = None
             if key not in draft.taken:
                 block = block_cutter.cut(agent.state, ids, agent.latents, start, key, parent, self._model)
-                write = self._writer.hand(self._block_bytes, self._store.blocks.write_ahead, agent.ref.namespace, block)
+                write = self._writer.hand(size, self._store.blocks.write_ahead, agent.ref.namespace, block)
             draft.ahead[key] = write
         return True
 
     def finish(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         """Hands over all full blocks of a draft that has ended. Yields while it waits for room."""
         while not self.hand_over(agent, draft, self._writer.has_room):
-            yield from self._writer.wait_for_room(self._block_bytes)
+            yield from self._writer.wait_for_room(self._most_bytes)
 
     def let_go(self, draft: TurnDraft) -> None:
         """Has removed what was written for a draft that is not going to be committed, unless somebody else uses it."""

@@ -22,14 +22,17 @@ log = logging.getLogger(__name__)
 
 
 class _Promise(NamedTuple):
-    """positions: of an agent's state that its request may come to hold. aside: bytes kept of it, while it has none."""
+    """positions: of an agent's state that its request may come to hold. latent: those that its timeline may then have
+    of which RAM holds the embeddings. aside: bytes kept of the state, while it has none.
+    """
 
     positions: int
+    latent: int = 0
     aside: int = 0
 
 
 class RamBudget:
-    """limit: bytes, for the state of agents and what waits for the disk.
+    """limit: bytes, for the state of agents, the embeddings of their latent positions, and what waits for the disk.
 
     What a request may come to hold is promised to it until it is done: nobody else is given that, nor makes it leave.
     """
@@ -42,8 +45,10 @@ class RamBudget:
         events: Events,
         writer: WriterThread,
         agents: Mapping[AgentRef, Agent],
+        embedding_bytes: int,
     ) -> None:
-        """agents: those that RAM knows, least recently used first."""
+        """agents: those that RAM knows, least recently used first. embedding_bytes: of one."""
+        self._embedding_bytes = embedding_bytes
         self.limit, self._pool, self._layout, self._events, self._writer = limit, pool, layout, events, writer
         self._agents = agents
         self._promises: dict[AgentRef, _Promise] = {}
@@ -56,17 +61,27 @@ class RamBudget:
         """Whether RAM is promised to others, so that there will be more of it when they are done."""
         return any(promise.positions for other, promise in self._promises.items() if other != ref)
 
-    def make_room(self, agent: Agent, positions: int, evict: Callable[[Agent], int]) -> None:
+    @property
+    def taken(self) -> int:
+        """Bytes in RAM now."""
+        latents = sum(agent.latent_bytes for agent in list(self._agents.values()))
+        return self._pool.nbytes + self._writer.nbytes + latents
+
+    def make_room(self, agent: Agent, positions: int, latent: int, evict: Callable[[Agent], int]) -> None:
         """Promises the agent RAM for so many positions, in place of what it was promised before.
+
+        latent: how many of those that it does not have yet are latent.
 
         Raises RAM_BUDGET_EXCEEDED with what would fit; the promise is what it was, then.
         """
-        if not self._fits(agent, positions, evict):
-            raise self._refusal(agent, positions)
-        self._promises[agent.ref] = _Promise(positions)
+        promise = _Promise(positions, int((agent.ids < 0).sum()) + latent)
+        if not self._fits(agent, promise, evict):
+            raise self._refusal(agent, promise)
+        self._promises[agent.ref] = promise
 
-    def _refusal(self, agent: Agent, positions: int) -> AgentmemError:
-        need, free = self._need(agent, positions), self._free(agent.ref)
+    def _refusal(self, agent: Agent, promise: _Promise) -> AgentmemError:
+        positions = promise.positions
+        need, free = self._need(agent, promise), self._free(agent.ref)
         message = (
             f"{positions} tokens of this agent take up to {need} bytes more, and {max(0, free)} of the RAM budget of "
             f"{self.limit} are free: ask for fewer tokens, unpin agents, or serve with a larger --ram-budget"
@@ -75,32 +90,33 @@ class RamBudget:
             "needed_bytes": need,
             "free_bytes": max(0, free),
             "budget_bytes": self.limit,
-            "fitting_tokens": self._most_positions(max(0, free) + self._held(agent)),
+            "fitting_tokens": self._most_positions(max(0, free - self._to_come(agent, promise)) + self._held(agent)),
         }
-        if self.others_active(agent.ref) and self._most_bytes(positions) <= self.limit:
+        if self.others_active(agent.ref) and self._most(promise) <= self.limit:
             return RoomTaken(Reason.RAM_BUDGET_EXCEEDED, message, short=max(1, need - free), **figures)
         self._events.note(EventKind.RAM_REFUSED, agent.id, nbytes=need, soon=True)
         return AgentmemError(Reason.RAM_BUDGET_EXCEEDED, message, **figures)
 
-    def _fits(self, agent: Agent, positions: int, evict: Callable[[Agent], int]) -> bool:
+    def _fits(self, agent: Agent, promise: _Promise, evict: Callable[[Agent], int]) -> bool:
         """Whether it fits, once those have left that may and rested longest."""
-        fits = self.spare(agent, positions) >= 0
+        fits = self._free(agent.ref) >= self._need(agent, promise)
         for other in list(self._agents.values()):
             if fits:
                 break
             may_go = other is not agent and not other.pinned and not other.unsaved and other.ref not in self
-            if may_go and other.state is not None and self._pool.exclusive_bytes(other.state):
+            frees = other.latents or (other.state is not None and self._pool.exclusive_bytes(other.state))
+            if may_go and frees:
                 freed = evict(other)
                 self._events.note(EventKind.RAM_EVICTED, other.id, nbytes=freed)
                 log.info("agent %r left RAM (%d bytes) to make room", other.ref.name, freed)
                 # It may be what this agent, or one with a promise, was going to share: so all is counted again.
-                fits = self.spare(agent, positions) >= 0
+                fits = self._free(agent.ref) >= self._need(agent, promise)
         return fits
 
     def promised(self, ref: AgentRef) -> int:
         """Bytes that an agent may come to hold, or does."""
         promise = self._promises.get(ref)
-        return 0 if promise is None else self._most_bytes(promise.positions)
+        return 0 if promise is None else self._most(promise)
 
     def hold(self, ref: AgentRef) -> None:
         """The agent is in the middle of a request, be it promised nothing yet."""
@@ -108,15 +124,16 @@ class RamBudget:
 
     def set_aside(self, ref: AgentRef, nbytes: int) -> None:
         """Promises the agent nothing until it makes room again; so many bytes were kept of its state."""
-        self._promises[ref] = _Promise(0, nbytes)
+        self._promises[ref] = _Promise(0, aside=nbytes)
 
     def done(self, ref: AgentRef) -> None:
         """The agent's request has ended."""
         self._promises.pop(ref, None)
 
     def spare(self, agent: Agent, positions: int) -> int:
-        """Bytes that are free once `positions` of this agent, and what others were promised, are in RAM."""
-        return self._free(agent.ref) - self._need(agent, positions)
+        """Bytes that are free once `positions` of this agent, and what it and others were promised, are in RAM."""
+        latent = self._promises.get(agent.ref, _Promise(0)).latent
+        return self._free(agent.ref) - self._need(agent, _Promise(positions, latent))
 
     def _free(self, ref: AgentRef) -> int:
         """Bytes that an agent may come to take: what is neither taken nor promised to others.
@@ -126,19 +143,27 @@ class RamBudget:
         """
         others = self._promises.items() if self.others_active(ref) else ()
         promised = sum(self._outstanding(other, promise) for other, promise in others if other != ref)
-        latents = sum(agent.latent_bytes for agent in list(self._agents.values()) if agent.state is not None)
-        return self.limit - self._pool.nbytes - self._writer.nbytes - latents - promised
+        return self.limit - self.taken - promised
 
     def _outstanding(self, ref: AgentRef, promise: _Promise) -> int:
         """Bytes of a promise that are not in the pool."""
         if not promise.positions:
             return promise.aside
         agent = self._agents.get(ref)
-        return self._most_bytes(promise.positions) if agent is None else max(0, self._need(agent, promise.positions))
+        return self._most(promise) if agent is None else max(0, self._need(agent, promise))
 
-    def _need(self, agent: Agent, positions: int) -> int:
-        """Bytes that so many positions of an agent may take besides what of them is in RAM already."""
-        return self._most_bytes(positions + agent.padding) - self._held(agent)
+    def _need(self, agent: Agent, promise: _Promise) -> int:
+        """Bytes that an agent may take by a promise besides what of them is in RAM already."""
+        state = self._most_bytes(promise.positions + agent.padding) - self._held(agent)
+        return state + self._to_come(agent, promise)
+
+    def _to_come(self, agent: Agent, promise: _Promise) -> int:
+        """Bytes of embeddings that RAM may come to hold besides those that it has."""
+        return max(0, promise.latent - len(agent.latents)) * self._embedding_bytes
+
+    def _most(self, promise: _Promise) -> int:
+        """Bytes that a promise comes to at the most."""
+        return self._most_bytes(promise.positions) + promise.latent * self._embedding_bytes
 
     def _held(self, agent: Agent) -> int:
         """Bytes of its state that are in RAM already, be it in other agents' hands."""

@@ -87,8 +87,9 @@ class DiskBudget:
 
     def make_room_to_restore(self, agent: Agent) -> None:
         """For blocks that were given up: they are put back once they have been computed again. Until it is `done`."""
-        if lacking := self._lacking(agent, agent.tokens):
-            needed = self.bytes_of(lacking, 0)
+        if lacking := self.lacking(agent, agent.tokens):
+            ids = np.concatenate(list(lacking.values()))
+            needed = self.bytes_of(len(ids), 0) + self._embeddings(int((ids < 0).sum()))
             self._free(agent.ref, agent.id, needed)
             self._promise(agent.ref, _Promise(needed))
 
@@ -179,13 +180,13 @@ class DiskBudget:
         end = len(ahead) + more
         positions = end - min(begin, saved) - len(there) * BLOCK_TOKENS
         if not fresh:
-            positions += self._lacking(agent, saved)
+            positions += sum(map(len, self.lacking(agent, saved).values()))
         return self.bytes_of(positions, end - saved), there
 
-    def _lacking(self, agent: Agent, saved: int) -> int:
-        """Positions of saved blocks that were given up, and are not in RAM as the agent's state."""
+    def lacking(self, agent: Agent, saved: int) -> dict[bytes, np.ndarray]:
+        """The blocks before a position that were given up, and are not in RAM as the agent's state: keys, and ids."""
         if agent.state is not None:
-            return 0
-        uses = [use for use, start in zip(agent.blocks, agent.starts, strict=False) if start < saved]
-        sizes = self._store.blocks.sizes([use.key for use in uses])
-        return sum(use.used for use in uses if not sizes.get(use.key))
+            return {}
+        before = [(use, start) for use, start in zip(agent.blocks, agent.starts, strict=False) if start < saved]
+        sizes = self._store.blocks.sizes([use.key for use, _ in before])
+        return {use.key: agent.ids[start : start + use.used] for use, start in before if not sizes.get(use.key)}

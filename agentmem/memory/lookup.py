@@ -9,11 +9,12 @@ from itertools import islice
 from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.memory.agent import Agent
 from agentmem.memory.readable import readable
+from agentmem.store.latents import owned
 from agentmem.store.store import Store
 from agentmem.types import AgentRef, Share
 
 WARM_KEPT = 256
-"""Agents beside the hot ones whose ids, and latent inputs, stay in RAM, outside the budget: 4 bytes a token."""
+"""Agents beside the hot ones whose ids stay in RAM, outside the budget: 4 bytes a token. Embeddings count."""
 
 
 class Lookup:
@@ -62,7 +63,8 @@ class Lookup:
         with readable():
             history = self._store.history(agent.id)
             last = history.record(agent.turn)
-            agent.ids, agent.latents = history.ids(), history.latents()
+            agent.ids = history.ids()
+            agent.latents = owned(agent.ids, history.latents())
         agent.blocks, agent.companions = history.timeline(), tuple(history.companions())
         agent.unclosed, agent.tokenizer_id = last.open, last.tokenizer_id
         agent.exactness, agent.splices = last.exactness, last.splices

@@ -21,6 +21,7 @@ from agentmem.memory.budget import RamBudget
 from agentmem.memory.companions import Companions
 from agentmem.memory.computing import computed
 from agentmem.memory.disk import DiskBudget
+from agentmem.memory.embeddings import embedding_bytes
 from agentmem.memory.ending import hidden_at_end
 from agentmem.memory.hot import HotBytes
 from agentmem.memory.lookup import Lookup
@@ -72,7 +73,9 @@ class Memory:
         self._agents: OrderedDict[AgentRef, Agent] = OrderedDict()  # least recently used first
         self.pool = BlockPool()
         self._writer = WriterThread(lag_bytes)
-        self._budget = RamBudget(ram_budget, self.pool, model.layout, store.events, self._writer, self._agents)
+        self._budget = RamBudget(
+            ram_budget, self.pool, model.layout, store.events, self._writer, self._agents, embedding_bytes(model)
+        )
         self._lookup = Lookup(store, self._agents, self._budget.__contains__)
         self.disk = DiskBudget(disk_budget, store, model, self._agents, busy, self._drop)
         self._news = News(store.events)
@@ -83,8 +86,8 @@ class Memory:
         self.unsaved = UnsavedTurns(self._saver, self._writer, self._news, lag_s, model.layout.full.bytes_per_token)
         self._prefix = PrefixMatch(store, self.pool, model, companions, self._readers)
         self.turning = Turning(model)
-        self.parts = Parts(store, self.pool, model, self._readers, self.turning)
         self._restorer = Restorer(store, self.pool, model, companions, self._readers, self.turning)
+        self.parts = Parts(store, self.pool, model, self._readers, self.turning, self._restorer, self._news)
         self._asides = Asides(store, self.pool, model, self._ahead, self._writer, self._budget, self._readers)
         self._hot: dict[AgentRef, AgentState] = {}
         self.hot_bytes: Mapping[AgentRef, int] = HotBytes(self._hot)
@@ -137,22 +140,24 @@ class Memory:
         """The agent is in the middle of a request, until that is `done`: RAM does not forget it."""
         self._budget.hold(ref)
 
-    def make_room(self, agent: Agent, positions: int) -> None:
+    def make_room(self, agent: Agent, positions: int, latent: int = 0) -> None:
         """Promises the agent RAM for `positions` in all, until its request is `done`.
+
+        latent: how many of those that its timeline does not have yet are latent.
 
         Raises RAM_BUDGET_EXCEEDED, as `RoomTaken` if others that run hold what it needs.
         """
         self._readers.collect()
         self.unsaved.collect()
         try:
-            self._budget.make_room(agent, positions, self.evict)
+            self._budget.make_room(agent, positions, latent, self.evict)
         except RoomTaken:
             raise
         except AgentmemError:
             if self._writer.idle:
                 raise
             self.unsaved.flush()  # what waits for the disk takes RAM, and keeps agents in it
-            self._budget.make_room(agent, positions, self.evict)
+            self._budget.make_room(agent, positions, latent, self.evict)
 
     def promised(self, ref: AgentRef) -> int:
         """Bytes of RAM that the agent's request may come to hold, or does."""
@@ -324,13 +329,16 @@ class Memory:
 
     def exclusive_bytes(self, agent: Agent) -> int:
         """Bytes of RAM that evicting the agent would free."""
-        return self.pool.exclusive_bytes(agent.state) if agent.state is not None else 0
+        state = self.pool.exclusive_bytes(agent.state) if agent.state is not None else 0
+        return state + agent.latent_bytes
 
     def evict(self, agent: Agent) -> int:
         """Makes a hot agent warm; the bytes of RAM that came free. Raises STORE_UNWRITABLE, as `settle` does."""
         self.settle(agent.ref)
         freed = self.exclusive_bytes(agent)
         self._drop(agent)
+        if agent.latents:  # its embeddings are on the disk, and are read when it is found again
+            self._agents.pop(agent.ref, None)
         return freed
 
     def _drop(self, agent: Agent) -> None:

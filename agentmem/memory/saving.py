@@ -18,6 +18,7 @@ from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft, Unsaved
 from agentmem.memory.ahead import release
 from agentmem.memory.companions import Companions
+from agentmem.memory.embeddings import embedding_bytes
 from agentmem.memory.writer import WriterThread, until_done
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block
@@ -99,6 +100,7 @@ class TurnSaver:
         there = one.draft.taken.union(one.draft.writes)
         tokens = sum(use.used for use in one.record.blocks if use.key not in there)
         size = tokens * self._model.layout.full.bytes_per_token
+        size += one.record.embedding_bytes + self._latent_bytes(agent, one.record, there)
         size += sum(tensor.data.nbytes for block in one.companions for tensor in block.tensors.values())
         yield from self._writer.wait_for_room(size)
         writes = one.draft.writes
@@ -109,6 +111,15 @@ class TurnSaver:
             return False
         yield from until_done([one.saving])
         return self.save(agent)
+
+    def _latent_bytes(self, agent: Agent, record: TurnRecord, there: Container[bytes]) -> int:
+        """Bytes of the embeddings that the record's blocks have, but for those that are there."""
+        if not agent.latents:
+            return 0
+        begins, base = agent.starts, record.base_blocks
+        written = [place for place, use in enumerate(record.blocks, base) if use.key not in there]
+        latent = sum(int((agent.ids[begins[place] : begins[place + 1]] < 0).sum()) for place in written)
+        return latent * embedding_bytes(self._model)
 
     def collect(self, agent: Agent) -> None:
         """Takes note of what the writer thread has done. Turns that it could not commit are left to `save`."""

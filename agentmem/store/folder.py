@@ -18,8 +18,11 @@ from agentmem.store.files import Files, make_folders, read_small_file, write_dur
 from agentmem.store.layout import parse_json
 from agentmem.store.sealing import KeyCheck, Sealer, misfit_error, sealer_with
 
-FORMAT = 3
-"""That of the catalog's schema. A folder is marked before its catalog is migrated: older versions refuse both."""
+FORMAT = 4
+"""That of the catalog. A folder is marked before its catalog is migrated: older versions refuse both. It is raised for
+what a version would not understand of the files, too: 4 has turn records, and blocks, with embeddings or splices, which
+versions that know only 3 would take for damaged.
+"""
 
 SECRET = "secret"
 """The file in a namespace's folder that holds its secret."""

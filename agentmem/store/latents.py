@@ -57,6 +57,12 @@ def by_id(ids: np.ndarray, embeddings: RawTensor | None) -> dict[int, RawTensor]
     return {id_: RawTensor(dtype, shape, row) for id_, row in zip(latent, embeddings.data, strict=True)}
 
 
+def owned(ids: np.ndarray, latents: Latents) -> dict[int, RawTensor]:
+    """Copies of those of the latent positions among some, each alone, so that nothing else is kept with it."""
+    rows = {id_: latents[id_] for id_ in ids[ids < 0].tolist()}
+    return {id_: RawTensor(row.dtype, row.shape, row.data.copy()) for id_, row in rows.items()}
+
+
 def kind_of(ids: np.ndarray) -> BlockKind:
     """Of a block of some positions of a timeline."""
     return BlockKind.LATENT if (ids < 0).any() else BlockKind.TEXT

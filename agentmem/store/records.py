@@ -127,6 +127,11 @@ class TurnRecord:
         return self.embeddings is not None or bool(self.splices or self.parts)
 
     @property
+    def embedding_bytes(self) -> int:
+        """Bytes of RAM that its embeddings take."""
+        return 0 if self.embeddings is None else self.embeddings.data.nbytes
+
+    @property
     def latents(self) -> dict[int, RawTensor]:
         """Its embeddings by the ids that stand for them."""
         return by_id(self.ids, self.embeddings)

@@ -265,12 +265,12 @@ def test_trying_to_get_room_keeps_nobody_from_the_executor(engine: Engine, monke
     assert batch is not None
     step = batch.step
 
-    def slow(agent: Agent, positions: int, evict: Callable[[Agent], int]) -> None:
+    def slow(agent: Agent, positions: int, latent: int, evict: Callable[[Agent], int]) -> None:
         began = time.monotonic()
         if agent.ref == B:
             time.sleep(0.06)
         try:
-            real(agent, positions, evict)
+            real(agent, positions, latent, evict)
         finally:
             if agent.ref == B and 3 < times.steps < 35:
                 tries.append((began, time.monotonic()))

@@ -5,21 +5,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentmem.engine import turn as turn_module
-from agentmem.engine.engine import Engine
+from agentmem.engine.engine import Engine, EngineSettings
+from agentmem.engine.lane import DecodeBatch
 from agentmem.engine.request import Event, Failed, Finished, OnCancel, Request
 from agentmem.engine.thinking import ThinkBatch
 from agentmem.errors import Reason
+from agentmem.latent.pieces import Pieces
 from agentmem.memory.memory import Memory
 from agentmem.model.forward import CHUNK
 from agentmem.types import AgentRef, FinishReason, Projection
-from tests.engine.runs import PROMPT, A, B, cold, finished, recorded, request, run, said
+from tests.engine.runs import PROMPT, SPEC, A, B, cold, finished, recorded, request, run, said
 from tests.engine.thoughts import held, prefilled, think, thinks, thought
+from tests.helpers.checkpoints import VOCAB, write
 
 pytestmark = pytest.mark.reference
 
@@ -89,6 +94,38 @@ class Asked:
     def end(self) -> list[Event]:
         assert self._end.wait(60)
         return self.events
+
+
+def test_others_go_on_while_what_a_first_thought_needs_is_made(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few rows of the vocabulary at a time."""
+    untied = write(tmp_path / "untied", replace(SPEC, tied=False))
+    engine = Engine.open(EngineSettings(tmp_path / "state", str(untied)))
+    asked: list[Asked] = []
+    happened, go_on, step = watch.happened, Pieces._go_on, DecodeBatch.step
+
+    def makes(self: Pieces[Any]) -> None:
+        happened.append(("make", 1))
+        go_on(self)
+
+    def decodes(self: DecodeBatch, lanes: Any) -> Any:
+        happened.append(("decode", len(lanes)))
+        if len(happened) == 3:
+            asked.append(Asked(engine, thinks(3, 7)))
+        return step(self, lanes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agentmem.latent.space.ROWS", 64)
+        patch.setattr(Pieces, "_go_on", makes)
+        patch.setattr(DecodeBatch, "step", decodes)
+        assert len(said(run(engine, request(*PROMPT[:20], tokens=60, agent=B)))) == 60
+        assert isinstance(asked[0].end()[-1], Finished)
+    engine.close()
+    kinds = [what for what, _ in happened]
+    assert kinds.count("make") > 2 * VOCAB // 64
+    assert ("make", "make") not in pairwise(kinds)  # a decode step is between any two
+    assert "make" not in kinds[kinds.index("think") :]
 
 
 def test_a_batch_thinks_as_each_alone(engine: Engine, watch: Watch) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from agentmem.kv.state import AgentState
+from agentmem.latent.pieces import Pieces
 from agentmem.latent.space import EmbeddingSpace, Projection, ridge
 from agentmem.model.forward import embed, feed, feed_embeddings, last_logits
 from agentmem.model.loader import LoadedModel
@@ -89,9 +90,13 @@ def _table(seed: int, rows: int = 512, width: int = 64) -> nn.Embedding:
     return table
 
 
+def _ridge(inputs: nn.Module, outputs: nn.Module) -> mx.array:
+    return Pieces(lambda: ridge(inputs, outputs)).whole
+
+
 def test_ridge_is_the_identity_on_tied_weights() -> None:
     table = _table(1)
-    assert error(ridge(table, table), mx.eye(64)) < 1e-5
+    assert error(_ridge(table, table), mx.eye(64)) < 1e-5
 
 
 @pytest.mark.parametrize("rows", [64, 100, 8192])
@@ -99,8 +104,47 @@ def test_ridge_solves_the_normal_equation(rows: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("agentmem.latent.space.ROWS", rows)
     wi, wo = _table(1), _table(2)
     i, o = (np.array(t.weight, np.float64) for t in (wi, wo))
-    left = (o.T @ o + 1e-5 * np.eye(64)) @ np.array(ridge(wi, wo), np.float64)
+    left = (o.T @ o + 1e-5 * np.eye(64)) @ np.array(_ridge(wi, wo), np.float64)
     assert error(left, o.T @ i) < 1e-4
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_table_has_the_same_bits_whoever_makes_its_pieces(
+    model: LoadedModel, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentmem.latent.space.ROWS", 100)
+    alone, shared = EmbeddingSpace(model), EmbeddingSpace(model)
+    makers = [shared.making(projection) for projection in (Projection.RIDGE, Projection.SOFTMAX, Projection.RIDGE)]
+    turns = 0
+    while makers:
+        one = makers[turns % len(makers)]
+        turns += 1
+        for _ in range(steps):
+            if next(one, "made") == "made":
+                makers.remove(one)
+                break
+            mx.eval(model.network.model.embed_tokens(mx.array([[turns]])))  # others compute something between
+    pieces = -(-model.network.model.embed_tokens.weight.shape[0] // 100)
+    assert turns * steps > pieces
+    assert list(shared.making(Projection.RIDGE)) == []
+    assert shared._mean_norm._steps is shared._ridge._steps is None  # nobody has begun anew
+    assert shared.mean_norm == alone.mean_norm
+    if not alone.is_tied:
+        assert np.array(shared.ridge).tobytes() == np.array(alone.ridge).tobytes()
+
+
+def test_what_fails_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    wi, wo = _table(1), _table(2)
+    made = Pieces(lambda: ridge(wi, wo))
+    with monkeypatch.context() as patch:
+        patch.setattr(mx, "eye", _fails)
+        with pytest.raises(MemoryError):
+            list(made.making())
+    assert np.array(made.whole).tobytes() == np.array(_ridge(wi, wo)).tobytes()
+
+
+def _fails(*_: object) -> None:
+    raise MemoryError
 
 
 def test_ridge_is_of_a_models_own_tables(model: LoadedModel) -> None:
@@ -133,4 +177,4 @@ def test_quantised_tables_are_dequantised() -> None:
     for plain, quantised, bits in ((wi, qi, 8), (wo, qo, 4)):
         plain.weight = mx.dequantize(*mx.quantize(plain.weight, 32, bits), group_size=32, bits=bits)
         assert quantised.weight.shape != plain.weight.shape
-    assert error(ridge(qi, qo), ridge(wi, wo)) < 1e-5
+    assert error(_ridge(qi, qo), _ridge(wi, wo)) < 1e-5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from agentmem.store.catalog.tables import NAMES, create
+from agentmem.store.catalog.tables import NAMES, VERSION, create
 
 _AGENTS_OF_1 = """SELECT id, namespace, name, created, last_used, turn, tokens, state_id, exactness,
     'namespace', 0, NULL FROM old_agents"""
@@ -23,9 +23,13 @@ _SELECT = {
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
     """Schema 1 knew no sharing, pins and times to live, nor were its tables STRICT; 2 knew not how blocks begin.
+    That of 3 is the present one.
 
     A block from then is found by others that hold the whole of it, but not by those that agree with it in part.
     """
+    if version not in _SELECT:
+        db.execute(f"PRAGMA user_version={VERSION}")
+        return
     for (index,) in db.execute("SELECT name FROM sqlite_schema WHERE type='index' AND sql IS NOT NULL").fetchall():
         db.execute(f"DROP INDEX {index}")
     there = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type='table'")}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import sqlite3
 
-VERSION = 3
+from agentmem.store.folder import FORMAT
+
+VERSION = FORMAT
 FOREVER = (1 << 63) - 1
 """`until` of a timeline entry that the agent's last turn still has."""
 

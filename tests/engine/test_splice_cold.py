@@ -1,0 +1,205 @@
+"""Splices of agents whose state was given up, or is damaged: it is brought back as for a turn of theirs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentmem.engine.engine import Engine, EngineSettings
+from agentmem.engine.request import Event, Failed, Finished, Slice, Started
+from agentmem.errors import AgentmemError, Reason
+from agentmem.memory import restoring
+from agentmem.memory.disk import DiskBudget
+from agentmem.memory.needs import Chunk
+from agentmem.types import Exactness, Reposition, Residency
+from tests.engine.runs import PROMPT, A, B, feed, refused, request
+from tests.engine.splices import put, ref, restored, seen
+from tests.engine.thoughts import think
+
+SOURCE = ref("source")
+
+
+@pytest.fixture
+def filled(engine: Engine) -> Engine:
+    """With an agent of three blocks, one that has a splice, and thought, and one that has read a little."""
+    feed(engine, SOURCE, *PROMPT[:600], tokens=None)
+    feed(engine, ref("mixed"), *PROMPT[3:300], tokens=None)
+    put(engine, ref("mixed"), Slice("source", 100, 400))
+    feed(engine, ref("mixed"), *PROMPT[7:300], tokens=None)
+    think(engine, ref("mixed"), 5, 9)
+    feed(engine, A, *PROMPT[:37], tokens=None)
+    engine.evict_agent(ref("mixed"))  # it has spans of the other
+    return engine
+
+
+def file_of(state: Path, key: str) -> Path:
+    (found,) = (state / "blocks").glob(f"**/{key}.safetensors")
+    return found
+
+
+def accounted(done: Finished) -> int:
+    usage = done.usage
+    return usage.reused_hot_tokens + usage.reused_warm_tokens + usage.prefill_tokens
+
+
+BLEND = {"reposition": Reposition.BLEND, "ratio": 0.1}
+
+
+@pytest.mark.parametrize("how", [{}, pytest.param(BLEND, marks=pytest.mark.slow)], ids=["reposition", "blend"])
+@pytest.mark.parametrize(
+    ("parts", "again", "kept"),
+    [
+        ((Slice("source"),), 600, 0),
+        ((Slice("source", 300, 500),), 512, 0),  # what comes behind is not needed
+        ((Slice("source", 3, 50), Slice("source", 5)), 600 + 256, 0),
+        ((Slice("mixed", 20, 896),), 297 + 299, 300),  # what was spliced is never given up
+    ],
+    ids=["whole", "within", "two of one", "with a splice and a thought"],
+)
+def test_a_cold_agent_is_computed_again(
+    filled: Engine, parts: tuple[Slice, ...], again: int, kept: int, how: dict[str, object]
+) -> None:
+    engine, name = filled, parts[0].agent
+    engine.fork_agent(A, "b")
+    asked = sum((part.end or 600) - part.start for part in parts)
+    put(engine, B, *parts, **how)
+    taken = engine.get_agent(B).ram_bytes
+    engine.evict_agent(B)
+    engine.evict_agent(ref(name), Residency.COLD)
+    done = put(engine, A, *parts, **how)
+    assert engine.get_agent(A).ram_bytes == taken or len(parts) > 1  # no more of the agent stays
+    assert seen(engine, A) == restored(engine, A) == restored(engine, B)
+    assert [b.key for b in engine.get_agent(A).blocks] == [b.key for b in engine.get_agent(B).blocks]
+    assert not done.warnings
+    assert done.usage.prompt_tokens == 37 + asked
+    if not how and len(parts) == 1:
+        assert done.usage.recomputed_tokens == again
+        assert accounted(done) == 37 + kept
+    assert engine.verify().problems == ()
+    if parts[-1].end in (None, 896):  # all of it is on the disk again
+        assert engine.get_agent(ref(name)).residency is Residency.WARM
+        assert engine.prefetch_agent(ref(name)).recomputed_tokens == 0
+
+
+def test_what_was_put_back_need_not_be_computed_for_the_next_part(filled: Engine) -> None:
+    engine = filled
+    engine.evict_agent(SOURCE, Residency.COLD)
+    done = put(engine, A, Slice("source", 3, 50), Slice("source", 5))
+    assert done.usage.recomputed_tokens == 600
+    assert done.usage.bytes_written > 0
+    assert accounted(done) == 37 + 251  # positions 5 to 256 of the second part
+
+
+def test_a_damaged_agent_is_mended_and_it_is_said_whose_state_was_damaged(filled: Engine, state: Path) -> None:
+    engine = filled
+    engine.fork_agent(A, "b")
+    put(engine, B, Slice("source", 20))
+    engine.evict_agent(B)
+    engine.evict_agent(SOURCE)
+    file = file_of(state, engine.get_agent(SOURCE).blocks[1].key)
+    sound = file.read_bytes()
+    file.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    done = put(engine, A, Slice("source", 20))
+    assert seen(engine, A) == restored(engine, B)
+    assert (done.usage.recomputed_tokens, accounted(done)) == (256, 37 + 580 - 256)
+    (warning,) = done.warnings
+    assert warning.reason == "BLOCK_CORRUPT"
+    assert "'source'" in warning.message
+    assert file.read_bytes() == sound
+    assert engine.stats().quarantined_blocks_total == 1
+
+
+def test_an_agent_with_a_splice_that_is_lost_cannot_be_spliced_and_is_named(filled: Engine, state: Path) -> None:
+    engine = filled
+    engine.delete_agent(SOURCE)
+    before = seen(engine, A)
+    engine.evict_agent(ref("mixed"))
+    (key, *_) = [b.key for b in engine.get_agent(ref("mixed")).blocks if b.kind == "SPLICE"]
+    file_of(state, key).unlink()
+    with pytest.raises(AgentmemError) as caught:
+        put(engine, A, Slice("mixed", 20, 790))
+    assert caught.value.reason is Reason.BLOCK_UNRECOVERABLE
+    assert "'mixed'" in caught.value.message
+    assert caught.value.metadata["agent"] == "mixed"
+    assert seen(engine, A) == before
+    assert put(engine, A, Slice("mixed", 20, 290)).usage.recomputed_tokens == 0  # what comes before it
+
+
+def test_the_agent_itself_may_have_a_turn_meanwhile(filled: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither notices the other."""
+    engine, computed = filled, restoring.computed
+    engine.fork_agent(A, "b")
+    put(engine, B, Slice("source", 20))
+    engine.fork_agent(SOURCE, "like")
+    feed(engine, ref("like"), 7, 8, 9)
+    before = seen(engine, B), seen(engine, ref("like"))
+    engine.delete_agent(ref("like"))
+    engine.evict_agent(B)
+    engine.evict_agent(SOURCE, Residency.COLD)
+    events: list[Event] = []
+    ended = threading.Event()
+
+    def sink(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Finished | Failed):
+            ended.set()
+
+    def once_it_has_begun(*given: Any) -> Iterator[Any]:
+        if not events:
+            engine.submit(request(7, 8, 9, agent=SOURCE, tokens=6), sink)
+            while not any(isinstance(event, Started) for event in events):
+                yield Chunk(1)
+        yield from computed(*given)
+
+    monkeypatch.setattr(restoring, "computed", once_it_has_begun)
+    assert put(engine, A, Slice("source", 20)).usage.recomputed_tokens > 0
+    assert ended.wait(60)
+    assert (seen(engine, A), seen(engine, SOURCE)) == before
+    assert restored(engine, A) == before[0]
+    assert engine.verify().problems == ()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_there_must_be_room_in_ram_for_it(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """Before work starts, if it is cold by then. A splice of three blocks' last takes more when these are cold."""
+    probe = Engine.open(EngineSettings(tmp_path / "probe", str(checkpoint)))
+    segment = 256 * probe.model_info().bytes_per_token
+    probe.close()
+    engine = Engine.open(EngineSettings(tmp_path / "state", str(checkpoint), ram_budget=7 * segment))
+    try:
+        feed(engine, SOURCE, *PROMPT[:600], tokens=None)
+        feed(engine, A, *PROMPT[:37], tokens=None)
+        before = seen(engine, A)
+        engine.evict_agent(SOURCE, Residency.COLD)
+        if not known:
+            monkeypatch.setattr(DiskBudget, "lacking", lambda *_: {})
+        computed = engine.stats().recomputed_tokens_total
+        with refused(Reason.RAM_BUDGET_EXCEEDED):
+            put(engine, A, Slice("source", 590))
+        assert engine.stats().recomputed_tokens_total == computed
+        assert seen(engine, A) == before
+        engine.prefetch_agent(SOURCE)
+        put(engine, A, Slice("source", 590))
+    finally:
+        engine.close()
+
+
+def test_forks_of_a_cold_agent_and_handoffs_compute_it_again(filled: Engine) -> None:
+    engine = filled
+    engine.fork_agent(SOURCE, "like")
+    feed(engine, ref("like"), *PROMPT[:300], tokens=None)
+    like = seen(engine, ref("like"))
+    engine.evict_agent(ref("like"), Residency.COLD)
+    done = put(engine, SOURCE, Slice("like", 600))  # what follows in its own timeline: it is fed
+    assert (done.usage.prefill_tokens, done.usage.exactness) == (300, Exactness.EXACT)
+    assert seen(engine, SOURCE) == like
+    engine.delete_agent(ref("like"))
+    engine.evict_agent(SOURCE, Residency.COLD)
+    engine.fork_agent(SOURCE, "c")
+    assert feed(engine, ref("c"), 7, tokens=None)[1].recomputed_tokens == 900
