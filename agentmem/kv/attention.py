@@ -20,6 +20,7 @@ from mlx_lm.models import base
 from agentmem.kv import fused
 from agentmem.kv.batch import BatchQuantizedKVCache
 from agentmem.kv.plan import Plan, Stretch, joined
+from agentmem.kv.recompute import RowsCache
 from agentmem.kv.span import Quantised
 from agentmem.types import BLOCK_TOKENS
 
@@ -38,16 +39,22 @@ def install() -> None:
 
 
 def _dispatch(queries: mx.array, keys: Any, values: Any, *args: Any, **kwargs: Any) -> mx.array:
+    if isinstance(keys, RowsCache):  # to the model each row is an agent; here they are one agent's queries
+        return _by_best_way(queries.swapaxes(0, 2), keys, kwargs["scale"]).swapaxes(0, 2)
     if isinstance(keys, BatchQuantizedKVCache):
-        is_chunk = keys.fused and queries.shape[2] >= fused.LEAST_QUERIES
-        return (fused.attend if is_chunk else attend)(queries, keys, kwargs["scale"])
+        return _by_best_way(queries, keys, kwargs["scale"])
     return _stock(queries, keys, values, *args, **kwargs)
+
+
+def _by_best_way(queries: mx.array, cache: BatchQuantizedKVCache, scale: float) -> mx.array:
+    is_chunk = cache.fused and queries.shape[2] >= fused.LEAST_QUERIES
+    return (fused.attend if is_chunk else attend)(queries, cache, scale)
 
 
 def attend(queries: mx.array, cache: BatchQuantizedKVCache, scale: float) -> mx.array:
     """Causal attention of each agent's last positions, to those in the window if the layer has one.
 
-    queries: [agents, heads, count, head_dim], those of the last `count` positions appended to `cache`.
+    queries: [agents, heads, count, head_dim], those of the positions appended to `cache`.
     Returns the same shape in the queries' dtype. Scores and sums are kept in fp32.
     """
     _, heads, count, _ = queries.shape

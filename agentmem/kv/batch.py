@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from agentmem.kv.full import FullLayer
 from agentmem.kv.layout import LayerKind
@@ -27,8 +28,8 @@ MOST_SCORES = 1 << 24
 class Batch:
     """layers: in the model's order, what its code takes for its caches. Every agent appends as many positions.
 
-    fused: fast numerics: chunks of one agent without a splice are attended to by `kv.fused`, and on a CPU what has
-    many query rows, shared segments above all, goes over dequantised keys and values.
+    fused: fast numerics: chunks of one agent are attended to by `kv.fused`, and on a CPU what has many query rows,
+    shared segments above all, goes over dequantised keys and values.
     """
 
     def __init__(self, states: Sequence[AgentState], fused: bool = False) -> None:
@@ -37,7 +38,6 @@ class Batch:
         offsets = [state.offset for state in states]
         # An int where it will do: not all of mlx-lm's position encodings take an array.
         offset = offsets[0] if len(offsets) == 1 else mx.array(offsets)
-        alone = len(states) == 1 and not states[0].full.is_spliced
         plans: dict[LayerKind, list[Plan]] = {kind: [] for kind in LayerKind}
         self.layers: list[Any] = []
         for number, kind in enumerate(states[0].layout.kinds):
@@ -45,7 +45,9 @@ class Batch:
             if kind is LayerKind.RECURRENT:
                 self.layers.append(BatchRecurrentCache(layers))
             else:
-                self.layers.append(BatchQuantizedKVCache(layers, offset, plans[kind], fused and alone, fused))
+                self.layers.append(
+                    BatchQuantizedKVCache(layers, offset, plans[kind], fused and len(states) == 1, fused)
+                )
 
 
 class BatchQuantizedKVCache:
@@ -90,23 +92,24 @@ class BatchQuantizedKVCache:
         return list(zip(weight, scales, biases, strict=True))
 
     def plans(self, count: int, heads: int) -> list[tuple[slice, Plan]]:
-        """Which of the last `count` positions to attend from at once, and how. heads: of the queries."""
+        """Which of `count` queries of each agent to attend from at once, and how. heads: of the queries."""
         units = sum(piece.segments for held in self._held for _, piece in held)
         each = units * heads * 256
         size = max(1, min(count, MOST_SCORES // each))
         rows = [slice(at, min(at + size, count)) for at in range(0, count, size)]
         if not self._plans:
-            firsts = [layer.offset - count for layer in self._layers]
-            self._plans += [
-                Plan(self._held, [f + part.start for f in firsts], part.stop - part.start, self._layers[0].window)
-                for part in rows
-            ]
+            asking = self._asking(count)
+            self._plans += [Plan(self._held, asking[:, part], self._layers[0].window) for part in rows]
         return list(zip(rows, self._plans, strict=True))
 
-    def of_one_agent(self) -> tuple[Held, int, int | None]:
-        """What its only agent holds in this layer, the positions of it, and how many of them a query sees."""
-        (held,), (layer,) = self._held, self._layers
-        return held, layer.offset, layer.window
+    def _asking(self, count: int) -> np.ndarray:
+        """The positions of each agent's queries, [agents, count]: the last ones."""
+        return np.array([layer.offset for layer in self._layers])[:, None] + np.arange(-count, 0)
+
+    def of_one_agent(self, count: int) -> tuple[Held, np.ndarray, int | None]:
+        """What its only agent holds in this layer, the positions of so many queries, and how many a query sees."""
+        (held,), (layer,), (asking,) = self._held, self._layers, self._asking(count)
+        return held, asking, layer.window
 
     def side(self, stretch: Stretch, side: str) -> Quantised:
         """This layer's "keys" or "values" of a stretch."""

@@ -45,6 +45,11 @@ class Placed(Piece):
         """Of an agent's own positions, from `start` on."""
         return cls(source, np.arange(start, start + source.segments * BLOCK_TOKENS))
 
+    @property
+    def used_rows(self) -> np.ndarray:
+        """The rows of the used segments."""
+        return self.rows[self.used.start * BLOCK_TOKENS : self.used.stop * BLOCK_TOKENS]
+
     def parts(self, sources: tuple[Piece, Piece]) -> tuple[Placed, Placed]:
         """The same rows, where the source was cut in two."""
         border = sources[0].segments * BLOCK_TOKENS

@@ -90,7 +90,7 @@ class Stretch(NamedTuple):
         of_each = [
             np.arange(first * BLOCK_TOKENS, (first + self.segments) * BLOCK_TOKENS).reshape(-1, BLOCK_TOKENS)
             if place is None
-            else place.rows.reshape(-1, BLOCK_TOKENS)[place.used][self.begin : self.begin + self.segments]
+            else place.used_rows.reshape(-1, BLOCK_TOKENS)[self.begin : self.begin + self.segments]
             for first, place in zip(self.firsts, self.places, strict=True)
         ]
         return np.stack(of_each, axis=1).reshape(-1, BLOCK_TOKENS)
@@ -99,25 +99,25 @@ class Stretch(NamedTuple):
 class Plan:
     """Of one kind of layers: it holds for all of them, since their pieces begin and end alike.
 
-    held: of each agent. firsts: the position of each agent's first query. count: queries of each.
+    held: of each agent. asking: the positions of each agent's queries, in ascending order, [agents, count].
     window: positions that a query sees, its own included; None for all.
     """
 
-    def __init__(self, held: Sequence[Held], firsts: Sequence[int], count: int, window: int | None) -> None:
+    def __init__(self, held: Sequence[Held], asking: np.ndarray, window: int | None) -> None:
         self.agents = len(held)
         stretches: dict[tuple[int, ...], Stretch] = {}
         is_plain = True
-        for agent, (own, query) in enumerate(zip(held, firsts, strict=True)):
+        for agent, (own, queries) in enumerate(zip(held, asking, strict=True)):
             for number, (first, piece) in enumerate(own):
                 # What is left out here would count for nothing: its weights would be zeros.
                 if isinstance(piece, Placed):
                     is_plain = False
                     used = piece.used
-                    if used.start < used.stop and piece.first < query + count:
+                    if used.start < used.stop and piece.first <= queries[-1]:
                         _join(stretches, piece.source, used, agent, number, first + used.start, piece)
                     continue
                 begin, end = first * BLOCK_TOKENS, (first + piece.segments) * BLOCK_TOKENS
-                if begin < query + count and (window is None or end > query - window + 1):
+                if begin <= queries[-1] and (window is None or end > queries[0] - window + 1):
                     _join(stretches, piece, slice(0, piece.segments), agent, number, first, None)
         self.stretches, self._alone = list(stretches.values()), len(stretches)
         if alongside.helps(sum(one.units for one in self.stretches)):
@@ -127,11 +127,10 @@ class Plan:
             [(np.arange(s.segments)[:, None] + np.array(s.firsts)).ravel() for s in self.stretches]
         )
         owners = np.concatenate([np.tile(s.members, s.segments) for s in self.stretches])
-        queries = np.array(firsts)[owners]
         if is_plain:
-            self.mask = _mask(segments, queries, count, window)
+            self.mask = _mask(segments, asking[owners], window)
         else:
-            self.mask = _mask_of_rows(np.concatenate([s.positions() for s in self.stretches]), queries, count)
+            self.mask = _mask_of_rows(np.concatenate([s.positions() for s in self.stretches]), asking[owners])
         if self.agents > 1:
             self._index(segments, owners)
 
@@ -199,26 +198,24 @@ def _join(
     stretches[key].join(agent, number, first, place)
 
 
-def _mask(segments: np.ndarray, queries: np.ndarray, count: int, window: int | None) -> mx.array | None:
+def _mask(segments: np.ndarray, asking: np.ndarray, window: int | None) -> mx.array | None:
     """True where a query sees a key, [units, 1, 1, count, 256]; None if all see all.
 
-    segments: the number of each unit's. queries: the position of the first query of each unit's agent.
+    segments: the number of each unit's. asking: the positions of the queries of each unit's agent, [units, count].
     """
-    begin, last = segments * BLOCK_TOKENS, queries + count - 1
-    if np.all(begin + BLOCK_TOKENS <= queries + 1) and (window is None or np.all(begin > last - window)):
+    begin, first, last = segments * BLOCK_TOKENS, asking[:, 0], asking[:, -1]
+    if np.all(begin + BLOCK_TOKENS <= first + 1) and (window is None or np.all(begin > last - window)):
         return None
-    keys = (begin[:, None] + np.arange(BLOCK_TOKENS))[:, None]
-    asking = (queries[:, None] + np.arange(count))[:, :, None]
-    seen = keys <= asking if window is None else (keys <= asking) & (keys > asking - window)
+    keys, queries = (begin[:, None] + np.arange(BLOCK_TOKENS))[:, None], asking[:, :, None]
+    seen = keys <= queries if window is None else (keys <= queries) & (keys > queries - window)
     return mx.array(seen[:, None, None])
 
 
-def _mask_of_rows(rows: np.ndarray, queries: np.ndarray, count: int) -> mx.array | None:
+def _mask_of_rows(rows: np.ndarray, asking: np.ndarray) -> mx.array | None:
     """The same, where units do not follow from their numbers. rows: positions, or UNUSED, [units, 256]."""
-    if np.all(rows.max(axis=1) <= queries):
+    if np.all(rows.max(axis=1) <= asking[:, 0]):
         return None
-    asking = (queries[:, None] + np.arange(count))[:, :, None]
-    return mx.array((rows[:, None] <= asking)[:, None, None])
+    return mx.array((rows[:, None] <= asking[:, :, None])[:, None, None])
 
 
 def joined(parts: list[mx.array]) -> mx.array:

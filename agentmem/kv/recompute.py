@@ -1,12 +1,10 @@
 """Rows of a state that are computed anew where they stand, between others that stay.
 
-To the model each row is an agent of its own with one new position, since they may stand anywhere; they all hold the
-state's pieces. So they are attended from as a batch that shares everything, and each sees what is at or before it.
+To the model each row is an agent of its own with one new position, since they may stand anywhere. Attention has them as
+one agent's queries (`kv.attention`): they all hold the state's pieces, and each sees what is at or before it.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import mlx.core as mx
 import numpy as np
@@ -37,15 +35,14 @@ class RowsCache(BatchQuantizedKVCache):
     """One layer, for rows [at, at + count) of a piece that it holds. Serves mlx-lm's model code as its cache object.
 
     target: the piece, which the layer's state has placed at `positions`, in ascending order; of the rows in question.
-    plans: those of the step, shared by equal layers.
+    plans: as the base's. fused: as `Batch`'s.
     """
 
     def __init__(
-        self, layer: FullLayer, target: Piece, positions: Sequence[int] | np.ndarray, at: int, plans: list[Plan]
+        self, layer: FullLayer, target: Piece, positions: np.ndarray, at: int, plans: list[Plan], fused: bool
     ) -> None:
-        super().__init__([layer], mx.array(np.asarray(positions, np.int32)), plans)
-        self._positions = [int(position) for position in positions]
-        self._target, self._at = target, at
+        super().__init__([layer], mx.array(positions.astype(np.int32)), plans, fused, fused)
+        self._positions, self._target, self._at = positions, target, at
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[RowsCache, RowsCache]:
         """Writes keys and values [rows, kv_heads, 1, head_dim] to their places."""
@@ -53,10 +50,29 @@ class RowsCache(BatchQuantizedKVCache):
             packed = mx.quantize(new.swapaxes(0, 2), self.group_size, self.bits)
             for buffer, rows in zip(side, packed, strict=True):
                 write_rows(buffer, rows, self._at)
-        self._held = [self._layers[0].pieces()] * len(self._positions)
+        self._held = [self._layers[0].pieces()]
         return self, self
 
-    def plans(self, count: int, heads: int) -> list[tuple[slice, Plan]]:
-        if not self._plans:
-            self._plans.append(Plan(self._held, self._positions, 1, None))
-        return [(slice(0, 1), self._plans[0])]
+    def _asking(self, count: int) -> np.ndarray:
+        return self._positions[None]
+
+
+class ContextKeys:
+    """In the place of the last layer that is run: has the keys that the layer would append, and nothing else.
+
+    They are not quantised. What comes of the layer's attention no one asks for, so MLX never computes it.
+
+    offset: the position of the first. keys: [1, kv_heads, count, head_dim], once the layer was called.
+    """
+
+    keys: mx.array
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+
+    def make_mask(self, count: int, return_array: bool = False, window_size: int | None = None) -> None:
+        return None
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        self.keys = keys
+        return keys, values

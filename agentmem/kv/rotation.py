@@ -31,9 +31,16 @@ class Frequencies:
 
         Element by element: what else is in the array changes no bit.
         """
-        if positions == 0:
-            return x
-        cos, sin = self._turn(positions)
+        return x if positions == 0 else self._rotated(x, *self._turn(positions))
+
+    def turn_each(self, x: mx.array, positions: np.ndarray) -> mx.array:
+        """The same of [..., rows, head_dim], each row by as many positions as is said for it."""
+        distinct, which = np.unique(positions, return_inverse=True)
+        turns = [self._turn(int(one)) for one in distinct]
+        cos, sin = (mx.take(mx.stack(list(table)), mx.array(which), axis=0) for table in zip(*turns, strict=True))
+        return self._rotated(x, cos, sin)
+
+    def _rotated(self, x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
         dims = 2 * len(self.inverse)
         rotated, rest = x[..., :dims].astype(mx.float32), x[..., dims:]
         if self.traditional:

@@ -14,18 +14,21 @@ import numpy as np
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.kv import splicing
-from agentmem.kv.batch import MOST_SCORES, Batch
-from agentmem.kv.full import FullLayer
-from agentmem.kv.placed import UNUSED, Placed
+from agentmem.kv.inorder import InOrder
+from agentmem.kv.placed import UNUSED
 from agentmem.kv.plan import Plan
-from agentmem.kv.recompute import RowsCache, blank
+from agentmem.kv.recompute import ContextKeys, RowsCache, blank
 from agentmem.kv.rotation import Frequencies
 from agentmem.kv.splicing import Taken
 from agentmem.kv.state import AgentState
 from agentmem.latent.splice import Part, splice
-from agentmem.model.forward import CHUNK
+from agentmem.model.forward import CHUNK, caches
 from agentmem.model.loader import LoadedModel
-from agentmem.types import BLOCK_TOKENS, CHECK_LAYER, RATIO
+from agentmem.types import BLOCK_TOKENS, CHECK_LAYER, RATIO, PrefillPath
+
+ROWS = BLOCK_TOKENS
+"""Positions that are computed anew in a pass. All attend to whatever is before the last of them: with fewer, less of
+it is behind the others; with more, it is dequantised less often."""
 
 
 class Blended(NamedTuple):
@@ -69,7 +72,7 @@ def blending(
         return Blended(*spliced, np.zeros(0, np.int64))
     embeddings = mx.concatenate(list(contents))
     if count < state.offset - begin:
-        away = yield from _deviations(model, frequencies, prefix, state, embeddings, check_layer)
+        away = yield from _deviations(model, prefix, state, embeddings, check_layer)
         chosen = np.sort(np.argsort(-away, kind="stable")[:count])
     else:
         chosen = np.arange(count)
@@ -79,41 +82,27 @@ def blending(
 
 def _deviations(
     model: LoadedModel,
-    frequencies: Sequence[Frequencies],
     prefix: AgentState | None,
     spliced: AgentState,
     embeddings: mx.array,
     check_layer: int,
 ) -> Generator[int, None, np.ndarray]:
-    """How far each position's key in the check layer is from what it is in context: its length over all heads."""
+    """How far each position's key in the check layer is from what it is in context: squared, over all heads."""
     whole = AgentState(model.layout) if prefix is None else prefix
-    joint, begin = whole.fork(check_layer + 1), whole.offset
-    for at in range(0, embeddings.shape[0], CHUNK):
-        hidden = embeddings[None, at : at + CHUNK]
-        yield -(-hidden.shape[1] * (check_layer + 1) // len(model.network.layers))
-        for layer, cache in zip(model.network.layers, Batch([joint]).layers, strict=False):
+    begin, layers = whole.offset, model.network.layers[: check_layer + 1]
+    joint = whole.fork(max(1, check_layer))  # there is no state without a layer
+    checked = spliced.full.layers[check_layer]
+    here = InOrder(checked.pieces(), checked.layout, begin, spliced.offset).keys(slice(None)).astype(mx.float32)
+    away: list[np.ndarray] = []
+    for at in range(0, len(embeddings), CHUNK):
+        hidden, last = embeddings[None, at : at + CHUNK], ContextKeys(begin + at)
+        yield -(-hidden.shape[1] * len(layers) // len(model.network.layers))
+        for layer, cache in zip(layers, [*caches(model, [joint])[:check_layer], last], strict=True):
             hidden = layer(hidden, None, cache)
+        missed = last.keys.astype(mx.float32) - here[:, :, at : at + CHUNK]
+        away.append(np.array(mx.square(missed).sum(axis=(0, 1, 3))))
         joint.evaluate()
-    turns = frequencies[check_layer]
-    there, here = (_keys(s.full.layers[check_layer], begin, turns) for s in (joint, spliced))
-    return np.linalg.norm((there - here).reshape(len(here), -1), axis=1)
-
-
-def _keys(layer: FullLayer, begin: int, turns: Frequencies) -> np.ndarray:
-    """Those of the positions from `begin` on, rotated for where they stand: [positions, kv_heads, head_dim]."""
-    layout = layer.layout
-    keys = np.zeros((layer.offset - begin, layout.kv_heads, layout.head_dim), np.float32)
-    for first, piece in layer.pieces():
-        size = piece.segments * BLOCK_TOKENS
-        rows, shift = np.arange(first * BLOCK_TOKENS, first * BLOCK_TOKENS + size), 0
-        if isinstance(piece, Placed):
-            rows, shift = piece.rows, piece.shift
-        wanted = np.nonzero((rows >= begin) & (rows < layer.offset))[0]
-        if len(wanted):
-            plain = mx.dequantize(*piece.keys, group_size=layout.group_size, bits=layout.bits)
-            by_row = turns.turn(plain, shift).astype(mx.float32).swapaxes(1, 2).flatten(0, 1)
-            keys[rows[wanted] - begin] = np.array(by_row)[wanted]
-    return keys
+    return np.concatenate(away)
 
 
 def _recomputed(
@@ -135,17 +124,15 @@ def _recomputed(
         for span, rows, shift in splicing.take(spliced.full, state.offset, spliced.offset)
     ]
     splicing.place(state.full, [*kept, Taken(span, rows, 0)], frequencies)
-    segments = sum(piece.segments for _, piece in state.full.layers[0].pieces())
-    heads = model.network.layers[0].self_attn.n_heads
-    size = max(1, min(CHUNK, MOST_SCORES // (segments * heads * BLOCK_TOKENS)))
-    for at in range(0, len(positions), size):
-        own = positions[at : at + size]
+    fused = model.prefill is PrefillPath.FUSED
+    for at in range(0, len(positions), ROWS):
+        own = positions[at : at + ROWS]
         yield len(own)
         plans: list[Plan] = []
-        caches = [
-            RowsCache(layer, target, own, at, plans)
+        of_rows = [
+            RowsCache(layer, target, own, at, plans, fused)
             for layer, target in zip(state.full.layers, span.layers, strict=True)
         ]
-        model.network.model(None, cache=caches, input_embeddings=embeddings[at : at + size, None])
+        model.network.model(None, cache=of_rows, input_embeddings=embeddings[at : at + ROWS, None])
         mx.eval([piece.arrays for piece in span.layers])
     return state

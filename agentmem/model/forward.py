@@ -65,8 +65,8 @@ def feed_embeddings(model: LoadedModel, states: Sequence[AgentState], embeddings
         raise ValueError("there is nothing to feed")
     while done < count:
         end = min(count, done + CHUNK - states[0].full.row)
-        caches, chunk = _caches(model, states), embeddings[:, done:end]
-        hidden = model.network.model(None, cache=caches, input_embeddings=chunk)[:, -1]
+        chunk = embeddings[:, done:end]
+        hidden = model.network.model(None, cache=caches(model, states), input_embeddings=chunk)[:, -1]
         mx.eval(hidden)
         for state in states:
             state.evaluate()
@@ -88,15 +88,15 @@ def decode(model: LoadedModel, states: Sequence[AgentState], tokens: mx.array) -
     return _network(model, tokens[:, None], states)[:, -1].astype(mx.float32)
 
 
+def caches(model: LoadedModel, states: Sequence[AgentState]) -> list[Any]:
+    """What mlx-lm's model code takes for its caches, in a pass over these states."""
+    return Batch(states, model.prefill is PrefillPath.FUSED).layers
+
+
 def _batch_of_one(ids: Sequence[int] | np.ndarray) -> mx.array:
     return mx.array(np.asarray(ids, np.int32))[None]
 
 
 def _network(model: LoadedModel, tokens: mx.array, states: Sequence[AgentState]) -> mx.array:
     """tokens: int [agents, count]. Returns logits, [agents, count, vocab]."""
-    return model.network(tokens, cache=_caches(model, states))
-
-
-def _caches(model: LoadedModel, states: Sequence[AgentState]) -> list[Any]:
-    """What mlx-lm's model code takes for its caches."""
-    return Batch(states, model.prefill is PrefillPath.FUSED).layers
+    return model.network(tokens, cache=caches(model, states))

@@ -8,9 +8,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from agentmem.kv import attention, fused
+from agentmem.kv import attention, fused, splicing
 from agentmem.kv.batch import Batch, BatchQuantizedKVCache
 from agentmem.kv.layout import AttentionLayout, LayerKind, StateLayout, WindowLayout
+from agentmem.kv.rotation import Frequencies
+from agentmem.kv.splicing import Taken
 from agentmem.kv.state import AgentState
 
 FULL = AttentionLayout(layers=1, kv_heads=3, head_dim=64, group_size=64, dtype=mx.float32)
@@ -106,6 +108,34 @@ def test_memory_is_bounded_by_what_is_stated(count: int, monkeypatch: pytest.Mon
     mx.eval(fused.attend(queries, cache, SCALE))
     at_once = 4 * min(most_scores, 2 * count * (4096 + count))
     assert mx.get_peak_memory() - before < 1.5 * most_bytes + 4 * at_once + 4 * queries.nbytes
+
+
+def test_turned_keys_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, where a piece of 4096 positions lies behind 10 others."""
+    most_bytes = 5 << 19
+    monkeypatch.setattr(fused, "MOST_BYTES", most_bytes)
+    monkeypatch.setattr(fused, "MOST_SCORES", 1 << 18)
+    donor, state = (AgentState(StateLayout.of_full(FULL)) for _ in range(2))
+    for own, count in ((donor, 4096), (state, 10)):
+        new = mx.random.normal((1, FULL.kv_heads, count, FULL.head_dim))
+        Batch([own]).layers[0].update_and_fetch(new, new)
+        own.evaluate()
+    splicing.close(state.full)
+    turns = Frequencies(1 / 10000 ** np.linspace(0, 1, FULL.head_dim // 2), False)
+    moved = [Taken(span, rows + 10, 10) for span, rows, _ in splicing.take(donor.full, 0, 4096)]
+    splicing.place(state.full, moved, [turns])
+    (cache,) = Batch([state], fused=True).layers
+    new = mx.random.normal((1, FULL.kv_heads, 256, FULL.head_dim))
+    cache.update_and_fetch(new, new)
+    queries = mx.random.normal((1, HEADS, 256, FULL.head_dim))
+    mx.eval(queries, state.arrays())
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    got = fused.attend(queries, cache, SCALE)
+    mx.eval(got)
+    over = mx.get_peak_memory() - before
+    assert over < 2 * most_bytes + 16 * (1 << 18) + 4 * queries.nbytes
+    np.testing.assert_allclose(np.array(got), np.array(attention.attend(queries, cache, SCALE)), atol=2e-5)
 
 
 def test_half_precision_stays_what_it_is() -> None:

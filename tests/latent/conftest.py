@@ -9,9 +9,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from agentmem.kv import attention, batch, recompute
+from agentmem.kv import attention, batch, inorder, recompute
 from agentmem.kv.layout import AttentionLayout, StateLayout
-from agentmem.latent import blend
 from agentmem.model import loader
 from agentmem.model.loader import LoadedModel
 from tests.helpers.checkpoints import Spec, write
@@ -90,7 +89,7 @@ def _product(x: mx.array, packed: tuple[mx.array, ...], cache: object, transpose
 @pytest.fixture
 def unquantised(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoadedModel]:
     """The model with fp states; all else is the code that serves."""
-    for module in (batch, recompute, blend):
+    for module in (batch, recompute, inorder):
         monkeypatch.setattr(module, "mx", _Unquantised())
     monkeypatch.setattr(attention, "_product", _product)
     return replace(model, layout=StateLayout.of_full(FullPrecision(**vars(model.layout.full))))

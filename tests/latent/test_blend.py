@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 
 import mlx.core as mx
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from agentmem.errors import AgentmemError, Reason
+from agentmem.kv import attention, fused
 from agentmem.kv.state import AgentState
 from agentmem.latent import blend as blend_module
 from agentmem.latent.blend import Blended, blending
@@ -16,6 +18,7 @@ from agentmem.latent.frequencies import frequencies
 from agentmem.latent.splice import splice
 from agentmem.model.forward import embed, feed
 from agentmem.model.loader import LoadedModel
+from agentmem.types import PrefillPath
 from tests.latent.reference import block_diagonal, causal, error, forward
 from tests.latent.states import fingerprint, ids, logits, part, prefilled, result
 
@@ -34,7 +37,9 @@ def _blended(model: LoadedModel, ratio: float, layer: int = 1) -> Blended:
     return result(blending(model, frequencies(model), prefilled(model, prefix), parts, contents, ratio, layer))
 
 
-def test_fp_all_computed_anew_is_a_full_prefill(unquantised: LoadedModel) -> None:
+@pytest.mark.parametrize("path", [PrefillPath.REFERENCE, PrefillPath.FUSED])
+def test_fp_all_computed_anew_is_a_full_prefill(unquantised: LoadedModel, path: PrefillPath) -> None:
+    unquantised = replace(unquantised, prefill=path)
     tokens = [*chain(*_runs()), *TEXT]
     want, _ = forward(unquantised, tokens, causal(len(tokens)))
     got = _blended(unquantised, 1)
@@ -52,10 +57,13 @@ def test_none_computed_anew_is_the_splice(model: LoadedModel) -> None:
     assert np.array_equal(logits(model, got.state, TEXT), logits(model, spliced.state, TEXT))
 
 
+@pytest.mark.parametrize("path", [PrefillPath.REFERENCE, PrefillPath.FUSED])
 @pytest.mark.parametrize("layer", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_fp_some_computed_anew_are_those_that_miss_most_and_see_the_others(
-    unquantised: LoadedModel, layer: int
+    unquantised: LoadedModel, layer: int, path: PrefillPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(blend_module, "ROWS", 50)  # so that most passes lie between others, and the last is short
+    unquantised = replace(unquantised, prefill=path)
     model, end, tokens = unquantised, sum(LENGTHS), [*chain(*_runs()), *TEXT]
     _, apart = forward(model, tokens, block_diagonal(LENGTHS, len(TEXT)))
     _, joint = forward(model, tokens, causal(len(tokens)))
@@ -83,9 +91,28 @@ def test_q4_the_error_shrinks_with_the_ratio(one: LoadedModel) -> None:
 def test_how_many_rows_a_pass_takes_changes_no_bit(one: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _blended(one, 0.6)
     monkeypatch.setattr(blend_module, "CHUNK", 50)
+    monkeypatch.setattr(blend_module, "ROWS", 37)
     parts = _blended(one, 0.6)
     assert np.array_equal(whole.recomputed, parts.recomputed)
     assert np.array_equal(logits(one, whole.state, TEXT), logits(one, parts.state, TEXT))
+
+
+def test_both_passes_go_the_way_of_prefill_and_none_attends_in_the_check_layer(
+    one: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers, seen = len(one.network.layers), []
+    for module in (attention, fused):
+        attend = module.attend
+        monkeypatch.setattr(
+            module, "attend", lambda q, *given, a=attend, m=module: seen.append((m, q.shape[::2])) or a(q, *given)
+        )
+    for path, module in ((PrefillPath.REFERENCE, attention), (PrefillPath.FUSED, fused)):
+        model = replace(one, prefill=path)
+        runs = [prefilled(model, run) for run in _runs()]
+        parts, contents = [part(model, run) for run in runs[1:]], [embed(model, run) for run in _runs()[1:]]
+        seen.clear()
+        result(blending(model, frequencies(model), runs[0], parts, contents, 0.3, 1))
+        assert seen == [(module, (1, 360)), *[(module, (1, 108))] * layers]
 
 
 @pytest.mark.reference

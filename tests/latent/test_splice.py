@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.kv import alongside
+from agentmem.kv import alongside, fused
 from agentmem.kv.batch import Batch
 from agentmem.kv.rotation import Frequencies
 from agentmem.kv.state import AgentState
@@ -251,11 +251,20 @@ def test_last_logits_do_not_move_the_shift(one: LoadedModel) -> None:
     assert error(last_logits(one, run, text), logits(one, steps, text)[-1]) < 1e-6
 
 
-@pytest.mark.reference
-def test_the_fused_path_leaves_splices_alone(one: LoadedModel) -> None:
-    """It knows neither shifts nor rows that do not count."""
-    fused = replace(one, prefill=PrefillPath.FUSED)
-    by_both = [_spliced(one, _runs()) for _ in range(2)]
-    for model, state in zip((one, fused), by_both, strict=True):
-        feed(model, state, ids(9, 40))
-    assert np.array_equal(*(logits(one, state, ids(8, 2)) for state in by_both))
+def test_fp_a_fused_chunk_behind_a_splice_is_the_references_but_for_rounding(
+    unquantised: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose rows lie out of order, some of them not the agent's, and their keys rotated for other positions."""
+    taken, attend = [], fused.attend
+    monkeypatch.setattr(fused, "attend", lambda *given: taken.append(0) or attend(*given))
+    turns, doc = frequencies(unquantised), prefilled(unquantised, ids(1, 600))
+    given = [part(unquantised, doc, 300, 590), part(unquantised, doc, 20, 500)]
+    by_both = [splice(unquantised, turns, prefilled(unquantised, ids(2, 37)), given).state for _ in "ab"]
+    said = []
+    for path, state in zip((PrefillPath.REFERENCE, PrefillPath.FUSED), by_both, strict=True):
+        model = replace(unquantised, prefill=path)
+        feed(model, state, ids(9, 300))
+        feed(model, state, ids(8, 40))
+        said.append(logits(unquantised, state, ids(7, 2)))
+    assert len(taken) == 2 * len(turns)
+    assert error(said[1], said[0]) < 1e-5
