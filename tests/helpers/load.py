@@ -284,7 +284,7 @@ class Worker:
         )
 
 
-_NOT_OF_COLD = ("fork", "rewind", "export", "splice")
+_NOT_OF_COLD = ("fork", "rewind", "export")
 """Refused where they would have to cut up a block that was given up; nothing has changed then."""
 _REPEATED = {"append", "generate", "think", "splice", "create", "fork", "rewind", "delete"}
 """Calls that a request id makes safe to send again."""
