@@ -12,6 +12,7 @@ import mlx.core as mx
 from agentmem.engine.context import Context
 from agentmem.engine.control import Control
 from agentmem.engine.lane import Lane
+from agentmem.engine.limits import check_fits
 from agentmem.engine.reply import Reply
 from agentmem.engine.request import (
     ChatInput,
@@ -29,14 +30,13 @@ from agentmem.engine.sampling import Sampler
 from agentmem.engine.thinking import Thinker
 from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.memory.agent import Agent, TurnDraft
-from agentmem.memory.embeddings import embedding_bytes, kept
+from agentmem.memory.embeddings import kept
 from agentmem.memory.ending import require_end
 from agentmem.memory.needs import Chunk, Room
 from agentmem.memory.taken import RoomTaken
 from agentmem.model.forward import LAST, feed, last_hidden, last_logits, next_chunk
 from agentmem.model.text import Encoded
 from agentmem.store.commit import check_turn
-from agentmem.store.records import MAX_EMBEDDING_BYTES
 from agentmem.types import FinishReason, TurnKind, TurnMessage
 
 RESERVE = 1024
@@ -89,7 +89,7 @@ class Turn:
             given = len(self._encoded.ids)
             if not given and request.input is not None:
                 raise AgentmemError(Reason.EMPTY_INPUT, "the input makes no tokens; there is nothing to add")
-            self._check_context(agent, given)
+            check_fits(agent, self._encoded.ids, self._request, self._model)
             self._reserved = agent.tokens + given + self._to_reserve(agent, given)
             self._make_room(agent)
         except AgentmemError:
@@ -133,32 +133,6 @@ class Turn:
     def _goes_on(self) -> bool:
         """Whether the agent says or thinks something behind the input."""
         return self._request.kind is not TurnKind.APPEND
-
-    def _check_context(self, agent: Agent, given: int) -> None:
-        limit, thinking = self._model.context_limit, self._request.thinking
-        steps = 0 if thinking is None else thinking.steps
-        if agent.tokens + given + steps + (self._request.sampling is not None) > limit:
-            asked = f", and {steps} latent steps are asked for" if steps else ""
-            raise AgentmemError(
-                Reason.CONTEXT_OVERFLOW,
-                f"the model's context holds {limit} tokens; this agent remembers {agent.tokens} and the input has "
-                f"{given}{asked}. Send less, or begin a new agent",
-                limit=limit,
-                remembered=agent.tokens,
-                input=given,
-            )
-        if self._latent:
-            self._check_latent(int((agent.ids < 0).sum()) + self._latent)
-
-    def _check_latent(self, latent: int) -> None:
-        """Whether records can hold the embeddings of so many latent positions."""
-        most = MAX_EMBEDDING_BYTES // embedding_bytes(self._model)
-        if latent > most:
-            message = (
-                f"a timeline of this model holds {most} latent positions at most, and would have {latent}. "
-                f"Ask for fewer steps, or begin a new agent"
-            )
-            raise AgentmemError(Reason.CONTEXT_OVERFLOW, message, limit=most, latent=latent)
 
     def _to_reserve(self, agent: Agent, given: int) -> int:
         """Positions of the reply to make room for before work starts: all it may have, if it says how many."""

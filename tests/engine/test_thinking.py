@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agentmem.engine import turn
+from agentmem.engine import limits
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.errors import Reason
 from agentmem.memory.disk import DiskBudget
@@ -324,7 +324,7 @@ def test_a_thought_that_no_record_holds_is_refused_before_work_starts(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the whole timeline: a fork, and what prune leaves, have one record of it."""
-    monkeypatch.setattr(turn, "MAX_EMBEDDING_BYTES", 20 * embedding_bytes(engine._context.model))
+    monkeypatch.setattr(limits, "MAX_EMBEDDING_BYTES", 20 * embedding_bytes(engine._context.model))
     think(engine, A, 12, 7)
     with refused(Reason.CONTEXT_OVERFLOW):
         think(engine, A, 9, 7)
