@@ -24,9 +24,8 @@ head at the least: 32,768 positions of a head of 128 take 32 MiB in fp32."""
 def attend(queries: mx.array, cache: BatchQuantizedKVCache, scale: float) -> mx.array:
     """As `attention.attend`, for one agent: [1, heads, count, head_dim] -> the same.
 
-    Held at once, beside inputs and outputs: `MOST_BYTES` and half of it again, twice `MOST_BYTES` where keys are turned
-    to where a splice has put them; and four times `MOST_SCORES` numbers where MLX has no kernel that does without the
-    scores.
+    Held at once, beside inputs and outputs: on MLX's CPU backend in fp32 2.1 times `MOST_BYTES`, and four times
+    `MOST_SCORES` numbers, since it has no kernel that does without the scores.
     """
     held, asking, window = cache.of_one_agent(queries.shape[2])
     begin = 0 if window is None else max(0, int(asking[0]) - window + 1) // BLOCK_TOKENS * BLOCK_TOKENS

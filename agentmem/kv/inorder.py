@@ -47,8 +47,13 @@ class InOrder:
     def keys(self, heads: slice) -> mx.array:
         """Of some KV heads, [1, heads, positions, head_dim], rotated for where they stand."""
         keys = self._dequantised(self._keys, heads)
-        # What is stored is not turned, but this copy (DESIGN section 6).
-        return keys if self._frequencies is None else self._frequencies.turn_each(keys, self._shifts)
+        if self._frequencies is None:
+            return keys
+        turned = []
+        for head in range(keys.shape[1]):  # What is stored is not turned, but this copy (DESIGN section 6).
+            turned.append(self._frequencies.turn_each(keys[:, head : head + 1], self._shifts))
+            mx.eval(turned[-1])  # or else what turning takes would be held for all heads at once
+        return mx.concatenate(turned, axis=1)
 
     def values(self, heads: slice) -> mx.array:
         """The same of values."""
