@@ -17,6 +17,7 @@ import xxhash
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.blockfile import Block
+from agentmem.store.catalog.namespaces import folders as namespaces_kept
 from agentmem.store.files import Files
 from agentmem.store.keys import block_key
 from agentmem.store.latents import id_bytes
@@ -139,6 +140,10 @@ def read_all(
     Each block must be the one its timeline leads to, and no file may be there that isn't in use.
     """
     store = Store.open(folder)
+    kept = store._core.catalog.read(namespaces_kept).values()
+    assert {path.name for path in (folder / "namespaces").iterdir()} == set(kept)
+    for name in kept:
+        assert {path.name for path in (folder / "namespaces" / name).iterdir()} == {"secret", "name.json"}
     agents = [agent for namespace in namespaces for agent in store.agents(namespace, limit=1000)]
     keys = set()
     ids = {agent.id: store.history(agent.id).ids() for agent in agents}
