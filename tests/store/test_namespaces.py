@@ -62,8 +62,10 @@ def test_nothing_of_it_stays(store: Store, folder: Path, team: bytes) -> None:
 
 
 def test_one_of_the_same_name_begins_anew(store: Store, folder: Path, team: bytes) -> None:
+    store.pruning.delete(NAME, "Xbob", "delete-1")
     store.pruning.namespace(NAME, force=True)
-    agent = store.create_agent(NAME, "Xalice", "create-1")  # the ids of its requests are free again
+    store.create_agent(NAME, "Xbob", "delete-1")  # the ids of its requests are free again
+    agent = store.create_agent(NAME, "Xalice", "create-1")
     agent, _ = add_turn(store, agent, [5], request_id="turn-1")
     secret = store.namespace(NAME).secret
     assert secret != team
