@@ -141,9 +141,8 @@ def read_all(
     """
     store = Store.open(folder)
     kept = store._core.catalog.read(namespaces_kept).values()
-    assert {path.name for path in (folder / "namespaces").iterdir()} == set(kept)
-    for name in kept:
-        assert {path.name for path in (folder / "namespaces" / name).iterdir()} == {"secret", "name.json"}
+    for path in (folder / "namespaces").iterdir():  # of one that lost its secret the name stays
+        assert {file.name for file in path.iterdir()} == {"name.json"} | ({"secret"} if path.name in kept else set())
     agents = [agent for namespace in namespaces for agent in store.agents(namespace, limit=1000)]
     keys = set()
     ids = {agent.id: store.history(agent.id).ids() for agent in agents}
