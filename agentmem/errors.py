@@ -28,6 +28,8 @@ class Reason(str, Enum):
 
     AGENT_NAME_INVALID = "AGENT_NAME_INVALID"
     NAMESPACE_INVALID = "NAMESPACE_INVALID"
+    NAMESPACE_NOT_FOUND = "NAMESPACE_NOT_FOUND"
+    NAMESPACE_NOT_EMPTY = "NAMESPACE_NOT_EMPTY"
     AGENT_NOT_FOUND = "AGENT_NOT_FOUND"
     AGENT_EXISTS = "AGENT_EXISTS"
     TURN_NOT_FOUND = "TURN_NOT_FOUND"
@@ -82,6 +84,8 @@ class Reason(str, Enum):
 
 
 _CODES = {
+    Reason.NAMESPACE_NOT_FOUND: Code.NOT_FOUND,
+    Reason.NAMESPACE_NOT_EMPTY: Code.FAILED_PRECONDITION,
     Reason.AGENT_NOT_FOUND: Code.NOT_FOUND,
     Reason.TURN_NOT_FOUND: Code.NOT_FOUND,
     Reason.MODEL_NOT_FOUND: Code.NOT_FOUND,
@@ -150,3 +154,13 @@ def request_id_reused() -> AgentmemError:
 def agent_not_found(namespace: str, name: str) -> AgentmemError:
     message = f"There is no agent named {name!r} in the namespace {namespace!r}."
     return AgentmemError(Reason.AGENT_NOT_FOUND, message, agent=name)
+
+
+def namespace_not_found(name: str) -> AgentmemError:
+    return AgentmemError(Reason.NAMESPACE_NOT_FOUND, f"There is no namespace named {name!r}.", namespace=name)
+
+
+def namespace_not_empty(name: str, agents: int) -> AgentmemError:
+    some = f"{agents} agent{'s' if agents > 1 else ''}"
+    message = f"The namespace {name!r} has {some}: forget them first, or remove it by force."
+    return AgentmemError(Reason.NAMESPACE_NOT_EMPTY, message, namespace=name, agents=agents)

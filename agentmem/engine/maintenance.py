@@ -10,9 +10,10 @@ from agentmem.engine.status import AgentView
 from agentmem.engine.views import NamespaceView
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.embeddings import is_own
+from agentmem.memory.needs import Wait
 from agentmem.memory.readable import readable
 from agentmem.store.records import TurnRecord
-from agentmem.store.rows import DiskUsage, Event, EventKind, Pruned
+from agentmem.store.rows import DeletedNamespace, DiskUsage, Event, EventKind, Pruned
 from agentmem.store.verify import Verified, verify
 from agentmem.types import AgentRef
 
@@ -163,6 +164,29 @@ class Maintenance(AgentOperations):
     def create_namespace(self, name: str, request_id: str = "") -> None:
         """Makes a namespace with a secret of its own, if it is not there: a repeat changes nothing."""
         self._context.store.namespace(name)
+
+    def delete_namespace(
+        self, name: str, request_id: str = "", force: bool = False, dry_run: bool = False
+    ) -> DeletedNamespace:
+        """Removes a namespace with its secret, force: and with its agents, behind the requests that they have.
+
+        The default one goes like any other, and is made anew when it is next used.
+        Raises NAMESPACE_NOT_FOUND, NAMESPACE_NOT_EMPTY.
+        """
+        store, memory, own = self._context.store, self._context.memory, AgentRef(name, "")
+
+        def delete() -> Steps[DeletedNamespace]:
+            yield from memory.unsaved.flushed()
+            while force and any(ref.namespace == name and ref != own for ref in self._scheduler.refs()):
+                yield Wait(())
+            memory.unsaved.flush()  # no file of theirs may come after they are gone
+            self._check_unused(own, request_id)
+            try:
+                return store.pruning.namespace(name, request_id, force=force, dry_run=dry_run)
+            finally:
+                memory.forget_gone()
+
+        return self._in_order(own, delete)
 
     def list_namespaces(self) -> list[NamespaceView]:
         return [NamespaceView(*row) for row in self._context.store.namespaces()]

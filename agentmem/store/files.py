@@ -114,6 +114,31 @@ def move_durably(files: Files, source: Path, target: Path) -> None:
     files.sync(source.parent)
 
 
+def set_mark(files: Files, mark: Path, there: bool) -> None:
+    """Makes or removes an empty file, durably. Raises OSError."""
+    if there == mark.exists():
+        return
+    if there:
+        make_folders(files, mark.parent)
+        files.create(mark, b"")
+    else:
+        files.unlink(mark)
+    files.sync(mark.parent)
+
+
+def remove_marked(files: Files, folder: Path, mark: Path | None = None) -> None:
+    """Removes a folder and the files in it; the mark, which says that they are to go, last. Raises OSError."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path != mark:
+            files.unlink(path)
+    files.sync(folder)  # as long as any of them may come back, the mark must
+    if mark is not None:
+        files.unlink(mark)
+    files.remove_folder(folder)
+
+
 def remove_quietly(files: Files, path: Path) -> None:
     """Removes a file that nothing refers to. What cannot be removed now, the sweep at the next open removes."""
     try:

@@ -27,6 +27,9 @@ versions that know only 3 would take for damaged.
 SECRET = "secret"
 """The file in a namespace's folder that holds its secret."""
 
+FORGOTTEN = "forgotten"
+"""A marker among an agent's records, or in a namespace's folder: they are being removed."""
+
 _OLD_CATALOG = re.compile(r"catalog\.([0-9]+\.sqlite|rebuilt)(-wal|-shm)?")
 
 
@@ -92,8 +95,7 @@ class StateFolder:
         return self.quarantine / agent_id
 
     def forgotten(self, agent_id: str) -> Path:
-        """A marker among an agent's records: they are being removed."""
-        return self.records(agent_id) / "forgotten"
+        return self.records(agent_id) / FORGOTTEN
 
     def private(self, agent_id: str) -> Path:
         """A marker among an agent's records: its blocks are for nobody else. The catalog follows the marker."""
@@ -105,7 +107,7 @@ class StateFolder:
 
     def marked_forgotten(self) -> list[str]:
         """Ids of the agents whose records are being removed."""
-        return self._marked("forgotten")
+        return self._marked(FORGOTTEN)
 
     def _marked(self, mark: str) -> list[str]:
         with os.scandir(self.turns) as entries:

@@ -6,15 +6,17 @@ import json
 import os
 import secrets
 import threading
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.catalog import namespaces as rows
 from agentmem.store.catalog.thread import Catalog
-from agentmem.store.files import Files, read_small_file, remove_quietly, write_durably
-from agentmem.store.folder import SECRET
+from agentmem.store.files import Files, read_small_file, remove_marked, remove_quietly, set_mark, write_durably
+from agentmem.store.folder import FORGOTTEN, SECRET
 from agentmem.store.keys import SECRET_BYTES
 from agentmem.store.layout import parse_json
 from agentmem.store.sealing import Sealer
@@ -43,12 +45,35 @@ class Namespaces:
         self._folders = catalog.read(rows.folders)
         self._adopt()
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._folders
+
     def get(self, name: str) -> Namespace:
         """The namespace, made on first use. Raises STORE_UNREADABLE if its secret is lost, or OSError."""
         with self._lock:
             if name not in self._known:
                 self._known[name] = self._load(name) if name in self._folders else self._create(name)
             return self._known[name]
+
+    @contextmanager
+    def removing(self, name: str) -> Iterator[Callable[[], None]]:
+        """The work inside takes the namespace out of the catalog, behind a call of what is yielded; its files follow.
+
+        That call marks them: whatever interrupts the work, the mark tells them from those that a lost catalog knew.
+        Raises OSError.
+        """
+        with self._lock:
+            folder = self._folder / self._folders[name]
+            mark = folder / FORGOTTEN
+            try:
+                yield partial(set_mark, self._files, mark, True)
+            finally:  # a COMMIT that reports an error may still have happened
+                self._folders = self._catalog.read(rows.folders)
+                if name in self._folders:
+                    remove_quietly(self._files, mark)
+                else:
+                    self._known.pop(name, None)
+                    remove_marked(self._files, folder, mark)
 
     def _load(self, name: str) -> Namespace:
         try:
@@ -71,10 +96,19 @@ class Namespaces:
         return namespace
 
     def _adopt(self) -> None:
-        """Enters folders that the catalog doesn't know: those of a crash in `_create`, or of a lost catalog."""
+        """Enters folders that the catalog doesn't know: those of a crash in `_create`, or of a lost catalog.
+
+        What a crash in `removing` left is removed, or kept if the catalog has it still.
+        """
         known = set(self._folders.values())
         for folder in sorted(self._folder.iterdir()):
+            if folder.name in known:
+                remove_quietly(self._files, folder / FORGOTTEN)
             if folder.name in known or not folder.is_dir():
+                continue
+            if (folder / FORGOTTEN).exists():
+                with suppress(OSError):
+                    remove_marked(self._files, folder, folder / FORGOTTEN)
                 continue
             try:
                 name = _read(folder, self._sealer).name
@@ -82,6 +116,8 @@ class Namespaces:
                 # Without its name, written last, a namespace was never used. A damaged name is another matter.
                 if not os.path.lexists(folder / NAME):
                     remove_quietly(self._files, folder / SECRET)
+                    with suppress(OSError):
+                        self._files.remove_folder(folder)
                 continue
             if name not in self._folders:
                 self._catalog.write(rows.add, name, folder.name)

@@ -1,4 +1,4 @@
-"""What leaves the store: agents, turns before the last, blocks. Catalog first, so that a crash leaves only orphans."""
+"""What leaves the store: agents, namespaces, old turns, blocks. Catalog first, so that a crash leaves only orphans."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 
-from agentmem.errors import AgentmemError
+from agentmem.errors import AgentmemError, agent_not_found, namespace_not_empty, namespace_not_found
 from agentmem.store.branch import Branches
-from agentmem.store.catalog import agents, blocks, requests, turns
+from agentmem.store.catalog import agents, blocks, namespaces, requests, turns
 from agentmem.store.core import Core
 from agentmem.store.files import is_full
 from agentmem.store.keys import keyed_digest
-from agentmem.store.rows import DELETE, AgentRow, Deleted, NewTurn, Pruned, PrunedKind, RequestRow
+from agentmem.store.rows import (
+    DELETE,
+    DELETE_NAMESPACE,
+    AgentRow,
+    Deleted,
+    DeletedNamespace,
+    NewTurn,
+    Pruned,
+    PrunedKind,
+    RequestRow,
+)
 from agentmem.store.usage import size_of
 from agentmem.store.writer import TurnWriter
 from agentmem.types import AgentRef, TurnKind
+
+Delete = Callable[[sqlite3.Connection, list[AgentRow]], list[Deleted]]
 
 
 class Pruning:
@@ -37,6 +49,8 @@ class Pruning:
         """
         core = self._core
         with core.change():
+            if namespace not in core.namespaces:
+                raise agent_not_found(namespace, name)
             # The name is forgotten as well: what is remembered of the request has a digest of it.
             digest = keyed_digest(core.secret(namespace), b"agentmem.forgotten.1", name.encode()).hex()
             if made := core.catalog.read(requests.repeated, namespace, request_id, DELETE, digest):
@@ -47,6 +61,38 @@ class Pruning:
             if dry_run:
                 return core.catalog.rehearse(agents.delete, agent).freed_bytes
             return self._forget([agent], partial(_delete, request_id=request_id, digest=digest))[0].freed_bytes
+
+    def namespace(
+        self, name: str, request_id: str = "", *, force: bool = False, dry_run: bool = False
+    ) -> DeletedNamespace:
+        """Removes a namespace with its secret. force: and all of its agents, pinned ones too; a crash leaves all of it,
+        or nothing. One of the same name that is made later has another secret.
+
+        Its name and theirs are gone from the catalog's files too, as with `delete`. A repeat of a non-empty request_id
+        returns the first result, whatever has the name by now.
+        Raises NAMESPACE_NOT_FOUND, NAMESPACE_NOT_EMPTY, REQUEST_ID_REUSED.
+        """
+        core = self._core
+        with core.change():
+            # What is remembered outlives the namespace, and so is nobody's: it hangs on none.
+            digest = keyed_digest(b"", b"agentmem.forgotten.1", request_id.encode(), name.encode()).hex()
+            if made := core.catalog.read(requests.repeated, "", request_id, DELETE_NAMESPACE, digest):
+                if not dry_run:
+                    self._scrub()
+                return DeletedNamespace(len(made.freed), sum(size for _, size in made.freed))
+            if name not in core.namespaces:
+                raise namespace_not_found(name)
+            core.catalog.read(requests.check_new, name, request_id)
+            chosen = core.catalog.read(agents.of_namespace, name)
+            if chosen and not force:
+                raise namespace_not_empty(name, len(chosen))
+            if dry_run:
+                deleted = core.catalog.rehearse(_delete_all, chosen)
+            else:
+                delete = partial(_delete_namespace, name=name, request_id=request_id, digest=digest)
+                with core.namespaces.removing(name) as mark:
+                    deleted = self._forget(chosen, delete, mark)
+        return DeletedNamespace(len(deleted), sum(one.freed_bytes for one in deleted))
 
     def agents(
         self,
@@ -142,12 +188,13 @@ class Pruning:
         ref = AgentRef(namespace, name) if name else None
         return [Pruned(kind, ref, turn, size) for turn, size in made.freed] if made else None
 
-    def _forget(
-        self, chosen: list[AgentRow], delete: Callable[[sqlite3.Connection, list[AgentRow]], list[Deleted]]
-    ) -> list[Deleted]:
-        """Forgets agents, and leaves no name of theirs, not in catalogs that a rebuild set aside either."""
+    def _forget(self, chosen: list[AgentRow], delete: Delete, mark: Callable[[], None] = lambda: None) -> list[Deleted]:
+        """Forgets agents, and leaves no name of theirs, not in catalogs that a rebuild set aside either.
+
+        mark: marks what else `delete` forgets.
+        """
         try:
-            deleted = self._enter(chosen, delete)
+            deleted = self._enter(chosen, delete, mark)
         except (OSError, AgentmemError) as error:
             if not is_full(error):
                 raise
@@ -155,16 +202,15 @@ class Pruning:
             # stay all the same, that is computed again.
             for agent in chosen:
                 self._remove_blocks(self._core.catalog.read(blocks.only_of, agent.id))
-            deleted = self._enter(chosen, delete)
+            deleted = self._enter(chosen, delete, mark)
         for one in deleted:
             self._remove_blocks(one.keys)
             self._core.turns.remove_all(one.agent.id)
         self._scrub()
         return deleted
 
-    def _enter(
-        self, chosen: list[AgentRow], delete: Callable[[sqlite3.Connection, list[AgentRow]], list[Deleted]]
-    ) -> list[Deleted]:
+    def _enter(self, chosen: list[AgentRow], delete: Delete, mark: Callable[[], None]) -> list[Deleted]:
+        mark()
         for agent in chosen:
             self._core.turns.mark_forgotten(agent.id)
         return self._core.catalog.write(delete, chosen)
@@ -192,6 +238,16 @@ def _delete_some(db: sqlite3.Connection, chosen: list[AgentRow], namespace: str,
     deleted = _delete_all(db, chosen)
     freed = tuple((one.agent.turn, one.freed_bytes) for one in deleted)
     requests.remember(db, namespace, request_id, RequestRow(PrunedKind.AGENT.operation, "", freed=freed))
+    return deleted
+
+
+def _delete_namespace(
+    db: sqlite3.Connection, chosen: list[AgentRow], name: str, request_id: str, digest: str
+) -> list[Deleted]:
+    deleted = _delete_all(db, chosen)
+    namespaces.remove(db, name)
+    freed = tuple((one.agent.turn, one.freed_bytes) for one in deleted)
+    requests.remember(db, "", request_id, RequestRow(DELETE_NAMESPACE, digest, freed=freed))
     return deleted
 
 

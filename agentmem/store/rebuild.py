@@ -31,7 +31,7 @@ from agentmem.store.catalog import namespaces as namespace_rows
 from agentmem.store.catalog.thread import Catalog
 from agentmem.store.chain import Chain, Entry, agent_ids, entries, numbers, read_chain, read_link
 from agentmem.store.files import Files, move_durably, unwritable, write_durably
-from agentmem.store.folder import StateFolder
+from agentmem.store.folder import FORGOTTEN, StateFolder
 from agentmem.store.namespaces import NAME, Namespace, read_secrets
 from agentmem.store.problems import Problem, ProblemKind
 from agentmem.store.records import RecordUnreadable, TurnRecord
@@ -129,7 +129,9 @@ class _Rebuild:
             if (owner := self._owner(agent_id, secrets)) is not None:
                 found[agent_id] = owner
         uses = Counter((record.namespace, folder) for folder, record in found.values())
-        names = {folder: entry.name for folder, entry in secrets.items() if entry.name}
+        # Of those that are being removed no agent is left, unless that failed.
+        going = {folder for folder in secrets if (self.paths.namespaces / folder / FORGOTTEN).exists()}
+        names = {folder: entry.name for folder, entry in secrets.items() if entry.name and folder not in going}
         names |= {folder: name for name, folder in uses}
         folders: dict[str, str] = {}
         for folder, name in sorted(names.items(), key=lambda item: (-uses[item[1], item[0]], item[0])):

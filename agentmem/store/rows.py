@@ -11,6 +11,7 @@ from agentmem.store.records import TurnRecord
 from agentmem.types import AgentRef, Exactness, Share
 
 CREATE, UPDATE, EVICT, DELETE = "CREATE", "UPDATE", "EVICT", "DELETE"
+DELETE_NAMESPACE = "DELETE_NAMESPACE"
 """Operations under which request ids are remembered; of a turn it is its kind, of pruning see `PrunedKind`."""
 
 
@@ -81,7 +82,7 @@ class NewTurn:
 class RequestRow:
     """What a request id did, to which agent ("" for several), and what that agent's last turn was then.
 
-    agent_name: for DELETE a keyed digest of it: the name itself is forgotten.
+    agent_name: for DELETE a keyed digest of it, for DELETE_NAMESPACE one of that name: the names are forgotten.
     freed: pairs of a turn and of bytes, as the operation's result has them; without names.
     """
 
@@ -97,6 +98,14 @@ class Deleted:
 
     agent: AgentRow
     keys: tuple[bytes, ...]
+    freed_bytes: int
+
+
+@dataclass(frozen=True)
+class DeletedNamespace:
+    """agents: how many went with it. freed_bytes: of their records, and of their blocks."""
+
+    agents: int
     freed_bytes: int
 
 

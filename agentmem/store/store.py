@@ -99,6 +99,9 @@ class Store:
         with unwritable(self._core.folder.root):
             return self._core.namespaces.get(name)
 
+    def has_namespace(self, name: str) -> bool:
+        return name in self._core.namespaces
+
     def namespaces(self) -> list[tuple[str, float, int]]:
         """Name, creation time and number of agents of each namespace, by name."""
         return self._core.catalog.read(namespace_rows.listed)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
-from agentmem.store.files import Files, make_folders, read_file, remove_quietly, write_durably
+from agentmem.store.files import (
+    Files,
+    make_folders,
+    read_file,
+    remove_marked,
+    remove_quietly,
+    set_mark,
+    write_durably,
+)
 from agentmem.store.folder import StateFolder
 from agentmem.store.records import RecordUnreadable, TurnRecord, decode
 from agentmem.store.rows import TurnRow
@@ -48,7 +55,7 @@ class TurnFiles:
         """Removes records, and all that were set aside. Raises OSError."""
         for number in numbers:
             self._files.unlink(self._folder.record(agent_id, number))
-        self._remove_folder(self._folder.records_aside(agent_id))
+        remove_marked(self._files, self._folder.records_aside(agent_id))
 
     def remove_quietly(self, agent_id: str, number: int) -> None:
         remove_quietly(self._files, self._folder.record(agent_id, number))
@@ -59,7 +66,7 @@ class TurnFiles:
         Without the mark, records of an agent that the catalog doesn't know prove that the catalog lost it.
         """
         if self._folder.records(agent_id).is_dir():
-            self._set(self._folder.forgotten(agent_id), True)
+            set_mark(self._files, self._folder.forgotten(agent_id), True)
 
     def begin(self, agent_id: str, private: bool) -> None:
         """Makes the folder of an agent that the catalog doesn't know yet: forgotten, until `keep`. Raises OSError."""
@@ -70,34 +77,13 @@ class TurnFiles:
 
     def keep(self, agent_id: str) -> None:
         """Takes the mark away, durably: that of `begin`, or of a deletion that failed. Raises OSError."""
-        self._set(self._folder.forgotten(agent_id), False)
+        set_mark(self._files, self._folder.forgotten(agent_id), False)
 
     def set_private(self, agent_id: str, private: bool) -> None:
         """Marks an agent, durably, as one whose blocks are for nobody else, or unmarks it. Raises OSError."""
-        self._set(self._folder.private(agent_id), private)
-
-    def _set(self, mark: Path, there: bool) -> None:
-        if there == mark.exists():
-            return
-        if there:
-            make_folders(self._files, mark.parent)
-            self._files.create(mark, b"")
-        else:
-            self._files.unlink(mark)
-        self._files.sync(mark.parent)
+        set_mark(self._files, self._folder.private(agent_id), private)
 
     def remove_all(self, agent_id: str) -> None:
         """Removes an agent's records, the mark last, and those set aside. Raises OSError."""
-        self._remove_folder(self._folder.records_aside(agent_id))
-        self._remove_folder(self._folder.records(agent_id), last=self._folder.forgotten(agent_id))
-
-    def _remove_folder(self, folder: Path, last: Path | None = None) -> None:
-        if not folder.is_dir():
-            return
-        for path in folder.iterdir():
-            if path != last:
-                self._files.unlink(path)
-        self._files.sync(folder)  # as long as any of them may come back, the mark must
-        if last is not None:
-            self._files.unlink(last)
-        self._files.remove_folder(folder)
+        remove_marked(self._files, self._folder.records_aside(agent_id))
+        remove_marked(self._files, self._folder.records(agent_id), self._folder.forgotten(agent_id))

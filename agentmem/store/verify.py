@@ -48,7 +48,7 @@ def verify(store: Store, namespace: str | None = None, repair: bool = False) -> 
     """
     check = _Check(store)
     for name, *_ in store.namespaces():
-        if namespace in (None, name):
+        if namespace in (None, name) and store.has_namespace(name):  # it may have been removed meanwhile
             check.namespace(name)
     if namespace is None and store.pruning.orphans(dry_run=not repair):
         check.problems.append(Problem(ProblemKind.ORPHAN, _UNUSED))

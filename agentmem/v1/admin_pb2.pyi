@@ -244,6 +244,26 @@ class CreateNamespaceResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class DeleteNamespaceRequest(_message.Message):
+    __slots__ = ("name", "request_id", "force", "dry_run")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    request_id: str
+    force: bool
+    dry_run: bool
+    def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., force: bool = ..., dry_run: bool = ...) -> None: ...
+
+class DeleteNamespaceResponse(_message.Message):
+    __slots__ = ("agents", "freed_bytes")
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
+    FREED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    agents: int
+    freed_bytes: int
+    def __init__(self, agents: _Optional[int] = ..., freed_bytes: _Optional[int] = ...) -> None: ...
+
 class ListNamespacesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

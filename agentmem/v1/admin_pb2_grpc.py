@@ -54,6 +54,11 @@ class AdminServiceStub(object):
                 request_serializer=agentmem_dot_v1_dot_admin__pb2.CreateNamespaceRequest.SerializeToString,
                 response_deserializer=agentmem_dot_v1_dot_admin__pb2.CreateNamespaceResponse.FromString,
                 _registered_method=True)
+        self.DeleteNamespace = channel.unary_unary(
+                '/agentmem.v1.AdminService/DeleteNamespace',
+                request_serializer=agentmem_dot_v1_dot_admin__pb2.DeleteNamespaceRequest.SerializeToString,
+                response_deserializer=agentmem_dot_v1_dot_admin__pb2.DeleteNamespaceResponse.FromString,
+                _registered_method=True)
         self.ListNamespaces = channel.unary_unary(
                 '/agentmem.v1.AdminService/ListNamespaces',
                 request_serializer=agentmem_dot_v1_dot_admin__pb2.ListNamespacesRequest.SerializeToString,
@@ -90,6 +95,14 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteNamespace(self, request, context):
+        """Removes a namespace with its secret. One of that name that is made later, if only by being used, begins anew, as does
+        "default": with another secret, and without knowing anything of this one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListNamespaces(self, request, context):
         """All namespaces, by name.
         """
@@ -119,6 +132,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.CreateNamespace,
                     request_deserializer=agentmem_dot_v1_dot_admin__pb2.CreateNamespaceRequest.FromString,
                     response_serializer=agentmem_dot_v1_dot_admin__pb2.CreateNamespaceResponse.SerializeToString,
+            ),
+            'DeleteNamespace': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteNamespace,
+                    request_deserializer=agentmem_dot_v1_dot_admin__pb2.DeleteNamespaceRequest.FromString,
+                    response_serializer=agentmem_dot_v1_dot_admin__pb2.DeleteNamespaceResponse.SerializeToString,
             ),
             'ListNamespaces': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNamespaces,
@@ -234,6 +252,33 @@ class AdminService(object):
             '/agentmem.v1.AdminService/CreateNamespace',
             agentmem_dot_v1_dot_admin__pb2.CreateNamespaceRequest.SerializeToString,
             agentmem_dot_v1_dot_admin__pb2.CreateNamespaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteNamespace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentmem.v1.AdminService/DeleteNamespace',
+            agentmem_dot_v1_dot_admin__pb2.DeleteNamespaceRequest.SerializeToString,
+            agentmem_dot_v1_dot_admin__pb2.DeleteNamespaceResponse.FromString,
             options,
             channel_credentials,
             insecure,

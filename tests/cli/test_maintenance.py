@@ -162,6 +162,28 @@ def test_namespaces(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
     assert daemon.seen[-1].name == "team"
 
 
+def test_a_namespace_is_removed(daemon: ScriptedDaemon, agentmem: Agentmem) -> None:
+    def delete(request: Any, context: Any) -> admin_pb2.DeleteNamespaceResponse:
+        if not request.force:
+            fail(context, "FAILED_PRECONDITION", "NAMESPACE_NOT_EMPTY", "It has 2 agents.")
+        return admin_pb2.DeleteNamespaceResponse(agents=2, freed_bytes=5000)
+
+    daemon.answers["DeleteNamespace"] = delete
+    unasked = agentmem("namespace", "rm", "team")
+    assert (unasked.code, "--yes" in unasked.err, daemon.seen) == (2, True, [])
+    refused = agentmem("namespace", "rm", "team", "-y", "--json")
+    assert (refused.code, refused.out, refused.err) == (1, "", "error: It has 2 agents. [NAMESPACE_NOT_EMPTY]\n")
+    rehearsed = agentmem("namespace", "rm", "team", "--force", "--dry-run", "--json")
+    done = agentmem("namespace", "rm", "team", "--force", "-y", "--json")
+    assert json.loads(done.out) == {"namespace": "team", "agents": 2, "freed_bytes": 5000}
+    assert (rehearsed.code, rehearsed.out, done.code) == (0, done.out, 0)
+    assert rehearsed.err == "Would remove team (2 agents, 5.0 kB).\n"
+    assert done.err == "Removed team (2 agents, 5.0 kB freed).\n"
+    assert [(r.name, r.force, r.dry_run) for r in daemon.seen] == [
+        ("team", False, False), ("team", True, True), ("team", True, False),
+    ]  # fmt: skip
+
+
 def test_export_and_import(daemon: ScriptedDaemon, agentmem: Agentmem, tmp_path: Path) -> None:
     daemon.answers["ExportAgent"] = lambda r, c: [agents_pb2.ExportAgentResponse(chunk=b"abc")]
     daemon.answers["ImportAgent"] = lambda r, c: agents_pb2.ImportAgentResponse(agent=an_agent("eve"))

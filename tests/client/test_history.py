@@ -91,17 +91,23 @@ def test_maintenance_and_namespaces(daemon: ScriptedDaemon, do: Do) -> None:
         GetDiskUsage=maintenance_pb2.GetDiskUsageResponse(total_bytes=5),
         Verify=maintenance_pb2.VerifyResponse(blocks=3),
         CreateNamespace=admin_pb2.CreateNamespaceResponse(),
+        DeleteNamespace=admin_pb2.DeleteNamespaceResponse(agents=2, freed_bytes=5),
         ListNamespaces=admin_pb2.ListNamespacesResponse(namespaces=[admin_pb2.Namespace(name="team", agents=2)]),
     )
     assert do(lambda c: c.prune("team", older_than=60, dry_run=True))[0].agent == "alice"
     assert do(lambda c: c.disk_usage()).total_bytes == 5
     assert do(lambda c: c.verify(repair=True)).ok
     assert do(lambda c: c.create_namespace("team")) is None
+    deleted = do(lambda c: c.delete_namespace("team", force=True, dry_run=True))
+    assert (deleted.agents, deleted.freed_bytes) == (2, 5)
+    do(lambda c: c.delete_namespace("team", request_id="r"))
     assert [(n.name, n.agents) for n in do(lambda c: c.namespaces())] == [("team", 2)]
-    prune, _, verify, create, _ = daemon.seen
+    prune, _, verify, create, delete, another, _ = daemon.seen
     assert (prune.namespace, prune.older_than.seconds, prune.dry_run) == ("team", 60, True)
     assert (verify.HasField("namespace"), verify.repair) == (False, True)
     assert (create.name, bool(create.request_id)) == ("team", True)
+    assert (delete.name, delete.force, delete.dry_run, bool(delete.request_id)) == ("team", True, True, True)
+    assert (another.force, another.dry_run, another.request_id) == (False, False, "r")
 
 
 def test_events_come_page_by_page(daemon: ScriptedDaemon, do: Do) -> None:

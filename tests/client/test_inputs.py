@@ -70,6 +70,7 @@ def test_messages_that_cannot_be_sent(message: Any) -> None:
         lambda: turns.generate(REF, inputs.chat("a"), request_id=SURROGATE),
         lambda: calls.fork_agent(REF, SURROGATE, None, None, None),
         lambda: calls.create_namespace(SURROGATE, None),
+        lambda: calls.delete_namespace(SURROGATE, False, False, None),
         lambda: calls.prune("default", None, False, SURROGATE, False, None, None),
     ],
 )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agentmem_client import AgentExists, AgentmemError, Client, ModelMismatch, Reply
+from agentmem_client import AgentExists, AgentmemError, Client, FailedPrecondition, ModelMismatch, NotFound, Reply
 
 from tests.helpers.checkpoints import ALL, Spec, with_other_weights
 from tests.helpers.daemon import Daemon
@@ -275,6 +275,23 @@ def test_namespaces_share_nothing(client: Client, space: str) -> None:
     keys = [{block.key for block in client.agent("a", name).info().blocks} for name in (space, other)]
     assert not keys[0] & keys[1]
     assert {n.name: n.agents for n in client.namespaces()}.items() >= {space: 1, other: 1}.items()
+
+
+def test_a_namespace_that_was_removed_is_no_more(client: Client, space: str) -> None:
+    client.agent("a", space).append(token_ids=IDS)
+    with pytest.raises(FailedPrecondition) as refused:
+        client.delete_namespace(space)
+    assert refused.value.reason == "NAMESPACE_NOT_EMPTY"
+    would = client.delete_namespace(space, force=True, dry_run=True)
+    assert client.delete_namespace(space, force=True, request_id="gone") == would
+    assert (would.agents, would.freed_bytes > 0) == (1, True)
+    assert space not in {namespace.name for namespace in client.namespaces()}
+    with pytest.raises(NotFound):
+        client.delete_namespace(space)
+    usage = client.agent("a", space).append(token_ids=IDS).usage
+    assert (usage.reused_hot_tokens, usage.reused_warm_tokens, usage.prefill_tokens) == (0, 0, 600)
+    assert client.delete_namespace(space, force=True, request_id="gone") == would, "a repeat removes nothing"
+    assert client.agent("a", space).info().turn == 1
 
 
 def test_a_private_agent_neither_gives_nor_takes(client: Client, space: str) -> None:

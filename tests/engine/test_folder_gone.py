@@ -55,6 +55,7 @@ def test_a_deleted_folder(engine: Engine, checkpoint: Path, state: Path, tmp_pat
         lambda: engine.rewind_agent(HOT, 0),
         lambda: engine.evict_agent(HOT),
         lambda: engine.delete_agent(HOT),
+        lambda: engine.delete_namespace("default", force=True),
         lambda: engine.update_agent(HOT, pinned=True),
         lambda: engine.evict_agent(WARM, Residency.COLD),
         lambda: engine.prune("default"),

@@ -17,6 +17,7 @@ import xxhash
 
 from agentmem.errors import AgentmemError, Reason
 from agentmem.store.blockfile import Block
+from agentmem.store.catalog.namespaces import folders as namespaces_kept
 from agentmem.store.files import Files
 from agentmem.store.keys import block_key
 from agentmem.store.latents import id_bytes
@@ -139,6 +140,9 @@ def read_all(
     Each block must be the one its timeline leads to, and no file may be there that isn't in use.
     """
     store = Store.open(folder)
+    kept = store._core.catalog.read(namespaces_kept).values()
+    for path in (folder / "namespaces").iterdir():  # of one that lost its secret the name stays
+        assert {file.name for file in path.iterdir()} == {"name.json"} | ({"secret"} if path.name in kept else set())
     agents = [agent for namespace in namespaces for agent in store.agents(namespace, limit=1000)]
     keys = set()
     ids = {agent.id: store.history(agent.id).ids() for agent in agents}

@@ -89,6 +89,10 @@ def prune_history(store: Store) -> None:
     store.pruning.history("default", "alice")
 
 
+def remove_namespace(store: Store) -> None:
+    store.pruning.namespace("default", force=True)
+
+
 def prune(store: Store) -> None:
     store.pruning.agents("default", older_than_s=-1)
 
@@ -100,7 +104,8 @@ def make_private(store: Store) -> None:
 
 
 BRANCHES = [fork, rewind, prune_history]
-CHANGES = [two_blocks, ahead, new_namespace, delete, prune, quarantine_and_replace, make_private, *BRANCHES]
+GOING = [delete, prune, remove_namespace]
+CHANGES = [two_blocks, ahead, new_namespace, *GOING, quarantine_and_replace, make_private, *BRANCHES]
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +150,7 @@ def allowed(change: Change) -> list[dict[str, list[int]]]:
         return [before, before | {"carol": []}, before | {"carol": [1, 2]}]
     if change is delete:
         return [before, {"bob": [5, 6]}]
-    if change is prune:
+    if change in (prune, remove_namespace):
         return [before, {}]
     if change is fork:
         grown = before | {"alice": [0, 1, 2, 3]}
@@ -173,7 +178,7 @@ def test_a_crash_at_any_operation(base: Path, tmp_path: Path, change: Change) ->
         store.close()
         seen.append(check(folder, blocks_may_be_missing=change is quarantine_and_replace))
         assert seen[-1] in allowed(change)
-    assert seen[0] == allowed(change)[0] or change in (delete, prune)
+    assert seen[0] == allowed(change)[0] or change in GOING
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -287,8 +292,9 @@ def test_a_crash_in_setting_up_a_folder(tmp_path: Path) -> None:
         (lambda store: store.pruning.history("default", "bob"), 0, 1),
         (delete, 0, 0),
         (prune, 0, 0),
+        (remove_namespace, 0, 0),
     ],
-    ids=["commit", "ahead", "fork", "rewind", "prune_history", "delete", "prune"],
+    ids=["commit", "ahead", "fork", "rewind", "prune_history", "delete", "prune", "remove_namespace"],
 )
 def test_a_crash_before_the_catalog_is_told(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, blocks: int, records: int

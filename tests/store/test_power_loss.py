@@ -111,6 +111,8 @@ def run(folder: Path, files: RecordingFiles, monkeypatch: pytest.MonkeyPatch, wh
     history.step(lambda: history.store.pruning.agents("default", older_than_s=-1))
     history.create("carol", "another")
     history.turn("carol", [1], "another")
+    history.step(lambda: history.store.pruning.namespace("another", force=True))
+    history.create("carol", "another")
     history.create("alice")
     history.turn("alice", [0, 1, 2])
     history.store.close()

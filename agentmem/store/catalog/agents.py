@@ -62,6 +62,10 @@ def page(db: sqlite3.Connection, namespace: str, after: str, limit: int) -> list
     return _all(db, "namespace=? AND name>? ORDER BY name LIMIT ?", namespace, after, limit)
 
 
+def of_namespace(db: sqlite3.Connection, namespace: str) -> list[AgentRow]:
+    return _all(db, "namespace=? ORDER BY name", namespace)
+
+
 def prunable(
     db: sqlite3.Connection, namespace: str, unused_since: float | None, expired_at: float | None
 ) -> list[AgentRow]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentmem_client.daemon_types import (
     AgentDiskUsage,
+    DeletedNamespace,
     DiskUsage,
     Event,
     LayerInfo,
@@ -113,6 +114,7 @@ __all__ = [
     "DaemonNotRunning",
     "DataLoss",
     "DeadlineExceeded",
+    "DeletedNamespace",
     "Delta",
     "Diff",
     "DiskUsage",

@@ -22,6 +22,7 @@ from agentmem.v1 import (
 )
 from agentmem_client import choices, convert, files, inputs
 from agentmem_client.daemon_types import (
+    DeletedNamespace,
     DiskUsage,
     Event,
     Namespace,
@@ -244,6 +245,16 @@ def prefetch_agent(ref: types_pb2.AgentRef, request_id: str | None) -> Call[Pref
 def export_agent(ref: types_pb2.AgentRef) -> Call[bytes]:
     """Reads the pieces of the file, one of each response."""
     return Call("ExportAgent", agents_pb2.ExportAgentRequest(agent=ref), lambda r: r.chunk, timeout=None)
+
+
+def delete_namespace(name: str, force: bool, dry_run: bool, request_id: str | None) -> Call[DeletedNamespace]:
+    request = admin_pb2.DeleteNamespaceRequest(
+        name=inputs.text(name, "The namespace"),
+        request_id=inputs.request_id(request_id),
+        force=force,
+        dry_run=dry_run,
+    )
+    return Call("DeleteNamespace", request, convert.deleted_namespace, timeout=None)
 
 
 def import_agent(

@@ -16,6 +16,7 @@ from agentmem_client import calls, endpoint, files, runs, turns
 from agentmem_client.agent import Agent
 from agentmem_client.calls import Call, Page, Span
 from agentmem_client.daemon_types import (
+    DeletedNamespace,
     DiskUsage,
     Event,
     Namespace,
@@ -187,6 +188,22 @@ class Client:
     def create_namespace(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> None:
         """Makes a namespace with a secret of its own, unless there is one of that name."""
         self._send(calls.create_namespace(name, request_id), timeout)
+
+    def delete_namespace(
+        self,
+        name: str,
+        *,
+        force: bool = False,
+        dry_run: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> DeletedNamespace:
+        """Removes a namespace with its secret; one of that name that is made later knows nothing of it.
+
+        force: with its agents, pinned ones too; else one that has agents is refused: NAMESPACE_NOT_EMPTY. dry_run: only
+        says what would go.
+        """
+        return self._send(calls.delete_namespace(name, force, dry_run, request_id), timeout)
 
     def namespaces(self, *, timeout: float | None = None) -> list[Namespace]:
         """All namespaces, by name."""

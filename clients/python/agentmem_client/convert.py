@@ -196,6 +196,10 @@ def namespaces(message: admin_pb2.ListNamespacesResponse) -> list[daemon_types.N
     return [_plain(daemon_types.Namespace, one, create_time=_time(one, "create_time")) for one in message.namespaces]
 
 
+def deleted_namespace(message: admin_pb2.DeleteNamespaceResponse) -> daemon_types.DeletedNamespace:
+    return _plain(daemon_types.DeletedNamespace, message)
+
+
 def pruned(message: maintenance_pb2.PruneResponse) -> list[daemon_types.Pruned]:
     return [
         _plain(daemon_types.Pruned, one, agent=one.agent.name, namespace=one.agent.namespace) for one in message.pruned

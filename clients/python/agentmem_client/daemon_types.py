@@ -150,6 +150,14 @@ class Namespace:
 
 
 @dataclass(frozen=True)
+class DeletedNamespace:
+    """agents: how many went with it, or would. freed_bytes: on disk."""
+
+    agents: int
+    freed_bytes: int
+
+
+@dataclass(frozen=True)
 class Pruned:
     """Something that is gone, or would be. kind: AGENT, TURN, or ORPHAN (files that no agent uses).
 

@@ -54,6 +54,14 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         await asyncio.to_thread(self._readiness.engine.create_namespace, name, request_id)
         return admin_pb2.CreateNamespaceResponse()
 
+    async def DeleteNamespace(
+        self, request: admin_pb2.DeleteNamespaceRequest, context: Context
+    ) -> admin_pb2.DeleteNamespaceResponse:
+        name, request_id = requests.new_namespace(request.name), requests.request_id(request.request_id)
+        delete = self._readiness.engine.delete_namespace
+        deleted = await asyncio.to_thread(delete, name, request_id, request.force, request.dry_run)
+        return admin_pb2.DeleteNamespaceResponse(agents=deleted.agents, freed_bytes=deleted.freed_bytes)
+
     async def ListNamespaces(
         self, request: admin_pb2.ListNamespacesRequest, context: Context
     ) -> admin_pb2.ListNamespacesResponse:

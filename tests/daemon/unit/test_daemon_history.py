@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentmem.engine.status import AgentView
 from agentmem.engine.views import Diff, Evicted, NamespaceView, Prefetched
-from agentmem.store.rows import DiskUsage, Event, Pruned, PrunedKind
+from agentmem.store.rows import DeletedNamespace, DiskUsage, Event, Pruned, PrunedKind
 from agentmem.store.verify import Verified
 from agentmem.types import AgentRef, Residency, Share
 from agentmem.v1 import (
@@ -134,10 +134,18 @@ CALLS: list[tuple[str, Any, Any, tuple[Any, ...], dict[str, Any]]] = [
     ("ListEvents", maintenance_pb2.ListEventsRequest(namespace="team"), EVENTS, ("team", None, 0.0, 0, 101), {}),
     ("ListEvents", maintenance_pb2.ListEventsRequest(after=7), EVENTS, (None, None, 0.0, 7, 101), {}),
     ("CreateNamespace", admin_pb2.CreateNamespaceRequest(name="team", request_id="r"), None, ("team", "r"), {}),
+    (
+        "DeleteNamespace",
+        admin_pb2.DeleteNamespaceRequest(name="team", request_id="r", force=True, dry_run=True),
+        DeletedNamespace(2, 5),
+        ("team", "r", True, True),
+        {},
+    ),
     ("ListNamespaces", admin_pb2.ListNamespacesRequest(), [NamespaceView("team", 1.0, 2)], (), {}),
 ]
 METHODS = {
     "GetDiskUsage": "disk_usage", "Verify": "verify", "Prune": "prune", "CreateNamespace": "create_namespace",
+    "DeleteNamespace": "delete_namespace",
     "ListEvents": "list_events", "ListNamespaces": "list_namespaces", "DiffAgents": "diff_agents",
 }  # fmt: skip
 
@@ -166,6 +174,8 @@ def test_a_call_reaches_the_engine(
             assert response.freed_bytes == 5
         case "DiffAgents" | "EvictAgent" | "PrefetchAgent":
             assert {name: getattr(response, name) for name in vars(answer)} == vars(answer)
+        case "DeleteNamespace":
+            assert (response.agents, response.freed_bytes) == (2, 5)
         case "Prune":
             assert [(one.kind, one.agent.name) for one in response.pruned] == [(p.kind, "alice") for p in answer]
         case "GetDiskUsage":
