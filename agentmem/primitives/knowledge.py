@@ -100,8 +100,8 @@ class KnowledgePool:
         with pooldb.errors():
             found = pooldb.matching(self._db, match_expression(sorted(searched)), WEIGHTS, CANDIDATES)
             holders = {word: pooldb.holders(self._db, word) for word in searched}
-            nearness = Nearness(ends, holders, pooldb.count(self._db))
-        near = [(entry, nearness.similarity(number)) for number, entry in found]
+            nearness = Nearness(ends, holders, pooldb.shipped(self._db))
+        near = [(entry, _similarity(nearness, number, entry, len(searched))) for number, entry in found]
         matches = [Match(entry, fit, fit * expected_score(entry.outcomes)) for entry, fit in near]
         return sorted(matches, key=lambda m: -m.rank)[:k]  # which leaves those alike as they are
 
@@ -186,6 +186,15 @@ class KnowledgePool:
             return False
         pooldb.put(self._db, known.model_copy(update={"outcomes": entry.outcomes}))
         return True
+
+
+def _similarity(nearness: Nearness, number: int, entry: Entry, searched: int) -> float:
+    """searched: how many distinct words the query has. Those of a learned entry are compared as another query's."""
+    if entry.source == "learned" and nearness.covered(number):
+        own = {word for end in query_ends(entry.description) for word in end}
+        if len(own) == searched:
+            return 1.0
+    return nearness.similarity(number)
 
 
 def _put_all(db: sqlite3.Connection, entries: list[Entry]) -> None:

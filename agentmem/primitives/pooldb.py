@@ -145,8 +145,9 @@ def holders(db: sqlite3.Connection, word: str) -> Holders:
     return Holders(matching(expression), matching(f"{{title tags}} : ({expression})"))
 
 
-def count(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT count(*) FROM entries").fetchone()[0])
+def shipped(db: sqlite3.Connection) -> frozenset[int]:
+    """Numbers of the entries that were not learned."""
+    return frozenset(n for (n,) in db.execute(f"SELECT number FROM entries WHERE NOT {_LEARNED}"))
 
 
 def count_learned(db: sqlite3.Connection) -> int:
