@@ -15,7 +15,7 @@ from types import TracebackType
 from agentmem.errors import AgentmemError, Reason, request_id_reused
 from agentmem.primitives import pooldb
 from agentmem.primitives.entry import Entry, Outcomes, invalid_line, learned, read_lines, write_lines
-from agentmem.primitives.nearness import Nearness
+from agentmem.primitives.nearness import FLOOR, Nearness
 from agentmem.primitives.plan import Plan
 from agentmem.primitives.words import match_expression, query_ends
 from agentmem.sqlite import transaction
@@ -33,7 +33,7 @@ MAX_LEARNED = 10_000
 
 @dataclass(frozen=True)
 class Match:
-    """An entry that shares words with a query. similarity: 0 to 1, see `nearness`. rank: matches are ordered by it."""
+    """An entry that shares words with a query. similarity: 0 to 1, see `nearness`. rank: its place, see `nearest`."""
 
     entry: Entry
     similarity: float
@@ -86,6 +86,7 @@ class KnowledgePool:
     def nearest(self, query: str, k: int = 5) -> list[Match]:
         """The k entries that suit a query best, best first; fewer, or none, if fewer share a word with it.
 
+        Those that are near (of a similarity of FLOOR or more) come first, then the others; among either, rank decides.
         rank = similarity * expected_score: how near the entry is (see `nearness`), times what its plan may be expected
         to score. Among entries without outcomes similarity alone counts; good outcomes up to double an entry's rank,
         bad ones let it fade. Those alike keep bm25's order (of title, description and tags by WEIGHTS). Any text is a
@@ -103,7 +104,8 @@ class KnowledgePool:
             nearness = Nearness(ends, holders, pooldb.shipped(self._db))
         near = [(entry, _similarity(nearness, number, entry, len(searched))) for number, entry in found]
         matches = [Match(entry, fit, fit * expected_score(entry.outcomes)) for entry, fit in near]
-        return sorted(matches, key=lambda m: -m.rank)[:k]  # which leaves those alike as they are
+        # Those alike stay as they are.
+        return sorted(matches, key=lambda m: (m.similarity < FLOOR, -m.rank))[:k]
 
     def get(self, id: str) -> Entry | None:
         with pooldb.errors():

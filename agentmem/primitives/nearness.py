@@ -5,12 +5,13 @@ for every query.
 
 A word weighs log(1 + N/n), n of the N shipped entries having it: what many have says little. What is learned changes
 no weight: else a user's own kind of task would count less and less, the more often it comes. A word that no shipped
-entry has is what the task is about, rather than of which kind it is, and counts by UNKNOWN; if a learned entry has it,
-too, the two may be of a kind that only this user knows, and there it counts by OWN: one such word makes nothing near,
-two do. A word that an entry has only in its description counts by PASSING. What is to be done stands at a query's
-beginning or at its end: each is looked at, the better counts. A query of few or of common words is measured as one that
-weighs as much as LEAST words that no entry has, in full: so a single common word makes nothing near. But a learned
-entry of the very words of a query is as similar as can be (1), however few and common they are.
+entry has is what the task is about, rather than of which kind it is, and counts by UNKNOWN. A word that a learned entry
+has, and no shipped one in its title or tags, may be of a kind that only this user knows: for that entry it counts by
+OWN, so that one such word makes it not near, and two do. A word that an entry has only in its description counts by
+PASSING. What is to be done stands at a query's beginning or at its end: each is looked at, the better counts. A query
+of few or of common words is measured as one that weighs as much as LEAST words that no entry has, in full: so a single
+common word makes nothing near. But a learned entry of the very words of a query is as similar as can be (1), however
+few and common they are.
 
 The constants were chosen with the shipped entries and the queries in the tests; they lie in the middle of a plateau.
 """
@@ -48,6 +49,8 @@ class Nearness:
         self._rare = math.log1p(2 * count)  # of a word that no entry has: as if half a one had it
         known = {word: len(held.all & shipped) for word, held in holders.items()}
         self._weights = {word: math.log1p(count / n) for word, n in known.items() if n}
+        self._kinds = {word for word, held in holders.items() if held.titled & shipped}
+        self._shipped = shipped
         self._ends, self._holders = ends, holders
 
     def similarity(self, number: int) -> float:
@@ -64,9 +67,9 @@ class Nearness:
         return shared / max(weight, LEAST * self._rare)
 
     def _weight(self, word: str, number: int) -> float:
-        if (known := self._weights.get(word)) is not None:
-            return known
-        return self._rare * (OWN if number in self._holders[word].all else UNKNOWN)
+        if word not in self._kinds and number in self._holders[word].all and number not in self._shipped:
+            return OWN * self._weights.get(word, self._rare)
+        return self._weights.get(word, UNKNOWN * self._rare)
 
     def _counts(self, word: str, number: int) -> float:
         holders = self._holders[word]

@@ -186,10 +186,13 @@ def test_learning_does_not_make_the_pool_forget(pool: KnowledgePool, kind: str) 
 
 
 @pytest.mark.parametrize(
-    "query", ["Where is the ledger?", "Show me the ledger", "Who is March?", "My train in March was late again"]
+    "query",
+    ["Where is the ledger?", "Show me the ledger", "My train in March was late again", "How long are the minutes?"],
 )
 def test_one_word_of_a_learned_entry_makes_it_not_near(pool: KnowledgePool, query: str) -> None:
+    """Be it one that a shipped entry has in its description, such as minutes."""
     pool.record("Reconcile the ledger of March", DEFAULT, 1.0)
+    pool.record("Minutes of the tennis club", DEFAULT, 1.0)
     assert choose("Reconcile the ledger of April", pool.nearest).source is PlanSource.POOL
     assert not choose(query, pool.nearest).entry_id.startswith("learned-")
 
@@ -210,6 +213,7 @@ def test_how_much_words_weigh() -> None:
         "one": Holders(frozenset({2}), frozenset({2})),
         "none": Holders(),
         "own": Holders(frozenset({4}), frozenset({4})),
+        "passing": Holders(frozenset({1, 4}), frozenset({4})),
     }
     every, one, none = math.log(2), math.log(4), math.log(7)
 
@@ -229,5 +233,7 @@ def test_how_much_words_weigh() -> None:
     assert similarity(4, ["own"] * 9 + ["none"]) == pytest.approx(9 * OWN * none / weight)
     assert similarity(1, ["own"] * 9 + ["all"]) == pytest.approx(every / (every + 9 * UNKNOWN * none))
     assert similarity(4, ["own"]) == pytest.approx(OWN / LEAST)
+    assert similarity(4, ["passing"]) == pytest.approx(OWN * one / (LEAST * none))
+    assert similarity(1, ["passing"]) == pytest.approx(PASSING * one / (LEAST * none))
     assert similarity(4, ["own"]) < FLOOR < similarity(4, ["own"] * 2)
     assert 0 < FLOOR < 1
