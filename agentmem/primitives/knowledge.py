@@ -25,7 +25,7 @@ WEIGHTS = (4.0, 1.0, 2.0)
 PRIOR, PRIOR_COUNT = 0.5, 2
 """The score that an entry is taken to deserve before any is recorded, and how many recorded ones weigh as much."""
 CANDIDATES = 200
-"""Best matches, by bm25, whose similarity and recorded scores are then looked at."""
+"""The most similar learned entries, whose recorded scores are then looked at; of shipped ones all are."""
 MAX_NEAREST = 100
 MAX_LEARNED = 10_000
 """Learned entries; one more replaces the oldest."""
@@ -99,10 +99,15 @@ class KnowledgePool:
         if not searched:
             return []
         with pooldb.errors():
-            found = pooldb.matching(self._db, match_expression(sorted(searched)), WEIGHTS, CANDIDATES)
+            found = pooldb.matching(self._db, match_expression(sorted(searched)), WEIGHTS)
             holders = {word: pooldb.holders(self._db, word) for word in searched}
-            nearness = Nearness(ends, holders, pooldb.shipped(self._db))
-        near = [(entry, _similarity(nearness, number, entry, len(searched))) for number, entry in found]
+            shipped = pooldb.shipped(self._db)
+            nearness = Nearness(ends, holders, shipped)
+            ordered = sorted(found, key=nearness.similarity, reverse=True)  # which leaves those alike in bm25's order
+            learned = [number for number in ordered if number not in shipped][:CANDIDATES]
+            looked_at = shipped.union(learned)
+            entries = pooldb.read(self._db, [number for number in ordered if number in looked_at])
+        near = [(entry, _similarity(nearness, number, entry, len(searched))) for number, entry in entries]
         matches = [Match(entry, fit, fit * expected_score(entry.outcomes)) for entry, fit in near]
         # Those alike stay as they are.
         return sorted(matches, key=lambda m: (m.similarity < FLOOR, -m.rank))[:k]

@@ -52,10 +52,15 @@ class Nearness:
         self._kinds = {word for word, held in holders.items() if held.titled & shipped}
         self._shipped = shipped
         self._ends, self._holders = ends, holders
+        self._similarities: dict[tuple[bool, tuple[int, ...]], float] = {}
 
     def similarity(self, number: int) -> float:
         """Of the entry of that number."""
-        return max((self._share(end, number) for end in self._ends), default=0.0)
+        held = tuple((number in h.all) + (number in h.titled) for h in self._holders.values())
+        alike = (number in self._shipped, held)  # thousands may be: a kind of task comes again and again
+        if (known := self._similarities.get(alike)) is None:
+            known = self._similarities[alike] = max((self._share(end, number) for end in self._ends), default=0.0)
+        return known
 
     def covered(self, number: int) -> bool:
         """Whether the entry has all words of the query."""

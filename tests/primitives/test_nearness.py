@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from agentmem.primitives import knowledge
 from agentmem.primitives.knowledge import KnowledgePool
 from agentmem.primitives.nearness import FLOOR, LEAST, OWN, PASSING, UNKNOWN, Holders, Nearness
 from agentmem.primitives.organizer import DEFAULT, NOTHING_NEAR, PlanSource, choose
@@ -203,6 +204,30 @@ def test_what_is_far_stays_far_from_whatever_else_was_recorded(pool: KnowledgePo
     for query in FAR:
         matches = [m for m in pool.nearest(query, 100) if m.entry.source == "learned" and m.similarity >= FLOOR]
         assert {m.entry.description for m in matches} <= {query}
+
+
+def test_a_shipped_entry_is_looked_at_however_many_learned_ones_are_nearer(
+    pool: KnowledgePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plans that failed for a kind of task, again and again, do not keep one from being tried that has not."""
+    monkeypatch.setattr(knowledge, "CANDIDATES", 5)
+    query = "Summarise the meeting notes of {}"
+    wanted = choose(query.format("Zork"), pool.nearest).entry_id
+    assert wanted
+    for number in range(12):
+        for _ in range(8):
+            pool.record(query.format(f"Name{number}"), plan("vote"), 0.0)
+    assert choose(query.format("Zork"), pool.nearest).entry_id == wanted
+
+
+def test_the_most_similar_learned_entries_are_looked_at(pool: KnowledgePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those that stand first by bm25: a short one of a rare word, which only says what the task is about."""
+    monkeypatch.setattr(knowledge, "CANDIDATES", 5)
+    learned = pool.record("Write the code that reads a ledger line by line and notes whatever differs", DEFAULT, 1.0)
+    for word in ("harpsichord", "pelican", "monsoon", "quarry"):
+        for number in range(2):
+            pool.record(f"{word} {number}", DEFAULT, 1.0)
+    assert choose("Write code: harpsichord, pelican, monsoon, quarry", pool.nearest).entry_id == learned.id
 
 
 def test_how_much_words_weigh() -> None:
