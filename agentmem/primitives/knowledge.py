@@ -15,7 +15,7 @@ from types import TracebackType
 from agentmem.errors import AgentmemError, Reason, request_id_reused
 from agentmem.primitives import pooldb
 from agentmem.primitives.entry import Entry, Outcomes, invalid_line, learned, read_lines, write_lines
-from agentmem.primitives.nearness import Nearness
+from agentmem.primitives.nearness import FLOOR, Nearness
 from agentmem.primitives.plan import Plan
 from agentmem.primitives.words import match_expression, query_ends
 from agentmem.sqlite import transaction
@@ -25,7 +25,7 @@ WEIGHTS = (4.0, 1.0, 2.0)
 PRIOR, PRIOR_COUNT = 0.5, 2
 """The score that an entry is taken to deserve before any is recorded, and how many recorded ones weigh as much."""
 CANDIDATES = 200
-"""Best matches, by bm25, whose similarity and recorded scores are then looked at."""
+"""The most similar learned entries, whose recorded scores are then looked at; of shipped ones all are."""
 MAX_NEAREST = 100
 MAX_LEARNED = 10_000
 """Learned entries; one more replaces the oldest."""
@@ -33,7 +33,7 @@ MAX_LEARNED = 10_000
 
 @dataclass(frozen=True)
 class Match:
-    """An entry that shares words with a query. similarity: 0 to 1, see `nearness`. rank: matches are ordered by it."""
+    """An entry that shares words with a query. similarity: 0 to 1, see `nearness`. rank: its place, see `nearest`."""
 
     entry: Entry
     similarity: float
@@ -86,6 +86,7 @@ class KnowledgePool:
     def nearest(self, query: str, k: int = 5) -> list[Match]:
         """The k entries that suit a query best, best first; fewer, or none, if fewer share a word with it.
 
+        Those that are near (of a similarity of FLOOR or more) come first, then the others; among either, rank decides.
         rank = similarity * expected_score: how near the entry is (see `nearness`), times what its plan may be expected
         to score. Among entries without outcomes similarity alone counts; good outcomes up to double an entry's rank,
         bad ones let it fade. Those alike keep bm25's order (of title, description and tags by WEIGHTS). Any text is a
@@ -98,12 +99,18 @@ class KnowledgePool:
         if not searched:
             return []
         with pooldb.errors():
-            found = pooldb.matching(self._db, match_expression(sorted(searched)), WEIGHTS, CANDIDATES)
+            found = pooldb.matching(self._db, match_expression(sorted(searched)), WEIGHTS)
             holders = {word: pooldb.holders(self._db, word) for word in searched}
-            nearness = Nearness(ends, holders, pooldb.count(self._db))
-        near = [(entry, nearness.similarity(number)) for number, entry in found]
+            shipped = pooldb.shipped(self._db)
+            nearness = Nearness(ends, holders, shipped)
+            ordered = sorted(found, key=nearness.similarity, reverse=True)  # which leaves those alike in bm25's order
+            learned = [number for number in ordered if number not in shipped][:CANDIDATES]
+            looked_at = shipped.union(learned)
+            entries = pooldb.read(self._db, [number for number in ordered if number in looked_at])
+        near = [(entry, _similarity(nearness, number, entry, len(searched))) for number, entry in entries]
         matches = [Match(entry, fit, fit * expected_score(entry.outcomes)) for entry, fit in near]
-        return sorted(matches, key=lambda m: -m.rank)[:k]  # which leaves those alike as they are
+        # Those alike stay as they are.
+        return sorted(matches, key=lambda m: (m.similarity < FLOOR, -m.rank))[:k]
 
     def get(self, id: str) -> Entry | None:
         with pooldb.errors():
@@ -186,6 +193,15 @@ class KnowledgePool:
             return False
         pooldb.put(self._db, known.model_copy(update={"outcomes": entry.outcomes}))
         return True
+
+
+def _similarity(nearness: Nearness, number: int, entry: Entry, searched: int) -> float:
+    """searched: how many distinct words the query has. Those of a learned entry are compared as another query's."""
+    if entry.source == "learned" and nearness.covered(number):
+        own = {word for end in query_ends(entry.description) for word in end}
+        if len(own) == searched:
+            return 1.0
+    return nearness.similarity(number)
 
 
 def _put_all(db: sqlite3.Connection, entries: list[Entry]) -> None:

@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -125,13 +125,17 @@ def remember_request(db: sqlite3.Connection, request_id: str, entry: str) -> Non
         db.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?)", (request_id, entry, now))
 
 
-def matching(
-    db: sqlite3.Connection, expression: str, weights: tuple[float, float, float], limit: int
-) -> list[tuple[int, Entry]]:
-    """The best matches of an FTS5 expression by bm25, best first, with their numbers."""
-    query = """SELECT number, id, data, digest FROM words JOIN entries ON number = words.rowid
-        WHERE words MATCH ? ORDER BY bm25(words, ?, ?, ?), number LIMIT ?"""
-    return [(number, _read(*row)) for number, *row in db.execute(query, (expression, *weights, limit))]
+def matching(db: sqlite3.Connection, expression: str, weights: tuple[float, float, float]) -> list[int]:
+    """Numbers of the entries that an FTS5 expression matches, best first by bm25."""
+    query = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, ?, ?, ?), rowid"
+    return [number for (number,) in db.execute(query, (expression, *weights))]
+
+
+def read(db: sqlite3.Connection, numbers: Iterable[int]) -> list[tuple[int, Entry]]:
+    """The entries of these numbers, with them, in that order; those that are gone are left out."""
+    query = "SELECT id, data, digest FROM entries WHERE number = ?"
+    rows = ((number, db.execute(query, (number,)).fetchone()) for number in numbers)
+    return [(number, _read(*row)) for number, row in rows if row is not None]
 
 
 def holders(db: sqlite3.Connection, word: str) -> Holders:
@@ -145,8 +149,9 @@ def holders(db: sqlite3.Connection, word: str) -> Holders:
     return Holders(matching(expression), matching(f"{{title tags}} : ({expression})"))
 
 
-def count(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT count(*) FROM entries").fetchone()[0])
+def shipped(db: sqlite3.Connection) -> frozenset[int]:
+    """Numbers of the entries that were not learned."""
+    return frozenset(n for (n,) in db.execute(f"SELECT number FROM entries WHERE NOT {_LEARNED}"))
 
 
 def count_learned(db: sqlite3.Connection) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agentmem.errors import AgentmemError, Reason
@@ -43,6 +43,22 @@ class Order:
             node["params"] |= {n: value for n, value in self.params.items() if _OF.get(n, node["type"]) == node["type"]}
         return Plan.parse(json.dumps(document))
 
+    def settled(self, choice: Choice) -> Choice:
+        """The organizer's choice with this order's parameters in its plan, and a note on those that cannot be.
+
+        Each value is one that a node may have (see `order`), but many nodes of many agents may call the model too
+        often: then the plan keeps its own numbers of agents and rounds. What is refused must not depend on the choice.
+        """
+        try:
+            return replace(choice, plan=self.fitted(choice.plan))
+        except AgentmemError as error:
+            if error.reason is not Reason.PLAN_INVALID:
+                raise
+            names = ", ".join(name for name in self.params if name in _OF and name not in self.unused(choice.plan))
+            rest = replace(self, params={name: value for name, value in self.params.items() if name not in _OF})
+            note = f"Not used, so that the plan keeps its own: {names}. {error.message}"
+            return replace(choice, plan=rest.fitted(choice.plan), notes=(*choice.notes, note))
+
     def unused(self, plan: Plan) -> list[str]:
         """Parameters that no node of the plan has."""
         types = {node.type for node in plan.nodes}
@@ -74,7 +90,7 @@ def order(request: primitives_pb2.RunRequest) -> Order:
         priority=requests.priority(request.priority),
     )
     made = Order(request.query, plan, request.compose, given, params)
-    if plan is None:  # of which nobody knows yet what it has: the values must do for any
+    if plan is None:  # nobody knows yet what it has: each value must do for a node that has it; the rest is settled
         for one in (DEFAULT, *(_alone(kind) for name, kind in _OF.items() if name in params)):
             made.fitted(one)
         return made

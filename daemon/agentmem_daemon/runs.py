@@ -133,7 +133,7 @@ class RunningOrder:
                 organizing = tuple(crew.roles())
         else:
             choice = organizer.choose(order.query, nearest)
-        return replace(choice, plan=order.fitted(choice.plan)), organizing
+        return order.settled(choice), organizing
 
     def _end(self, future: Future[Outcome]) -> None:
         try:

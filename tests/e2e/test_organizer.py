@@ -140,6 +140,19 @@ def test_parameters_hold_for_the_organizers_plan_and_those_without_use_are_told(
     assert not [note for note in result.notes if "rounds" in note]
 
 
+def test_a_number_that_is_too_much_for_the_organizers_plan_is_told_and_the_plan_runs(client: Client) -> None:
+    votes = [{"id": f"v{number}", "type": "vote", "params": {"solvers": 1}} for number in range(8)]
+    end = {"id": "end", "type": "answer", "inputs": [vote["id"] for vote in votes]}
+    plan = json.dumps({"version": 1, "nodes": [*votes, end], "output": "end"})
+    query = "walrus husbandry in autumn"
+    learned = client.pool.record(query, plan, 1.0)
+    result = client.run(query, solvers=16, medium="text", max_tokens=2)
+    assert client.pool.forget(learned.id)
+    assert result.entry_id == learned.id
+    assert {n.params.model_dump().get("solvers") for n in Plan.parse(result.plan).nodes} == {1, None}
+    assert [note for note in result.notes if "solvers" in note and "137 times" in note]
+
+
 @pytest.mark.slow
 def test_a_plan_in_place_of_the_models_takes_the_callers_parameters(
     checkpoint: Callable[[Spec], Path], daemon_on: Callable[..., Daemon]

@@ -6,9 +6,10 @@ import math
 
 import pytest
 
+from agentmem.primitives import knowledge
 from agentmem.primitives.knowledge import KnowledgePool
-from agentmem.primitives.nearness import FLOOR, LEAST, PASSING, UNKNOWN, Holders, Nearness
-from agentmem.primitives.organizer import NOTHING_NEAR, PlanSource, choose
+from agentmem.primitives.nearness import FLOOR, LEAST, OWN, PASSING, UNKNOWN, Holders, Nearness
+from agentmem.primitives.organizer import DEFAULT, NOTHING_NEAR, PlanSource, choose
 from tests.primitives.plans import plan
 
 REPORT = (
@@ -153,17 +154,96 @@ def test_a_query_that_was_recorded_is_near_itself_however_long(pool: KnowledgePo
         assert choose(query, pool.nearest).entry_id == learned.id
 
 
+@pytest.mark.parametrize("query", ["Translate this", "Summarize this", "Proofread", "Solve it", "REVIEW: diff"])
+def test_a_query_that_was_recorded_is_as_near_itself_as_can_be_however_short(pool: KnowledgePool, query: str) -> None:
+    learned = pool.record(query, plan("vote"), 1.0)
+    found = choose(query, pool.nearest)
+    assert (found.entry_id, found.matches[0].similarity) == (learned.id, 1)
+    longer = f"{query} sonnets"
+    (match,) = [m for m in pool.nearest(longer, 100) if m.entry.id == learned.id]
+    assert match.similarity < 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["Summarise the meeting notes of {}", "Review this pull request by {}", "Reconcile the ledger of {}"]
+)
+def test_learning_does_not_make_the_pool_forget(pool: KnowledgePool, kind: str) -> None:
+    """However often a kind of task comes, the next one is as near those recorded, and what is shipped is as near it."""
+    query = kind.format("Zork")
+
+    def similarities() -> tuple[dict[str, float], set[float]]:
+        matches = pool.nearest(query, 100)
+        learned = {m.similarity for m in matches if m.entry.source == "learned"}
+        return {m.entry.id: m.similarity for m in matches if m.entry.source == "shipped"}, learned
+
+    shipped, _ = similarities()
+    for number in range(60):
+        pool.record(kind.format(f"Name{number}"), DEFAULT, 1.0)
+        if number in (0, 30, 59):
+            now, (learned,) = similarities()
+            assert now == shipped
+            assert learned > FLOOR
+            assert choose(query, pool.nearest).entry_id.startswith("learned-")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["Where is the ledger?", "Show me the ledger", "My train in March was late again", "How long are the minutes?"],
+)
+def test_one_word_of_a_learned_entry_makes_it_not_near(pool: KnowledgePool, query: str) -> None:
+    """Be it one that a shipped entry has in its description, such as minutes."""
+    pool.record("Reconcile the ledger of March", DEFAULT, 1.0)
+    pool.record("Minutes of the tennis club", DEFAULT, 1.0)
+    assert choose("Reconcile the ledger of April", pool.nearest).source is PlanSource.POOL
+    assert not choose(query, pool.nearest).entry_id.startswith("learned-")
+
+
+def test_what_is_far_stays_far_from_whatever_else_was_recorded(pool: KnowledgePool) -> None:
+    for query in FAR:
+        pool.record(query, DEFAULT, 1.0)
+    for query in FAR:
+        matches = [m for m in pool.nearest(query, 100) if m.entry.source == "learned" and m.similarity >= FLOOR]
+        assert {m.entry.description for m in matches} <= {query}
+
+
+def test_a_shipped_entry_is_looked_at_however_many_learned_ones_are_nearer(
+    pool: KnowledgePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plans that failed for a kind of task, again and again, do not keep one from being tried that has not."""
+    monkeypatch.setattr(knowledge, "CANDIDATES", 5)
+    query = "Summarise the meeting notes of {}"
+    wanted = choose(query.format("Zork"), pool.nearest).entry_id
+    assert wanted
+    for number in range(12):
+        for _ in range(8):
+            pool.record(query.format(f"Name{number}"), plan("vote"), 0.0)
+    assert choose(query.format("Zork"), pool.nearest).entry_id == wanted
+
+
+def test_the_most_similar_learned_entries_are_looked_at(pool: KnowledgePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those that stand first by bm25: a short one of a rare word, which only says what the task is about."""
+    monkeypatch.setattr(knowledge, "CANDIDATES", 5)
+    learned = pool.record("Write the code that reads a ledger line by line and notes whatever differs", DEFAULT, 1.0)
+    for word in ("harpsichord", "pelican", "monsoon", "quarry"):
+        for number in range(2):
+            pool.record(f"{word} {number}", DEFAULT, 1.0)
+    assert choose("Write code: harpsichord, pelican, monsoon, quarry", pool.nearest).entry_id == learned.id
+
+
 def test_how_much_words_weigh() -> None:
-    """Of three entries: what all have least, what none has by UNKNOWN; in passing half; the better end counts."""
+    """Of three shipped entries and a learned one: what all have least, what none has by UNKNOWN, what only the learned
+    one has by OWN for it; in passing half; the better end counts."""
     holders = {
-        "all": Holders(frozenset({1, 2, 3}), frozenset({1})),
+        "all": Holders(frozenset({1, 2, 3, 4}), frozenset({1})),
         "one": Holders(frozenset({2}), frozenset({2})),
         "none": Holders(),
+        "own": Holders(frozenset({4}), frozenset({4})),
+        "passing": Holders(frozenset({1, 4}), frozenset({4})),
     }
     every, one, none = math.log(2), math.log(4), math.log(7)
 
     def similarity(number: int, *ends: list[str]) -> float:
-        return Nearness(ends, holders, 3).similarity(number)
+        return Nearness(ends, holders, frozenset({1, 2, 3})).similarity(number)
 
     many = ["one"] * 9
     assert similarity(2, many) == 1
@@ -174,4 +254,11 @@ def test_how_much_words_weigh() -> None:
     assert similarity(2, ["one"]) == pytest.approx(one / (LEAST * none))  # too little to be a whole
     assert similarity(2, ["all", "none"], ["one"]) == similarity(2, ["one"], ["none"]) == similarity(2, ["one"])
     assert similarity(1) == 0
+    weight = 9 * OWN * none + UNKNOWN * none
+    assert similarity(4, ["own"] * 9 + ["none"]) == pytest.approx(9 * OWN * none / weight)
+    assert similarity(1, ["own"] * 9 + ["all"]) == pytest.approx(every / (every + 9 * UNKNOWN * none))
+    assert similarity(4, ["own"]) == pytest.approx(OWN / LEAST)
+    assert similarity(4, ["passing"]) == pytest.approx(OWN * one / (LEAST * none))
+    assert similarity(1, ["passing"]) == pytest.approx(PASSING * one / (LEAST * none))
+    assert similarity(4, ["own"]) < FLOOR < similarity(4, ["own"] * 2)
     assert 0 < FLOOR < 1

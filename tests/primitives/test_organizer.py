@@ -13,6 +13,7 @@ from agentmem.errors import AgentmemError, Reason
 from agentmem.primitives.agents import Ask, Member
 from agentmem.primitives.composing import EXAMPLES, schema
 from agentmem.primitives.knowledge import KnowledgePool, Match
+from agentmem.primitives.nearness import FLOOR
 from agentmem.primitives.organizer import DEFAULT, POOL_UNREAD, PlanSource, choose
 from agentmem.primitives.plan import Plan
 from agentmem.types import AgentRef
@@ -65,6 +66,16 @@ def test_where_nothing_is_near_one_agent_answers(pool: KnowledgePool, query: str
     assert (found.source, found.plan, found.entry_id, found.matches) == (PlanSource.DEFAULT, DEFAULT, "", ())
     assert [n.type for n in found.plan.nodes] == ["answer"]
     assert Plan.parse(DEFAULT.json_text()) == DEFAULT
+
+
+def test_a_near_entry_is_not_hidden_by_well_scored_ones_that_are_not_near(pool: KnowledgePool) -> None:
+    for what in ("tennis club", "chess club", "choir board", "parent evening", "garden society", "town hall"):
+        for _ in range(8):
+            pool.record(f"minutes of {what}", plan("vote"), 1.0)
+    found = choice(pool, "Proofread the minutes")
+    assert (found.source, found.entry_id) == (PlanSource.POOL, found.matches[0].entry.id)
+    assert found.matches[0].similarity >= FLOOR
+    assert any(m.similarity < FLOOR and m.rank > found.matches[0].rank for m in found.matches)
 
 
 def test_the_model_is_asked_under_a_grammar_with_the_nearest_as_examples(pool: KnowledgePool) -> None:

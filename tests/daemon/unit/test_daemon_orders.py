@@ -8,7 +8,7 @@ import pytest
 from agentmem_daemon import orders
 
 from agentmem.errors import AgentmemError, Reason
-from agentmem.primitives.organizer import DEFAULT
+from agentmem.primitives.organizer import DEFAULT, Choice, PlanSource
 from agentmem.primitives.plan import Plan
 from agentmem.types import Priority
 from agentmem.v1 import primitives_pb2 as pb
@@ -58,6 +58,30 @@ def test_what_the_organizers_plan_has_no_use_for_is_told_and_nothing_more(compos
     assert asked.notes(plan) == ("rounds was not used: it is of a review, and the plan has none.",)
     assert len(asked.notes(DEFAULT)) == 2
     assert order(max_tokens=7, medium=pb.MEDIUM_TEXT).notes(DEFAULT) == ()
+
+
+def test_what_does_not_fit_the_organizers_plan_is_told_and_the_plan_keeps_its_own() -> None:
+    """Eight votes of 16 solvers would call the model more often than a plan may, though 16 are allowed."""
+    votes = [node(f"v{n}", type="vote", solvers=3) for n in range(8)]
+    plan = Plan.parse(document(*votes, node("out", *(f"v{n}" for n in range(8))), output="out"))
+    asked = order(solvers=16, rounds=2, max_tokens=7)
+    chosen = Choice(plan, PlanSource.POOL, "why", "an-entry", notes=("Known.",))
+    found = asked.settled(chosen)
+    assert [n.params.model_dump().get("solvers") for n in found.plan.nodes] == [3] * 8 + [None]
+    assert {n.params.max_tokens for n in found.plan.nodes} == {7}
+    assert (found.source, found.why, found.entry_id) == (PlanSource.POOL, "why", "an-entry")
+    known, told = found.notes
+    assert known == "Known."
+    assert told == (
+        "Not used, so that the plan keeps its own: solvers. "
+        "The plan is invalid: it calls the model up to 137 times; 128 are the most."
+    )
+    few = order(solvers=4).settled(chosen)
+    assert [n.params.model_dump().get("solvers") for n in few.plan.nodes] == [4] * 8 + [None]
+    assert few.notes == chosen.notes
+    with pytest.raises(AgentmemError) as caught:
+        order(plan=plan.json_text(), solvers=16)
+    assert caught.value.reason is Reason.PLAN_INVALID
 
 
 @pytest.mark.parametrize(
