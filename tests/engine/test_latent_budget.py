@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.request import Event, Failed, Finished, Phase, Slice
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory.embeddings import embedding_bytes
-from agentmem.types import Residency
+from agentmem.memory.needs import Room
+from agentmem.types import AgentRef, Residency
 from tests.engine.runs import PROMPT, A, B, C, feed, refused
 from tests.engine.splices import put, ref
 from tests.engine.thoughts import held, on_executor, think, thinks
@@ -148,3 +150,35 @@ def test_embeddings_of_agents_that_rest_leave_for_others(budgeted: Budgeted) -> 
     assert memory._budget.taken <= engine.stats().ram_budget_bytes
     assert held(engine) == before
     assert engine.get_agent(B).residency is Residency.WARM
+
+
+def test_a_prefetch_that_waits_leaves_nothing_in_ram_that_no_agent_reaches(budgeted: Budgeted) -> None:
+    """While it waits RAM may forget its agent: what it restores then is the agent that RAM knows."""
+    engine = budgeted(300, 12)
+    think(engine, A, STEPS, 7)
+    before = held(engine)
+    engine.evict_agent(A)
+    memory, others = engine._context.memory, [ref(name) for name in "bcd"]
+
+    def promise(other: AgentRef, positions: int, latent: int = 0) -> bool:
+        """Whether A is in RAM then."""
+        memory.make_room(memory.create(other), positions, latent)
+        return A in memory._agents
+
+    on_executor(engine, lambda: memory.find(A))
+    for other, positions in zip(others, (4 * 256, 256, 1), strict=True):  # the state of all 12 segments
+        assert on_executor(engine, partial(promise, other, positions))
+    prefetch = threading.Thread(target=engine.prefetch_agent, args=(A,))
+    prefetch.start()
+    try:
+        while not on_executor(engine, lambda: [one for one in engine._executor._active if isinstance(one.need, Room)]):
+            assert prefetch.is_alive()
+        assert not on_executor(engine, partial(promise, others[-1], 1, STEPS))
+    finally:
+        on_executor(engine, lambda: [memory.done(other) for other in others])
+        prefetch.join(60)
+    assert not prefetch.is_alive()
+    assert engine.get_agent(A).residency is Residency.HOT
+    assert held(engine) == before
+    engine.evict_agent(A)
+    assert on_executor(engine, lambda: memory._budget.taken) == real_bytes(engine) == 0
