@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from agentmem.errors import AgentmemError, Reason
@@ -49,7 +49,7 @@ class RamBudget:
         layout: StateLayout,
         events: Events,
         writer: WriterThread,
-        agents: Mapping[AgentRef, Agent],
+        agents: dict[AgentRef, Agent],
         embedding_bytes: int,
     ) -> None:
         """agents: those that RAM knows, least recently used first. embedding_bytes: of one."""
@@ -69,8 +69,14 @@ class RamBudget:
     @property
     def taken(self) -> int:
         """Bytes in RAM now."""
-        latents = sum(agent.latent_bytes for agent in list(self._agents.values()))
-        return self._pool.nbytes + self._writer.nbytes + latents
+        return self.held + self._writer.nbytes
+
+    @property
+    def held(self) -> int:
+        """Those of state and embeddings. Any thread may ask."""
+        # The plain dict's own view is copied at once; for an OrderedDict's, hashes are asked for on the way.
+        agents = list(dict.values(self._agents))
+        return self._pool.nbytes + sum(agent.latent_bytes for agent in agents)
 
     def make_room(self, agent: Agent, positions: int, latent: int | None, evict: Callable[[Agent], int]) -> None:
         """Promises the agent RAM for so many positions, in place of what it was promised before.

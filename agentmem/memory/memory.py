@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 class Memory:
-    """Owned by the executor thread; `hot_bytes` and the counts of `pool` and `unsaved` may be read from others."""
+    """Owned by the executor thread; what it says of bytes in RAM, and the counts of `unsaved`, any thread may ask."""
 
     def __init__(
         self,
@@ -96,6 +96,16 @@ class Memory:
     @property
     def ram_budget(self) -> int:
         return self._budget.limit
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of RAM that the state and the embeddings of all agents take."""
+        return self._budget.held
+
+    def latent_bytes(self, ref: AgentRef) -> int:
+        """Bytes of RAM that an agent's embeddings take, be it hot or warm."""
+        agent = self._agents.get(ref)
+        return 0 if agent is None else agent.latent_bytes
 
     @property
     def quarantined(self) -> int:

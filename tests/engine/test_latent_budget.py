@@ -235,3 +235,20 @@ def test_a_prefetch_that_waits_leaves_nothing_in_ram_that_no_agent_reaches(budge
     assert held(engine) == before
     engine.evict_agent(A)
     assert on_executor(engine, lambda: memory._budget.taken) == real_bytes(engine) == 0
+
+
+def test_what_is_shown_is_what_the_budget_counts(engine: Engine) -> None:
+    think(engine, A, 20, *PROMPT[:250])
+    feed(engine, B, *PROMPT[:9], tokens=None)
+    memory, embeddings = engine._context.memory, 20 * embedding_bytes(engine._context.model)
+    shown = engine.stats().hot_bytes
+    assert shown == on_executor(engine, lambda: memory._budget.taken) == real_bytes(engine)
+    assert shown == engine.get_agent(A).ram_bytes + engine.get_agent(B).ram_bytes
+    planned = engine.get_agent(A).ram_bytes
+    assert engine.evict_agent(A).ram_bytes == planned
+    assert engine.stats().hot_bytes == shown - planned
+    on_executor(engine, lambda: memory.find(A))
+    known = engine.get_agent(A)
+    assert (known.residency, known.ram_bytes) == (Residency.WARM, embeddings)
+    assert (engine.stats().hot_agents, engine.stats().hot_bytes) == (1, shown - planned + embeddings)
+    assert engine.evict_agent(A).ram_bytes == embeddings
