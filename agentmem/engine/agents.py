@@ -14,7 +14,7 @@ from agentmem.engine.scheduler import Scheduler
 from agentmem.engine.status import AgentView
 from agentmem.engine.views import Evicted, Prefetched
 from agentmem.errors import AgentmemError, Reason, agent_not_found, request_id_reused
-from agentmem.memory.agent import TurnDraft
+from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.readable import readable
 from agentmem.store.commit import check_turn
 from agentmem.store.rows import EVICT, UNCHANGED, AgentRow, RequestRow
@@ -177,14 +177,22 @@ class AgentOperations(AgentViews):
         """Brings the agent's state into RAM before it is needed."""
         memory = self._context.memory
 
-        def prefetch() -> Steps[None]:
+        def prepare() -> Agent:
             agent = memory.find(ref)
             if agent is None:
                 raise agent_not_found(ref.namespace, ref.name)
             memory.require_match(agent, rebuild=False)
             try:
-                yield from with_room(lambda: memory.make_room(agent, agent.tokens))
+                memory.make_room(agent, agent.tokens)
                 memory.disk.make_room_to_restore(agent)
+            except AgentmemError:
+                memory.done(ref)
+                raise
+            return agent
+
+        def prefetch() -> Steps[None]:
+            agent = yield from with_room(prepare)
+            try:
                 yield from memory.restore(agent, draft)
             finally:
                 memory.done(ref)

@@ -37,7 +37,7 @@ Progress = Callable[[float, str], None]
 class EngineSettings:
     """model: a folder or hub id, None for the embedded one. max_queue: requests that may wait.
 
-    ram_budget: bytes of state in RAM; None is what the machine's working set leaves beside the model.
+    ram_budget: bytes of RAM for agents (`RamBudget`); None is what the machine's working set leaves beside the model.
     encryption_key: of an encrypted state folder, 32 random bytes (see `store.masterkey`); a new one becomes so.
     disk_budget: bytes of blocks and records on disk; None is a tenth of what is free, the store's own included.
     max_batch: requests that may be active at once; others wait.
@@ -188,7 +188,7 @@ class Engine(Maintenance):
             queued=self._scheduler.queued,
             hot_agents=len(memory.hot_bytes),
             agents=store.count_agents(),
-            hot_bytes=memory.pool.nbytes,
+            hot_bytes=memory.held_bytes,
             disk_bytes=store.total_bytes(),
             requests_total=c.requests,
             errors_total=c.errors,

@@ -111,7 +111,8 @@ class AgentViews:
 
     def _seen(self, row: AgentRow, standing: Standing) -> AgentView:
         ref = AgentRef(row.namespace, row.name)
-        ram = self._context.memory.hot_bytes.get(ref, 0)
+        memory = self._context.memory
+        hot = memory.hot_bytes.get(ref, 0)
         matches = self._matches(row)
         warm = matches and not standing.lacks_blocks
         return AgentView(
@@ -119,16 +120,16 @@ class AgentViews:
             id=row.id,
             turn=row.turn,
             tokens=row.tokens,
-            residency=Residency.HOT if ram else Residency.WARM if warm else Residency.COLD,
+            residency=Residency.HOT if hot else Residency.WARM if warm else Residency.COLD,
             model_matches=matches,
             state_id=row.state_id,
             created=row.created,
             last_used=row.last_used,
             disk_bytes=standing.disk_bytes,
-            ram_bytes=ram,
+            ram_bytes=hot + memory.latent_bytes(ref),
             exactness=row.exactness,
             pinned=row.pinned,
             expires=row.expires,
             share=row.share,
-            unsaved_turns=self._context.memory.unsaved.of(ref),
+            unsaved_turns=memory.unsaved.of(ref),
         )

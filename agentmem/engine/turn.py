@@ -150,7 +150,7 @@ class Turn:
         more = min(self._reserved + RESERVE, self._model.context_limit)
         try:
             memory.disk.make_room(agent, draft.ids, more - agent.tokens - len(draft.ids))
-            memory.make_room(agent, more)
+            memory.make_room(agent, more, self._latent)
         except RoomTaken as taken:  # on disk it would take as much if it stepped aside
             return taken.short > 0 and (yield from self._step_aside(agent, more))
         except AgentmemError:

@@ -138,9 +138,13 @@ class Agent:
 
     @property
     def latent_bytes(self) -> int:
-        """Bytes of RAM that the embeddings of latent positions take; those of records that nobody saves as well."""
-        held = next((len(self.latents) * row.data.nbytes for row in self.latents.values()), 0)
-        return held + sum(one.record.embedding_bytes for one in self.unsaved if one.saving is None)
+        """Bytes of RAM that the embeddings of latent positions take; those of records that nobody saves as well.
+
+        Any thread may ask.
+        """
+        rows = list(self.latents.values())  # at once: another may be added
+        held = len(rows) * rows[0].data.nbytes if rows else 0
+        return held + sum(one.record.embedding_bytes for one in list(self.unsaved) if one.saving is None)
 
     @property
     def keys(self) -> list[bytes]:

@@ -27,7 +27,6 @@ class WriteAhead:
     def __init__(self, store: Store, model: LoadedModel, writer: WriterThread) -> None:
         self._store, self._model, self._writer = store, model, writer
         self._block_bytes = BLOCK_TOKENS * model.layout.full.bytes_per_token
-        self._most_bytes = self._block_bytes + BLOCK_TOKENS * embedding_bytes(model)
 
     def hand_over(self, agent: Agent, draft: TurnDraft, has_room: Callable[[int], bool]) -> bool:
         """Hands over what of the draft has become full blocks. False if one is left for which there is no room."""
@@ -51,10 +50,10 @@ class WriteAhead:
             draft.ahead[key] = write
         return True
 
-    def finish(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
+    def finish(self, agent: Agent, draft: TurnDraft, has_room: Callable[[int], bool]) -> Iterator[object]:
         """Hands over all full blocks of a draft that has ended. Yields while it waits for room."""
-        while not self.hand_over(agent, draft, self._writer.has_room):
-            yield from self._writer.wait_for_room(self._most_bytes)
+        while not self.hand_over(agent, draft, has_room):
+            yield from self._writer.moment()
 
     def let_go(self, draft: TurnDraft) -> None:
         """Has removed what was written for a draft that is not going to be committed, unless somebody else uses it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ from agentmem.memory.budget import RamBudget
 from agentmem.memory.computing import computed
 from agentmem.memory.incoming import IncomingBlocks, Wanted
 from agentmem.memory.mending import Mender
-from agentmem.memory.needs import Chunk, Wait
+from agentmem.memory.needs import Chunk
 from agentmem.memory.reader import ReaderThreads
-from agentmem.memory.writer import WriterThread, until_done
+from agentmem.memory.writer import until_done
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import BlockUnreadable
 from agentmem.store.store import Store
@@ -63,12 +64,11 @@ class Asides:
         pool: BlockPool,
         model: LoadedModel,
         ahead: WriteAhead,
-        writer: WriterThread,
         budget: RamBudget,
         readers: ReaderThreads,
     ) -> None:
         self._store, self._pool, self._model = store, pool, model
-        self._ahead, self._writer, self._budget = ahead, writer, budget
+        self._ahead, self._budget = ahead, budget
         self._readers, self._mender = readers, Mender(store, model)
 
     @property
@@ -81,24 +81,13 @@ class Asides:
         state = agent.state
         if state is None or agent.rebuilt is not None:
             return None
-        while not self._ahead.hand_over(agent, draft, lambda size: self._may_copy(agent, state, size)):
-            yield from self._moment(draft)
+        yield from self._ahead.finish(agent, draft, partial(self._budget.may_copy, agent))
         writes = [write for write in draft.ahead.values() if write is not None]
         yield from until_done(writes)
         if any(write.exception() for write in writes):
             return None
         border = agent.grid.start_of(agent.grid.place_of(agent.tokens) + len(draft.ahead))
         return self._rest(state, agent.tokens, border)
-
-    def _may_copy(self, agent: Agent, state: AgentState, size: int) -> bool:
-        """Copies are made as far as RAM has room; where it has none, one at a time."""
-        spare = self._budget.spare(agent, state.offset)
-        return self._writer.has_room(size) and (not self._writer.nbytes or size <= spare)
-
-    def _moment(self, draft: TurnDraft) -> Steps:
-        """Until the writer thread has done something."""
-        writes = [write for write in draft.ahead.values() if write is not None and not write.done()]
-        yield Wait(tuple(writes) or (self._writer.hand(0, lambda: None),))
 
     def _rest(self, state: AgentState, committed: int, border: int) -> Aside:
         """What the disk does not have of a state: it has the `committed` positions of turns, and blocks to `border`."""

@@ -1,10 +1,13 @@
-"""The RAM budget: what the state of all agents may take, active requests included. Enforced before work starts."""
+"""The RAM budget: what agents may take of RAM, active requests included. Enforced before work starts.
+
+State counts, embeddings of latent positions, and copies of both on their way to the disk.
+"""
 
 from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from agentmem.errors import AgentmemError, Reason
@@ -23,11 +26,13 @@ log = logging.getLogger(__name__)
 
 class _Promise(NamedTuple):
     """positions: of an agent's state that its request may come to hold. latent: those that its timeline may then have
-    of which RAM holds the embeddings. aside: bytes kept of the state, while it has none.
+    of which RAM holds the embeddings. copies: of embeddings, that its turn may have on their way to the disk.
+    aside: bytes kept of the state, while it has none.
     """
 
     positions: int
     latent: int = 0
+    copies: int = 0
     aside: int = 0
 
 
@@ -44,7 +49,7 @@ class RamBudget:
         layout: StateLayout,
         events: Events,
         writer: WriterThread,
-        agents: Mapping[AgentRef, Agent],
+        agents: dict[AgentRef, Agent],
         embedding_bytes: int,
     ) -> None:
         """agents: those that RAM knows, least recently used first. embedding_bytes: of one."""
@@ -64,17 +69,27 @@ class RamBudget:
     @property
     def taken(self) -> int:
         """Bytes in RAM now."""
-        latents = sum(agent.latent_bytes for agent in list(self._agents.values()))
-        return self._pool.nbytes + self._writer.nbytes + latents
+        return self.held + self._writer.nbytes
 
-    def make_room(self, agent: Agent, positions: int, latent: int, evict: Callable[[Agent], int]) -> None:
+    @property
+    def held(self) -> int:
+        """Those of state and embeddings. Any thread may ask."""
+        # The plain dict's own view is copied at once; for an OrderedDict's, hashes are asked for on the way.
+        agents = list(dict.values(self._agents))
+        return self._pool.nbytes + sum(agent.latent_bytes for agent in agents)
+
+    def make_room(self, agent: Agent, positions: int, latent: int | None, evict: Callable[[Agent], int]) -> None:
         """Promises the agent RAM for so many positions, in place of what it was promised before.
 
-        latent: how many of those that it does not have yet are latent.
+        latent: how many of those that a turn adds are latent; None if no turn is made.
 
         Raises RAM_BUDGET_EXCEEDED with what would fit; the promise is what it was, then.
         """
-        promise = _Promise(positions, int((agent.ids < 0).sum()) + latent)
+        held, copies = int((agent.ids < 0).sum()), 0
+        if latent is not None:
+            # The record's, and those of one block; a copy of its state fits beside a tail that has done growing.
+            copies = latent + min(BLOCK_TOKENS, latent + int((agent.ids[agent.last_begin :] < 0).sum()))
+        promise = _Promise(positions, held + (latent or 0), copies)
         if not self._fits(agent, promise, evict):
             raise self._refusal(agent, promise)
         self._promises[agent.ref] = promise
@@ -132,8 +147,18 @@ class RamBudget:
 
     def spare(self, agent: Agent, positions: int) -> int:
         """Bytes that are free once `positions` of this agent, and what it and others were promised, are in RAM."""
-        latent = self._promises.get(agent.ref, _Promise(0)).latent
-        return self._free(agent.ref) - self._need(agent, _Promise(positions, latent))
+        promise = self._promises.get(agent.ref, _Promise(0))
+        return self._free(agent.ref) - self._need(agent, promise._replace(positions=positions))
+
+    def may_copy(self, agent: Agent, nbytes: int) -> bool:
+        """Whether the agent, whose turn has ended or stands still, may hand so many bytes to the writer thread.
+
+        As far as RAM has room; where it has none, one thing at a time: that much was promised.
+        """
+        if not self._writer.has_room(nbytes):
+            return False
+        held = agent.tokens if agent.state is None else agent.state.offset
+        return not self._writer.nbytes or nbytes <= self.spare(agent, held)
 
     def _free(self, ref: AgentRef) -> int:
         """Bytes that an agent may come to take: what is neither taken nor promised to others.
@@ -146,7 +171,7 @@ class RamBudget:
         return self.limit - self.taken - promised
 
     def _outstanding(self, ref: AgentRef, promise: _Promise) -> int:
-        """Bytes of a promise that are not in the pool."""
+        """Bytes of a promise that are not taken yet."""
         if not promise.positions:
             return promise.aside
         agent = self._agents.get(ref)
@@ -158,12 +183,12 @@ class RamBudget:
         return state + self._to_come(agent, promise)
 
     def _to_come(self, agent: Agent, promise: _Promise) -> int:
-        """Bytes of embeddings that RAM may come to hold besides those that it has."""
-        return max(0, promise.latent - len(agent.latents)) * self._embedding_bytes
+        """Bytes of embeddings that RAM may come to hold besides those that the agent has."""
+        return (max(0, promise.latent - len(agent.latents)) + promise.copies) * self._embedding_bytes
 
     def _most(self, promise: _Promise) -> int:
         """Bytes that a promise comes to at the most."""
-        return self._most_bytes(promise.positions) + promise.latent * self._embedding_bytes
+        return self._most_bytes(promise.positions) + (promise.latent + promise.copies) * self._embedding_bytes
 
     def _held(self, agent: Agent) -> int:
         """Bytes of its state that are in RAM already, be it in other agents' hands."""

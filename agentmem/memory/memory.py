@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -52,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 class Memory:
-    """Owned by the executor thread; `hot_bytes` and the counts of `pool` and `unsaved` may be read from others."""
+    """Owned by the executor thread; what it says of bytes in RAM, and the counts of `unsaved`, any thread may ask."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class Memory:
         lag_s: float = LAG_S,
         lag_bytes: int = LAG_BYTES,
     ) -> None:
-        """ram_budget: bytes that the state of all hot agents may take. disk_budget: those of all blocks and records.
+        """ram_budget: bytes of RAM, as `RamBudget` counts them. disk_budget: those of all blocks and records.
 
         busy: agents with requests that run or wait.
         lag_s, lag_bytes: how old, and how large, what waits for the disk may be before the next turn waits too.
@@ -82,19 +83,29 @@ class Memory:
         self._readers = ReaderThreads()
         companions = Companions(store, self.pool, model, self._readers)
         self._ahead = WriteAhead(store, model, self._writer)
-        self._saver = TurnSaver(store, model, companions, self._writer)
+        self._saver = TurnSaver(store, model, companions, self._writer, self._budget)
         self.unsaved = UnsavedTurns(self._saver, self._writer, self._news, lag_s, model.layout.full.bytes_per_token)
         self._prefix = PrefixMatch(store, self.pool, model, companions, self._readers)
         self.turning = Turning(model)
         self._restorer = Restorer(store, self.pool, model, companions, self._readers, self.turning)
         self.parts = Parts(store, self.pool, model, self._readers, self.turning, self._restorer, self._news)
-        self._asides = Asides(store, self.pool, model, self._ahead, self._writer, self._budget, self._readers)
+        self._asides = Asides(store, self.pool, model, self._ahead, self._budget, self._readers)
         self._hot: dict[AgentRef, AgentState] = {}
         self.hot_bytes: Mapping[AgentRef, int] = HotBytes(self._hot)
 
     @property
     def ram_budget(self) -> int:
         return self._budget.limit
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of RAM that the state and the embeddings of all agents take."""
+        return self._budget.held
+
+    def latent_bytes(self, ref: AgentRef) -> int:
+        """Bytes of RAM that an agent's embeddings take, be it hot or warm."""
+        agent = self._agents.get(ref)
+        return 0 if agent is None else agent.latent_bytes
 
     @property
     def quarantined(self) -> int:
@@ -140,10 +151,10 @@ class Memory:
         """The agent is in the middle of a request, until that is `done`: RAM does not forget it."""
         self._budget.hold(ref)
 
-    def make_room(self, agent: Agent, positions: int, latent: int = 0) -> None:
+    def make_room(self, agent: Agent, positions: int, latent: int | None = None) -> None:
         """Promises the agent RAM for `positions` in all, until its request is `done`.
 
-        latent: how many of those that its timeline does not have yet are latent.
+        latent: how many of those that a turn adds to its timeline are latent; None if no turn is made.
 
         Raises RAM_BUDGET_EXCEEDED, as `RoomTaken` if others that run hold what it needs.
         """
@@ -223,7 +234,7 @@ class Memory:
             if agent.rebuilt is not None:
                 self._saver.add(agent, agent.rebuilt)
                 agent.rebuilt, agent.committing = None, True
-            yield from self._ahead.finish(agent, draft)
+            yield from self._ahead.finish(agent, draft, partial(self._budget.may_copy, agent))
             draft.durable = yield from self.unsaved.commit(agent, draft, behind)
         except BaseException:
             self.forget(agent.ref)
@@ -333,7 +344,10 @@ class Memory:
         return state + agent.latent_bytes
 
     def evict(self, agent: Agent) -> int:
-        """Makes a hot agent warm; the bytes of RAM that came free. Raises STORE_UNWRITABLE, as `settle` does."""
+        """Frees what RAM holds of an agent, which is warm then, or was; the bytes that came free.
+
+        Raises STORE_UNWRITABLE, as `settle` does.
+        """
         self.settle(agent.ref)
         freed = self.exclusive_bytes(agent)
         self._drop(agent)

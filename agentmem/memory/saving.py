@@ -17,6 +17,7 @@ from agentmem.kv.state import AgentState
 from agentmem.memory import blocks as block_cutter
 from agentmem.memory.agent import Agent, TurnDraft, Unsaved
 from agentmem.memory.ahead import release
+from agentmem.memory.budget import RamBudget
 from agentmem.memory.companions import Companions
 from agentmem.memory.embeddings import embedding_bytes
 from agentmem.memory.writer import WriterThread, until_done
@@ -37,8 +38,11 @@ log = logging.getLogger(__name__)
 class TurnSaver:
     """An agent whose disk is full or read-only goes on in RAM; its turns are saved, in order, when that has changed."""
 
-    def __init__(self, store: Store, model: LoadedModel, companions: Companions, writer: WriterThread) -> None:
-        self._store, self._model, self._companions, self._writer = store, model, companions, writer
+    def __init__(
+        self, store: Store, model: LoadedModel, companions: Companions, writer: WriterThread, budget: RamBudget
+    ) -> None:
+        self._store, self._model, self._companions = store, model, companions
+        self._writer, self._budget = writer, budget
 
     def add(self, agent: Agent, draft: TurnDraft) -> None:
         """Makes the draft the agent's last turn, in RAM. The state must already hold its ids."""
@@ -102,7 +106,8 @@ class TurnSaver:
         size = tokens * self._model.layout.full.bytes_per_token
         size += one.record.embedding_bytes + self._latent_bytes(agent, one.record, there)
         size += sum(tensor.data.nbytes for block in one.companions for tensor in block.tensors.values())
-        yield from self._writer.wait_for_room(size)
+        while not self._budget.may_copy(agent, size):
+            yield from self._writer.moment()
         writes = one.draft.writes
         blocks = [*self._blocks(agent, one, writes), *one.companions]
         one.draft.ahead = {}  # `_commit` lets go of them

@@ -43,12 +43,11 @@ class WriterThread:
         """Whether so many bytes more may wait. One thing may always, however large."""
         return not self._nbytes or self._nbytes + nbytes <= self.limit
 
-    def wait_for_room(self, nbytes: int) -> Iterator[Wait]:
-        """Waits until so many bytes more may wait. Yields meanwhile."""
-        while not self.has_room(nbytes):
-            with self._changing:
-                under_way = tuple(self._under_way)
-            yield Wait(under_way)
+    def moment(self) -> Iterator[Wait]:
+        """Waits until something more is done. Yields meanwhile."""
+        with self._changing:
+            under_way = tuple(self._under_way)
+        yield Wait(under_way or (self.hand(0, lambda: None),))
 
     def hand(self, nbytes: int, work: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Has the thread do some work, behind all that it has. nbytes: of RAM, held until that is done."""

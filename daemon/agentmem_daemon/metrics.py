@@ -25,8 +25,8 @@ HOST = "127.0.0.1"
 _GAUGES = {
     "hot_agents": "Agents whose state is in RAM.",
     "agents": "Agents there are.",
-    "hot_bytes": "Bytes of state in RAM.",
-    "ram_budget_bytes": "What hot_bytes may come to.",
+    "hot_bytes": "Bytes in RAM of state, and of the embeddings of latent positions.",
+    "ram_budget_bytes": "What hot_bytes may come to, with the copies that wait for the disk.",
     "disk_bytes": "Bytes of blocks and records on disk.",
     "disk_budget_bytes": "What disk_bytes may come to.",
     "mlx_active_bytes": "Bytes that MLX holds, the model's included.",

@@ -49,7 +49,7 @@ class DaemonSettings(BaseSettings):
     shutdown_deadline_s: float = Field(10.0, ge=0, le=3600, description="Running turns get this long to finish.")
     max_queue: int = Field(256, ge=1, description="Requests that may wait.")
     max_batch: int = Field(32, ge=1, description="Requests that may run at once.")
-    ram_budget: ByteSize | None = Field(None, description="For the state of all agents; by the machine if unset.")
+    ram_budget: ByteSize | None = Field(None, description="For what agents hold; by the machine if unset.")
     disk_budget: ByteSize | None = Field(None, description="For all blocks and records; a tenth of the free disk.")
     stuck_s: float = Field(120.0, gt=0, description="A step that lasts longer makes the daemon NOT_SERVING.")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="Prometheus figures on this loopback port.")

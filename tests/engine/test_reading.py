@@ -269,7 +269,7 @@ def test_waiting_for_the_writer_thread_does_not_block() -> None:
     writer, gate = WriterThread(limit=10), threading.Event()
     first, second = (writer.hand(nbytes, gate.wait, 60) for nbytes in (8, 2))
     try:
-        waits, ends = writer.wait_for_room(3), until_done([first, second], timeout=60)
+        waits, ends = writer.moment(), until_done([first, second], timeout=60)
         began = time.monotonic()
         assert [set(next(steps).futures) for steps in (waits, ends)] == [{first, second}] * 2
         assert time.monotonic() - began < 0.04
