@@ -169,8 +169,7 @@ class Parts:
     def _taken(self, part: Part, agent: Agent) -> list[Taken]:
         """Its rows of what a hot agent's state holds."""
         assert agent.state is not None
-        # So that spans are cut where the part begins and ends, and nothing else is kept with it.
-        self._pool.find(agent.full_keys[part.sources[0].place : part.sources[-1].place + 1])
+        self._pool.cut_out(agent.state, part.start, part.end)  # so that nothing else is kept with it
         return splicing.take(agent.state.full, part.start, part.end)
 
     def _laid(

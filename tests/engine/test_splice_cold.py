@@ -129,11 +129,15 @@ def test_an_agent_with_a_splice_that_is_lost_cannot_be_spliced_and_is_named(fill
     assert put(engine, A, Slice("mixed", 20, 290)).usage.recomputed_tokens == 0  # what comes before it
 
 
-def test_the_agent_itself_may_have_a_turn_meanwhile(filled: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("until", [Started, Finished])
+def test_the_agent_itself_may_have_a_turn_meanwhile(
+    filled: Engine, monkeypatch: pytest.MonkeyPatch, until: type[Event]
+) -> None:
     """Neither notices the other."""
     engine, computed = filled, restoring.computed
     engine.fork_agent(A, "b")
-    put(engine, B, Slice("source", 20))
+    put(engine, B, Slice("source", 300, 400))
+    taken = engine.get_agent(B).ram_bytes
     engine.fork_agent(SOURCE, "like")
     feed(engine, ref("like"), 7, 8, 9)
     before = seen(engine, B), seen(engine, ref("like"))
@@ -151,12 +155,13 @@ def test_the_agent_itself_may_have_a_turn_meanwhile(filled: Engine, monkeypatch:
     def once_it_has_begun(*given: Any) -> Iterator[Any]:
         if not events:
             engine.submit(request(7, 8, 9, agent=SOURCE, tokens=6), sink)
-            while not any(isinstance(event, Started) for event in events):
+            while not any(isinstance(event, until) for event in events):
                 yield Chunk(1)
         yield from computed(*given)
 
     monkeypatch.setattr(restoring, "computed", once_it_has_begun)
-    assert put(engine, A, Slice("source", 20)).usage.recomputed_tokens > 0
+    assert put(engine, A, Slice("source", 300, 400)).usage.recomputed_tokens > 0
+    assert engine.get_agent(A).ram_bytes == taken
     assert ended.wait(60)
     assert (seen(engine, A), seen(engine, SOURCE)) == before
     assert restored(engine, A) == before[0]
