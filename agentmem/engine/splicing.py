@@ -146,7 +146,7 @@ class SpliceTurn(Turn):
             segments += 2 * len(blocks) + 1
         lost: dict[bytes, np.ndarray] = {}
         self._to_restore = 0
-        for part in placed:
+        for part in (one for one in placed if one.agent.ref != agent.ref):  # its own are brought back with it
             if lacking := memory.disk.lacking(part.agent, part.alone.tokens):
                 lost |= lacking
                 self._to_restore = max(self._to_restore, _room_to_restore(part))

@@ -195,6 +195,21 @@ def test_there_must_be_room_in_ram_for_it(
         engine.close()
 
 
+def test_a_cold_agents_own_positions_take_no_more_room_than_if_it_is_hot(checkpoint: Path, tmp_path: Path) -> None:
+    """It is brought back for its turn anyway."""
+    probe = Engine.open(EngineSettings(tmp_path / "probe", str(checkpoint)))
+    segment = 256 * probe.model_info().bytes_per_token
+    probe.close()
+    engine = Engine.open(EngineSettings(tmp_path / "state", str(checkpoint), ram_budget=12 * segment))
+    try:
+        feed(engine, A, *PROMPT[:600], tokens=None)
+        engine.evict_agent(A, Residency.COLD)
+        assert put(engine, A, Slice("a", 0, 50)).usage.recomputed_tokens == 600
+        assert seen(engine, A) == restored(engine, A)
+    finally:
+        engine.close()
+
+
 def test_forks_of_a_cold_agent_and_handoffs_compute_it_again(filled: Engine) -> None:
     engine = filled
     engine.fork_agent(SOURCE, "like")
