@@ -46,8 +46,12 @@ class SpliceTurn(Turn):
         """In the order in which they follow one another, each with its number among those asked for."""
         self._fed_parts = 0
         """How many of them are fed."""
-        self._room = self._to_restore = 0
-        """Positions that RAM has room for in all; and those of them for a cold agent's timeline."""
+        self._to_restore = 0
+        """Positions that RAM has room for, for the timeline of one whose state cannot be read."""
+        self._lost: set[bytes] = set()
+        """Keys of blocks that the disk has room for, to be put back."""
+        self._unreadable: set[bytes] = set()
+        """Keys of parts of which that was seen."""
 
     @property
     def _asked(self) -> SpliceInput:
@@ -145,13 +149,13 @@ class SpliceTurn(Turn):
         if blends and placed:
             segments += 2 * len(blocks) + 1
         lost: dict[bytes, np.ndarray] = {}
-        self._to_restore = 0
+        to_restore = 0
         for part in (one for one in placed if one.agent.ref != agent.ref):  # its own are brought back with it
-            if lacking := memory.disk.lacking(part.agent, part.alone.tokens):
+            lacking = memory.disk.lacking(part.agent, part.alone.tokens)
+            if lacking or part.key in self._unreadable:
                 lost |= lacking
-                self._to_restore = max(self._to_restore, _room_to_restore(part))
-        self._room = end + segments * BLOCK_TOKENS + self._to_restore
-        memory.make_room(agent, self._room, self._latent)
+                to_restore = max(to_restore, _room_to_restore(part))
+        memory.make_room(agent, end + segments * BLOCK_TOKENS + to_restore, self._latent)
         more = [min(BLOCK_TOKENS, len(part)) for part in placed] if blends else []
         with self._reading():
             ids = self._encoded.ids[:fed]
@@ -159,6 +163,7 @@ class SpliceTurn(Turn):
             known = next((at for at, id_ in enumerate(ids) if id_ < 0), fed)  # its latents are not the agent's yet
             written = (*blocks, *more, *map(len, lost.values()))
             memory.disk.make_room(agent, ids[:known], fed - known, latent, written)
+        self._to_restore, self._lost = to_restore, set(lost)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -267,9 +272,10 @@ class SpliceTurn(Turn):
 
     def _restored(self, agent: Agent, part: Part) -> Generator[Any, None, PartState]:
         """Of a part whose agent is cold. It may have become so meanwhile: then there was no room made for that."""
-        if (needed := _room_to_restore(part)) > self._to_restore:
-            self._memory.make_room(agent, self._room - self._to_restore + needed, self._latent)
-            self._room, self._to_restore = self._room - self._to_restore + needed, needed
+        lacking = self._memory.disk.lacking(part.agent, part.alone.tokens)
+        if _room_to_restore(part) > self._to_restore or not lacking.keys() <= self._lost:
+            self._unreadable.add(part.key)
+            self._make_room(agent)
         return (yield from self._memory.parts.restored(part, self._draft))
 
     def _operation(self, blends: bool) -> Operation:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.request import Event, Failed, Finished, Slice, Started
+from agentmem.engine.splicing import SpliceTurn
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory import restoring
+from agentmem.memory.agent import Agent
 from agentmem.memory.disk import DiskBudget
 from agentmem.memory.needs import Chunk
 from agentmem.types import Exactness, Reposition, Residency
@@ -191,6 +194,56 @@ def test_there_must_be_room_in_ram_for_it(
         assert seen(engine, A) == before
         engine.prefetch_agent(SOURCE)
         put(engine, A, Slice("source", 590))
+    finally:
+        engine.close()
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
+    """Has work done between the admission of the next splice and what it does."""
+    advance = SpliceTurn.advance
+
+    def later(turn: SpliceTurn, agent: Agent, submitted: float) -> Iterator[Any]:
+        monkeypatch.setattr(SpliceTurn, "advance", advance)
+        with ThreadPoolExecutor(1) as others:
+            done = others.submit(work)
+            while not done.done():
+                yield Chunk(1)
+            done.result()
+        yield from advance(turn, agent, submitted)
+
+    monkeypatch.setattr(SpliceTurn, "advance", later)
+
+
+def test_there_must_be_room_on_disk_for_what_is_lost_meanwhile(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = Engine.open(EngineSettings(tmp_path / "probe", str(checkpoint)))
+    for agent, ids in ((SOURCE, PROMPT), (A, PROMPT[9:46])):
+        feed(probe, agent, *ids, tokens=None)
+    filled = probe.stats().disk_bytes
+    probe.close()
+    engine = Engine.open(EngineSettings(tmp_path / "state", str(checkpoint), disk_budget=filled + 110_000))
+    try:
+        for agent, ids in ((SOURCE, PROMPT), (A, PROMPT[9:46])):
+            feed(engine, agent, *ids, tokens=None)
+        before = seen(engine, A)
+
+        def work() -> None:
+            engine.evict_agent(SOURCE, Residency.COLD)
+            feed(engine, B, *(id_ + 1 for id_ in PROMPT[:450]), tokens=None)  # takes the room that it has left
+
+        meanwhile(monkeypatch, work)
+        with refused(Reason.DISK_BUDGET_EXCEEDED):
+            put(engine, A, Slice("source", 600))
+        stats = engine.stats()
+        assert stats.disk_bytes <= stats.disk_budget_bytes
+        assert seen(engine, A) == before == restored(engine, A)
+        engine.delete_agent(B)
+        engine.prefetch_agent(SOURCE)
+        put(engine, A, Slice("source", 600))
+        assert seen(engine, A) == restored(engine, A)
+        stats = engine.stats()
+        assert stats.disk_bytes <= stats.disk_budget_bytes
     finally:
         engine.close()
 
