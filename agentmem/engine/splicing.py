@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -138,7 +137,25 @@ class SpliceTurn(Turn):
         """The parts that are not fed."""
         return [part for _, part in self._parts[self._fed_parts :]]
 
+    def _hold_sources(self, agent: Agent) -> None:
+        """Has RAM know all agents whose timelines are taken from, and has them stay until the request is done."""
+        refs = [part.agent.ref for _, part in self._parts]
+        self._memory.take_from(agent.ref, refs, refs[self._fed_parts :])
+        for at, (number, part) in enumerate(self._parts):
+            found = self._source(agent, self._asked.parts[number])
+            if found is not part.agent and at >= self._fed_parts:  # RAM had forgotten it while the request waited
+                self._parts[at] = number, self._as_now(agent, number, part)
+
+    def _as_now(self, agent: Agent, number: int, part: Part) -> Part:
+        """The part again. Raises TURN_MISMATCH if it has become another meanwhile."""
+        now = self._part(agent, self._asked.parts[number])
+        if now.key != part.key:
+            message = f"agent {part.agent.ref.name!r} has changed meanwhile; look at it and ask again"
+            raise AgentmemError(Reason.TURN_MISMATCH, message, agent=part.agent.ref.name)
+        return now
+
     def _make_room(self, agent: Agent) -> None:
+        self._hold_sources(agent)
         memory, placed, blends = self._memory, self._placed, self._asked.reposition is Reposition.BLEND
         blocks = [min(BLOCK_TOKENS, len(part)) for part in placed for _ in part.sources]
         fed = len(self._encoded.ids) - sum(map(len, placed))
@@ -157,24 +174,12 @@ class SpliceTurn(Turn):
                 to_restore = max(to_restore, _room_to_restore(part))
         memory.make_room(agent, end + segments * BLOCK_TOKENS + to_restore, self._latent)
         more = [min(BLOCK_TOKENS, len(part)) for part in placed] if blends else []
-        with self._reading():
-            ids = self._encoded.ids[:fed]
-            latent = self._latent + sum(int((own < 0).sum()) for own in lost.values())
-            known = next((at for at, id_ in enumerate(ids) if id_ < 0), fed)  # its latents are not the agent's yet
-            written = (*blocks, *more, *map(len, lost.values()))
-            memory.disk.make_room(agent, ids[:known], fed - known, latent, written)
+        ids = self._encoded.ids[:fed]
+        latent = self._latent + sum(int((own < 0).sum()) for own in lost.values())
+        known = next((at for at, id_ in enumerate(ids) if id_ < 0), fed)  # its latents are not the agent's yet
+        written = (*blocks, *more, *map(len, lost.values()))
+        memory.disk.make_room(agent, ids[:known], fed - known, latent, written)
         self._to_restore, self._lost = to_restore, set(lost)
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Agents whose state is to be taken keep it on disk meanwhile."""
-        reading, refs = self._memory.disk.reading, [part.agent.ref for part in self._placed]
-        reading += refs
-        try:
-            yield
-        finally:
-            for ref in refs:
-                reading.remove(ref)
 
     def advance(self, agent: Agent, submitted: float) -> Generator[Any, None, None]:
         """Feeds what is to be fed, and puts the other parts behind it."""
@@ -258,17 +263,13 @@ class SpliceTurn(Turn):
             self._control.stop_if_cancelled()
 
     def _states(self, agent: Agent, states: list[PartState]) -> Iterator[Any]:
-        """Of the parts that are placed, in order. Raises TURN_MISMATCH if one has become another meanwhile."""
-        with self._reading():
-            for number, part in self._parts[self._fed_parts :]:
-                now = self._part(agent, self._asked.parts[number])
-                if now.key != part.key:
-                    message = f"agent {part.agent.ref.name!r} has changed meanwhile; look at it and ask again"
-                    raise AgentmemError(Reason.TURN_MISMATCH, message, agent=part.agent.ref.name)
-                state = yield from self._memory.parts.state_of(now)
-                if state is None:
-                    state = yield from self._restored(agent, now)
-                states.append(state)
+        """Of the parts that are placed, in order."""
+        for number, part in self._parts[self._fed_parts :]:
+            now = self._as_now(agent, number, part)
+            state = yield from self._memory.parts.state_of(now)
+            if state is None:
+                state = yield from self._restored(agent, now)
+            states.append(state)
 
     def _restored(self, agent: Agent, part: Part) -> Generator[Any, None, PartState]:
         """Of a part whose agent is cold. It may have become so meanwhile: then there was no room made for that."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.request import Event, Failed, Finished, Phase, Slice
 from agentmem.errors import AgentmemError, Reason
+from agentmem.memory.agent import Agent
 from agentmem.memory.embeddings import embedding_bytes
-from agentmem.types import Residency
+from agentmem.types import Reposition, Residency
 from tests.engine.runs import PROMPT, A, B, C, feed, refused
 from tests.engine.splices import put, ref
 from tests.engine.thoughts import held, on_executor, think, thinks
@@ -148,3 +150,31 @@ def test_embeddings_of_agents_that_rest_leave_for_others(budgeted: Budgeted) -> 
     assert memory._budget.taken <= engine.stats().ram_budget_bytes
     assert held(engine) == before
     assert engine.get_agent(B).residency is Residency.WARM
+
+
+@pytest.mark.parametrize("fits", [False, True])
+@pytest.mark.parametrize("how", [Reposition.REPOSITION, Reposition.EXACT], ids=lambda how: how.value)
+def test_a_splice_keeps_the_embeddings_of_whom_it_takes_them_from(
+    budgeted: Budgeted, monkeypatch: pytest.MonkeyPatch, how: Reposition, fits: bool
+) -> None:
+    """They are not read anew once RAM has room for what the splice takes itself, and may leave when it is done."""
+    engine = budgeted(2 * STEPS if fits else 140, 7 if how is Reposition.REPOSITION else 3)
+    memory = engine._context.memory
+    think(engine, A, STEPS, 7)
+    engine.evict_agent(A)
+    feed(engine, C, 9, tokens=None)
+    promised = []
+    load = memory._lookup._load
+
+    def loaded(agent: Agent) -> None:
+        promised.append(memory.promised(C))
+        load(agent)
+
+    monkeypatch.setattr(memory._lookup, "_load", loaded)
+    with nullcontext() if fits else refused(Reason.RAM_BUDGET_EXCEEDED):
+        put(engine, C, Slice("a", 0, STEPS + 1), reposition=how)
+    assert promised
+    assert not any(promised)
+    assert A in memory._agents
+    engine.evict_agent(A)
+    assert A not in memory._agents
