@@ -11,6 +11,7 @@ import numpy as np
 from agentmem.engine.context import Context
 from agentmem.engine.control import Control
 from agentmem.engine.request import Event, Phase, Request, Slice, SpliceInput
+from agentmem.engine.room import with_room
 from agentmem.engine.turn import Turn
 from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.latent import splice as library
@@ -23,6 +24,7 @@ from agentmem.memory.needs import Chunk
 from agentmem.memory.parts import Part, PartState
 from agentmem.memory.placing import BLEND, REPOSITION, Operation, goes_on, placements
 from agentmem.memory.readable import readable
+from agentmem.memory.taken import RoomTaken
 from agentmem.model.text import Encoded
 from agentmem.store.keys import keyed_digest
 from agentmem.store.latents import owned
@@ -183,6 +185,38 @@ class SpliceTurn(Turn):
 
     def advance(self, agent: Agent, submitted: float) -> Generator[Any, None, None]:
         """Feeds what is to be fed, and puts the other parts behind it."""
+        while True:
+            try:
+                yield from self._advance(agent)
+                return
+            except RoomTaken:  # for a part whose state turned out to be lost
+                pass
+            yield from self._wait(agent)
+
+    def _wait(self, agent: Agent) -> Generator[Any, None, None]:
+        """Leaves all its room to others, until there is as much as it takes by what it knows now.
+
+        What it has put together is given up too: of two that wait, neither holds what the other needs.
+        """
+        memory, ref = self._memory, agent.ref
+
+        def attempt() -> None:
+            try:
+                self._make_room(agent)
+            except AgentmemError:
+                memory.done(ref)
+                memory.hold(ref)  # it is promised nothing, but not forgotten
+                raise
+
+        self.phase = Phase.WAITING_FOR_ROOM
+        memory.rollback(agent)
+        if not agent.pinned and not agent.unsaved:
+            memory.evict(agent)
+        self._draft.begin_again()
+        yield from with_room(attempt, self._control.stop_if_cancelled)
+        yield from self.bring_back(agent)
+
+    def _advance(self, agent: Agent) -> Generator[Any, None, None]:
         draft, memory, ids = self._draft, self._memory, self._encoded.ids
         for number, _ in self._parts[: self._fed_parts]:  # the others are looked at again when they are put there
             self._source(agent, self._asked.parts[number])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from agentmem.engine.engine import Engine, EngineSettings
-from agentmem.engine.request import Event, Failed, Finished, Slice, Started
+from agentmem.engine.request import Event, Failed, Finished, Phase, Slice, Started
 from agentmem.engine.splicing import SpliceTurn
 from agentmem.errors import AgentmemError, Reason
 from agentmem.memory import restoring
@@ -21,7 +22,7 @@ from agentmem.memory.needs import Chunk
 from agentmem.types import Exactness, Reposition, Residency
 from tests.engine.runs import PROMPT, A, B, feed, refused, request
 from tests.engine.splices import put, ref, restored, seen
-from tests.engine.thoughts import think
+from tests.engine.thoughts import on_executor, think
 
 SOURCE = ref("source")
 
@@ -244,6 +245,50 @@ def test_there_must_be_room_on_disk_for_what_is_lost_meanwhile(
         assert seen(engine, A) == restored(engine, A)
         stats = engine.stats()
         assert stats.disk_bytes <= stats.disk_budget_bytes
+    finally:
+        engine.close()
+
+
+def test_a_splice_that_finds_its_source_damaged_waits_for_room_that_others_have(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """It holds none of its own meanwhile: so two do not wait for each other."""
+    probe = Engine.open(EngineSettings(tmp_path / "probe", str(checkpoint)))
+    segment = 256 * probe.model_info().bytes_per_token
+    probe.close()
+    state = tmp_path / "state"
+    engine = Engine.open(EngineSettings(state, str(checkpoint), ram_budget=16 * segment))
+    memory, names = engine._context.memory, ("one", "two")
+    try:
+        for name, ids in zip(names, (PROMPT[:600], PROMPT[50:650]), strict=True):
+            target, like, more = (ref(f"{what} {name}") for what in ("to", "like", "more"))
+            feed(engine, ref(name), *ids, tokens=None)
+            feed(engine, target, *ids[3:40], tokens=None)
+            engine.fork_agent(target, like.name)
+            engine.fork_agent(target, more.name)
+            feed(engine, more, *ids[:9], tokens=None)
+            put(engine, like, Slice(more.name, 37), Slice(name, 590))
+            for agent in (ref(name), target, like, more):
+                engine.evict_agent(agent)
+            file = file_of(state, engine.get_agent(ref(name)).blocks[2].key)
+            file.write_bytes(file.read_bytes()[:-1])
+        on_executor(engine, lambda: memory.make_room(memory.create(B), 256))
+        with ThreadPoolExecutor(2) as calls:
+            asked = [
+                calls.submit(put, engine, ref(f"to {name}"), Slice(f"more {name}", 37), Slice(name, 590))
+                for name in names
+            ]
+            while sum(one.phase is Phase.WAITING_FOR_ROOM for one in engine.requests()) < 2 and not asked[0].done():
+                time.sleep(0.01)
+            assert on_executor(engine, lambda: [memory.promised(ref(f"to {name}")) for name in names]) == [0, 0]
+            on_executor(engine, lambda: memory.done(B))
+            made = [one.result() for one in asked]
+        for name, done in zip(names, made, strict=True):
+            assert [warning.reason for warning in done.warnings] == ["BLOCK_CORRUPT"]
+            assert done.usage.recomputed_tokens == 88 + 9  # what was fed is fed again
+            assert accounted(done) == 37 + 9
+            assert restored(engine, ref(f"to {name}")) == restored(engine, ref(f"like {name}"))
+        assert engine.verify().problems == ()
     finally:
         engine.close()
 
