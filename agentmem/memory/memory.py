@@ -88,8 +88,8 @@ class Memory:
         self.unsaved = UnsavedTurns(self._saver, self._writer, self._news, lag_s, model.layout.full.bytes_per_token)
         self._prefix = PrefixMatch(store, self.pool, model, companions, self._readers)
         self.turning = Turning(model)
-        self._restorer = Restorer(store, self.pool, model, companions, self._readers, self.turning)
-        self.parts = Parts(store, self.pool, model, self._readers, self.turning, self._restorer, self._news)
+        self._restorer = Restorer(store, self.pool, model, companions, self._readers, self.turning, self._news)
+        self.parts = Parts(store, self.pool, model, self._readers, self.turning, self._restorer)
         self._asides = Asides(store, self.pool, model, self._ahead, self._writer, self._budget, self._readers)
         self._hot: dict[AgentRef, AgentState] = {}
         self.hot_bytes: Mapping[AgentRef, int] = HotBytes(self._hot)
@@ -131,11 +131,7 @@ class Memory:
         if agent.state is not None:
             draft.usage.reused_hot_tokens += agent.tokens
             return
-        yield from until_done(agent.outstanding)  # or else their blocks would be missing
-        try:
-            yield from self._restorer.restore(agent, draft)
-        finally:
-            self._news.recomputed(agent.id, draft.usage.misses)
+        yield from self._restorer.restore(agent, draft)
         self._note_hot(agent)
 
     def hold(self, ref: AgentRef) -> None:

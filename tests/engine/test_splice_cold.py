@@ -19,7 +19,7 @@ from agentmem.memory import restoring
 from agentmem.memory.agent import Agent
 from agentmem.memory.disk import DiskBudget
 from agentmem.memory.needs import Chunk
-from agentmem.types import Exactness, Reposition, Residency
+from agentmem.types import AgentRef, Exactness, Reposition, Residency
 from tests.engine.runs import PROMPT, A, B, feed, refused, request
 from tests.engine.splices import put, ref, restored, seen
 from tests.engine.thoughts import on_executor, think
@@ -43,6 +43,12 @@ def filled(engine: Engine) -> Engine:
 def file_of(state: Path, key: str) -> Path:
     (found,) = (state / "blocks").glob(f"**/{key}.safetensors")
     return found
+
+
+def news(engine: Engine, agent: AgentRef) -> list[tuple[str, int, int]]:
+    """What the events say of an agent's blocks."""
+    events = engine.list_events(agent.namespace, agent.name, 0)
+    return [(one.kind, one.start, one.end) for one in events if one.kind.startswith("BLOCK")]
 
 
 def accounted(done: Finished) -> int:
@@ -115,6 +121,7 @@ def test_a_damaged_agent_is_mended_and_it_is_said_whose_state_was_damaged(filled
     assert "'source'" in warning.message
     assert file.read_bytes() == sound
     assert engine.stats().quarantined_blocks_total == 1
+    assert news(engine, SOURCE) == [("BLOCK_QUARANTINED", 256, 512), ("BLOCK_RECOMPUTED", 256, 512)]
 
 
 def test_an_agent_with_a_splice_that_is_lost_cannot_be_spliced_and_is_named(filled: Engine, state: Path) -> None:
@@ -270,8 +277,9 @@ def test_a_splice_that_finds_its_source_damaged_waits_for_room_that_others_have(
             put(engine, like, Slice(more.name, 37), Slice(name, 590))
             for agent in (ref(name), target, like, more):
                 engine.evict_agent(agent)
-            file = file_of(state, engine.get_agent(ref(name)).blocks[2].key)
-            file.write_bytes(file.read_bytes()[:-1])
+            for agent, place in ((ref(name), 2), (target, 0)):
+                file = file_of(state, engine.get_agent(agent).blocks[place].key)
+                file.write_bytes(file.read_bytes()[:-1])
         on_executor(engine, lambda: memory.make_room(memory.create(B), 256))
         with ThreadPoolExecutor(2) as calls:
             asked = [
@@ -284,8 +292,9 @@ def test_a_splice_that_finds_its_source_damaged_waits_for_room_that_others_have(
             on_executor(engine, lambda: memory.done(B))
             made = [one.result() for one in asked]
         for name, done in zip(names, made, strict=True):
-            assert [warning.reason for warning in done.warnings] == ["BLOCK_CORRUPT"]
-            assert done.usage.recomputed_tokens == 88 + 9  # what was fed is fed again
+            assert [warning.reason for warning in done.warnings] == ["BLOCK_CORRUPT"] * 2
+            assert done.usage.recomputed_tokens == 37 + 88 + 9  # what was fed is fed again
+            assert news(engine, ref(f"to {name}")) == [("BLOCK_QUARANTINED", 0, 37), ("BLOCK_RECOMPUTED", 0, 37)]
             assert accounted(done) == 37 + 9
             assert restored(engine, ref(f"to {name}")) == restored(engine, ref(f"like {name}"))
         assert engine.verify().problems == ()
