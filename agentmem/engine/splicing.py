@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from agentmem.engine.context import Context
 from agentmem.engine.control import Control
 from agentmem.engine.request import Event, Phase, Request, Slice, SpliceInput
+from agentmem.engine.room import with_room
 from agentmem.engine.turn import Turn
 from agentmem.errors import AgentmemError, Reason, agent_not_found
 from agentmem.latent import splice as library
@@ -24,6 +24,7 @@ from agentmem.memory.needs import Chunk
 from agentmem.memory.parts import Part, PartState
 from agentmem.memory.placing import BLEND, REPOSITION, Operation, goes_on, placements
 from agentmem.memory.readable import readable
+from agentmem.memory.taken import RoomTaken
 from agentmem.model.text import Encoded
 from agentmem.store.keys import keyed_digest
 from agentmem.store.latents import owned
@@ -46,8 +47,12 @@ class SpliceTurn(Turn):
         """In the order in which they follow one another, each with its number among those asked for."""
         self._fed_parts = 0
         """How many of them are fed."""
-        self._room = self._to_restore = 0
-        """Positions that RAM has room for in all; and those of them for a cold agent's timeline."""
+        self._to_restore = 0
+        """Positions that RAM has room for, for the timeline of one whose state cannot be read."""
+        self._lost: set[bytes] = set()
+        """Keys of blocks that the disk has room for, to be put back."""
+        self._unreadable: set[bytes] = set()
+        """Keys of parts of which that was seen."""
 
     @property
     def _asked(self) -> SpliceInput:
@@ -134,7 +139,25 @@ class SpliceTurn(Turn):
         """The parts that are not fed."""
         return [part for _, part in self._parts[self._fed_parts :]]
 
+    def _hold_sources(self, agent: Agent) -> None:
+        """Has RAM know all agents whose timelines are taken from, and has them stay until the request is done."""
+        refs = [part.agent.ref for _, part in self._parts]
+        self._memory.take_from(agent.ref, refs, refs[self._fed_parts :])
+        for at, (number, part) in enumerate(self._parts):
+            found = self._source(agent, self._asked.parts[number])
+            if found is not part.agent and at >= self._fed_parts:  # RAM had forgotten it while the request waited
+                self._parts[at] = number, self._as_now(agent, number, part)
+
+    def _as_now(self, agent: Agent, number: int, part: Part) -> Part:
+        """The part again. Raises TURN_MISMATCH if it has become another meanwhile."""
+        now = self._part(agent, self._asked.parts[number])
+        if now.key != part.key:
+            message = f"agent {part.agent.ref.name!r} has changed meanwhile; look at it and ask again"
+            raise AgentmemError(Reason.TURN_MISMATCH, message, agent=part.agent.ref.name)
+        return now
+
     def _make_room(self, agent: Agent) -> None:
+        self._hold_sources(agent)
         memory, placed, blends = self._memory, self._placed, self._asked.reposition is Reposition.BLEND
         blocks = [min(BLOCK_TOKENS, len(part)) for part in placed for _ in part.sources]
         fed = len(self._encoded.ids) - sum(map(len, placed))
@@ -145,34 +168,55 @@ class SpliceTurn(Turn):
         if blends and placed:
             segments += 2 * len(blocks) + 1
         lost: dict[bytes, np.ndarray] = {}
-        self._to_restore = 0
-        for part in placed:
-            if lacking := memory.disk.lacking(part.agent, part.alone.tokens):
+        to_restore = 0
+        for part in (one for one in placed if one.agent.ref != agent.ref):  # its own are brought back with it
+            lacking = memory.disk.lacking(part.agent, part.alone.tokens)
+            if lacking or part.key in self._unreadable:
                 lost |= lacking
-                self._to_restore = max(self._to_restore, _room_to_restore(part))
-        self._room = end + segments * BLOCK_TOKENS + self._to_restore
-        memory.make_room(agent, self._room, self._latent)
+                to_restore = max(to_restore, _room_to_restore(part))
+        memory.make_room(agent, end + segments * BLOCK_TOKENS + to_restore, self._latent)
         more = [min(BLOCK_TOKENS, len(part)) for part in placed] if blends else []
-        with self._reading():
-            ids = self._encoded.ids[:fed]
-            latent = self._latent + sum(int((own < 0).sum()) for own in lost.values())
-            known = next((at for at, id_ in enumerate(ids) if id_ < 0), fed)  # its latents are not the agent's yet
-            written = (*blocks, *more, *map(len, lost.values()))
-            memory.disk.make_room(agent, ids[:known], fed - known, latent, written)
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Agents whose state is to be taken keep it on disk meanwhile."""
-        reading, refs = self._memory.disk.reading, [part.agent.ref for part in self._placed]
-        reading += refs
-        try:
-            yield
-        finally:
-            for ref in refs:
-                reading.remove(ref)
+        ids = self._encoded.ids[:fed]
+        latent = self._latent + sum(int((own < 0).sum()) for own in lost.values())
+        known = next((at for at, id_ in enumerate(ids) if id_ < 0), fed)  # its latents are not the agent's yet
+        written = (*blocks, *more, *map(len, lost.values()))
+        memory.disk.make_room(agent, ids[:known], fed - known, latent, written)
+        self._to_restore, self._lost = to_restore, set(lost)
 
     def advance(self, agent: Agent, submitted: float) -> Generator[Any, None, None]:
         """Feeds what is to be fed, and puts the other parts behind it."""
+        while True:
+            try:
+                yield from self._advance(agent)
+                return
+            except RoomTaken:  # for a part whose state turned out to be lost
+                pass
+            yield from self._wait(agent)
+
+    def _wait(self, agent: Agent) -> Generator[Any, None, None]:
+        """Leaves all its room to others, until there is as much as it takes by what it knows now.
+
+        What it has put together is given up too: of two that wait, neither holds what the other needs.
+        """
+        memory, ref = self._memory, agent.ref
+
+        def attempt() -> None:
+            try:
+                self._make_room(agent)
+            except AgentmemError:
+                memory.done(ref)
+                memory.hold(ref)  # it is promised nothing, but not forgotten
+                raise
+
+        self.phase = Phase.WAITING_FOR_ROOM
+        memory.rollback(agent)
+        if not agent.pinned and not agent.unsaved:
+            memory.evict(agent)
+        self._draft.begin_again()
+        yield from with_room(attempt, self._control.stop_if_cancelled)
+        yield from self.bring_back(agent)
+
+    def _advance(self, agent: Agent) -> Generator[Any, None, None]:
         draft, memory, ids = self._draft, self._memory, self._encoded.ids
         for number, _ in self._parts[: self._fed_parts]:  # the others are looked at again when they are put there
             self._source(agent, self._asked.parts[number])
@@ -253,23 +297,20 @@ class SpliceTurn(Turn):
             self._control.stop_if_cancelled()
 
     def _states(self, agent: Agent, states: list[PartState]) -> Iterator[Any]:
-        """Of the parts that are placed, in order. Raises TURN_MISMATCH if one has become another meanwhile."""
-        with self._reading():
-            for number, part in self._parts[self._fed_parts :]:
-                now = self._part(agent, self._asked.parts[number])
-                if now.key != part.key:
-                    message = f"agent {part.agent.ref.name!r} has changed meanwhile; look at it and ask again"
-                    raise AgentmemError(Reason.TURN_MISMATCH, message, agent=part.agent.ref.name)
-                state = yield from self._memory.parts.state_of(now)
-                if state is None:
-                    state = yield from self._restored(agent, now)
-                states.append(state)
+        """Of the parts that are placed, in order."""
+        for number, part in self._parts[self._fed_parts :]:
+            now = self._as_now(agent, number, part)
+            state = yield from self._memory.parts.state_of(now)
+            if state is None:
+                state = yield from self._restored(agent, now)
+            states.append(state)
 
     def _restored(self, agent: Agent, part: Part) -> Generator[Any, None, PartState]:
         """Of a part whose agent is cold. It may have become so meanwhile: then there was no room made for that."""
-        if (needed := _room_to_restore(part)) > self._to_restore:
-            self._memory.make_room(agent, self._room - self._to_restore + needed, self._latent)
-            self._room, self._to_restore = self._room - self._to_restore + needed, needed
+        lacking = self._memory.disk.lacking(part.agent, part.alone.tokens)
+        if _room_to_restore(part) > self._to_restore or not lacking.keys() <= self._lost:
+            self._unreadable.add(part.key)
+            self._make_room(agent)
         return (yield from self._memory.parts.restored(part, self._draft))
 
     def _operation(self, blends: bool) -> Operation:

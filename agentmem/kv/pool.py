@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
+from agentmem.kv import splicing
 from agentmem.kv.full import FullLayers
 from agentmem.kv.span import Span
 from agentmem.kv.state import AgentState
@@ -73,6 +74,19 @@ class BlockPool:
             found.append(span)
             at += same
         return found
+
+    def cut_out(self, state: AgentState, start: int, end: int) -> None:
+        """Has positions [start, end) of a state in spans that hold no segment besides theirs.
+
+        They are the state's own spans, whatever else is in RAM by the same keys.
+        """
+        full = state.full
+        if end > full.tail_start:
+            full.freeze()
+            if full in self._states:
+                self._freeze(full)
+        while (place := splicing.border(full, start, end)) is not None:
+            self._cut(*place)
 
     def find_parts(self, keys: Mapping[int, bytes]) -> dict[int, WindowPart]:
         """Those of the full segments' window parts that are in RAM. keys: of the blocks, by segment number."""

@@ -65,6 +65,22 @@ def read(full: FullLayers, segment: Segment) -> Tensors:
     }
 
 
+def border(full: FullLayers, start: int, end: int) -> tuple[Span, int] | None:
+    """A span that has other segments before or behind those of the positions [start, end), and after how many segments
+    it is to be cut for that; None if there is none.
+    """
+    inside: dict[int, list[int]] = {}
+    for at, number, rows, _ in segments(full):
+        if at < len(full.spans) and ((rows >= start) & (rows < end)).any():
+            inside.setdefault(at, []).append(number)
+    for at, numbers in inside.items():
+        span = full.spans[at]
+        for place in (numbers[-1] + 1, numbers[0]):
+            if 0 < place < span.segments:
+                return span, place
+    return None
+
+
 def take(full: FullLayers, start: int, end: int) -> list[Taken]:
     """The rows of the positions [start, end), in spans, in the order in which they are held.
 

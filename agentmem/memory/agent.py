@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -63,6 +63,13 @@ class TurnDraft:
         """The blocks that are written ahead, but for those of which it is known that they cannot be."""
         writes = ((key, write) for key, write in self.ahead.items() if write is not None)
         return {key: write for key, write in writes if not (write.done() and write.exception())}
+
+    def begin_again(self) -> None:
+        """Forgets what it has, but not what that cost: what was fed will be computed again."""
+        spent = replace(self, warnings=[])
+        spent.usage.recomputed_tokens += spent.usage.prefill_tokens
+        self.ids, self.taken, self.usage = [], set(), Usage(exactness=spent.usage.exactness)
+        self.add_cost(spent)
 
     def add_cost(self, other: TurnDraft) -> None:
         """Counts what another draft read, computed again and mended as this one's."""

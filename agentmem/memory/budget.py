@@ -120,8 +120,7 @@ class RamBudget:
                 break
             may_go = other is not agent and not other.pinned and not other.unsaved and other.ref not in self
             frees = other.latents or (other.state is not None and self._pool.exclusive_bytes(other.state))
-            if may_go and frees:
-                freed = evict(other)
+            if may_go and frees and (freed := evict(other)):  # embeddings that another needs stay
                 self._events.note(EventKind.RAM_EVICTED, other.id, nbytes=freed)
                 log.info("agent %r left RAM (%d bytes) to make room", other.ref.name, freed)
                 # It may be what this agent, or one with a promise, was going to share: so all is counted again.

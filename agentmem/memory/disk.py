@@ -61,6 +61,8 @@ class DiskBudget:
         self._making: set[AgentRef] = set()
         self.reading: list[AgentRef] = []
         """Agents whose blocks other threads read."""
+        self._sources: dict[AgentRef, Collection[AgentRef]] = {}
+        """Agents whose state turns take, by who makes the turn."""
 
     def make_room(
         self, agent: Agent, ids: Sequence[int], more: int = 0, latent: int = 0, spliced: tuple[int, ...] = ()
@@ -81,9 +83,14 @@ class DiskBudget:
         self._promised[ref] = promise
         self._making.add(ref)
 
+    def take_from(self, ref: AgentRef, sources: Collection[AgentRef]) -> None:
+        """The agent's turn takes state of others: until it is `done`, these keep theirs on disk."""
+        self._sources[ref] = sources
+
     def done(self, ref: AgentRef) -> None:
         """The agent's turn is committed, if only in RAM, or will never be."""
         self._making.discard(ref)
+        self._sources.pop(ref, None)
 
     def make_room_to_restore(self, agent: Agent) -> None:
         """For blocks that were given up: they are put back once they have been computed again. Until it is `done`."""
@@ -136,6 +143,7 @@ class DiskBudget:
             *self._busy(),
             *self._making,
             *self.reading,
+            *(source for sources in self._sources.values() for source in sources),
             *(ref for ref, agent in self._agents.items() if agent.unsaved),
         }
 

@@ -72,12 +72,14 @@ class Memory:
         """
         self._store, self._model = store, model
         self._agents: OrderedDict[AgentRef, Agent] = OrderedDict()  # least recently used first
+        self._sources: dict[AgentRef, set[AgentRef]] = {}
+        """Whose timelines the requests of agents take from."""
         self.pool = BlockPool()
         self._writer = WriterThread(lag_bytes)
         self._budget = RamBudget(
             ram_budget, self.pool, model.layout, store.events, self._writer, self._agents, embedding_bytes(model)
         )
-        self._lookup = Lookup(store, self._agents, self._budget.__contains__)
+        self._lookup = Lookup(store, self._agents, self._is_held)
         self.disk = DiskBudget(disk_budget, store, model, self._agents, busy, self._drop)
         self._news = News(store.events)
         self._readers = ReaderThreads()
@@ -87,8 +89,8 @@ class Memory:
         self.unsaved = UnsavedTurns(self._saver, self._writer, self._news, lag_s, model.layout.full.bytes_per_token)
         self._prefix = PrefixMatch(store, self.pool, model, companions, self._readers)
         self.turning = Turning(model)
-        self._restorer = Restorer(store, self.pool, model, companions, self._readers, self.turning)
-        self.parts = Parts(store, self.pool, model, self._readers, self.turning, self._restorer, self._news)
+        self._restorer = Restorer(store, self.pool, model, companions, self._readers, self.turning, self._news)
+        self.parts = Parts(store, self.pool, model, self._readers, self.turning, self._restorer)
         self._asides = Asides(store, self.pool, model, self._ahead, self._budget, self._readers)
         self._hot: dict[AgentRef, AgentState] = {}
         self.hot_bytes: Mapping[AgentRef, int] = HotBytes(self._hot)
@@ -140,16 +142,23 @@ class Memory:
         if agent.state is not None:
             draft.usage.reused_hot_tokens += agent.tokens
             return
-        yield from until_done(agent.outstanding)  # or else their blocks would be missing
-        try:
-            yield from self._restorer.restore(agent, draft)
-        finally:
-            self._news.recomputed(agent.id, draft.usage.misses)
+        yield from self._restorer.restore(agent, draft)
         self._note_hot(agent)
 
     def hold(self, ref: AgentRef) -> None:
         """The agent is in the middle of a request, until that is `done`: RAM does not forget it."""
         self._budget.hold(ref)
+
+    def take_from(self, ref: AgentRef, sources: Collection[AgentRef], placed: Collection[AgentRef]) -> None:
+        """The agent's request takes from others' timelines until it is `done`: RAM does not forget these meanwhile.
+
+        placed: those whose state is taken besides. What of it is on the disk stays there.
+        """
+        self._sources[ref] = set(sources)
+        self.disk.take_from(ref, placed)
+
+    def _is_held(self, ref: AgentRef) -> bool:
+        return ref in self._budget or any(ref in sources for sources in self._sources.values())
 
     def make_room(self, agent: Agent, positions: int, latent: int | None = None) -> None:
         """Promises the agent RAM for `positions` in all, until its request is `done`.
@@ -190,6 +199,7 @@ class Memory:
         """The agent's request has ended: what RAM and disk had room for on its behalf is free, or taken."""
         self._budget.done(ref)
         self.disk.done(ref)
+        self._sources.pop(ref, None)
 
     def hidden_at_end(self, agent: Agent) -> mx.array:
         """The last hidden state behind the hot agent's timeline, after the final norm: [width]."""
@@ -341,7 +351,7 @@ class Memory:
     def exclusive_bytes(self, agent: Agent) -> int:
         """Bytes of RAM that evicting the agent would free."""
         state = self.pool.exclusive_bytes(agent.state) if agent.state is not None else 0
-        return state + agent.latent_bytes
+        return state if self._is_held(agent.ref) else state + agent.latent_bytes
 
     def evict(self, agent: Agent) -> int:
         """Frees what RAM holds of an agent, which is warm then, or was; the bytes that came free.
@@ -351,7 +361,7 @@ class Memory:
         self.settle(agent.ref)
         freed = self.exclusive_bytes(agent)
         self._drop(agent)
-        if agent.latents:  # its embeddings are on the disk, and are read when it is found again
+        if agent.latents and not self._is_held(agent.ref):  # they are on disk, and are read with it
             self._agents.pop(agent.ref, None)
         return freed
 

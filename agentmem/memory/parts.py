@@ -17,7 +17,6 @@ from agentmem.kv.splicing import Taken
 from agentmem.kv.state import AgentState
 from agentmem.memory.agent import Agent, TurnDraft
 from agentmem.memory.incoming import IncomingBlocks, wanted_of
-from agentmem.memory.news import News
 from agentmem.memory.reader import ReaderThreads
 from agentmem.memory.restoring import Restorer
 from agentmem.memory.turning import Turning
@@ -99,11 +98,10 @@ class Parts:
         readers: ReaderThreads,
         turning: Turning,
         restorer: Restorer,
-        news: News,
     ) -> None:
         self._store, self._pool, self._model = store, pool, model
         self._readers, self._turning = readers, turning
-        self._restorer, self._news = restorer, news
+        self._restorer = restorer
 
     def of(self, agent: Agent, start: int, end: int, unclosed: bool = False) -> Part:
         """Positions [start, end) of an agent of this model. They must be there. unclosed: as `Part` has it."""
@@ -148,13 +146,9 @@ class Parts:
 
         Raises BLOCK_UNRECOVERABLE for a lost block of a splice, which nothing could compute again.
         """
-        yield from until_done(part.agent.outstanding)  # or else their blocks would be missing
         alone, made = part.alone, TurnDraft(draft.kind, "")
-        try:
-            with _naming(part.agent):
-                yield from self._restorer.restore(alone, made)
-        finally:
-            self._news.recomputed(part.agent.id, made.usage.misses)
+        with _naming(part.agent):
+            yield from self._restorer.restore(alone, made)
         assert alone.state is not None
         self._pool.note(alone.state, alone.full_keys)
         try:
@@ -169,8 +163,7 @@ class Parts:
     def _taken(self, part: Part, agent: Agent) -> list[Taken]:
         """Its rows of what a hot agent's state holds."""
         assert agent.state is not None
-        # So that spans are cut where the part begins and ends, and nothing else is kept with it.
-        self._pool.find(agent.full_keys[part.sources[0].place : part.sources[-1].place + 1])
+        self._pool.cut_out(agent.state, part.start, part.end)  # so that nothing else is kept with it
         return splicing.take(agent.state.full, part.start, part.end)
 
     def _laid(

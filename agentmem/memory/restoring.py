@@ -21,9 +21,11 @@ from agentmem.memory.companions import Companions
 from agentmem.memory.computing import computed
 from agentmem.memory.incoming import IncomingBlocks, wanted_of
 from agentmem.memory.mending import Mender
+from agentmem.memory.news import News
 from agentmem.memory.readable import readable
 from agentmem.memory.reader import ReaderThreads
 from agentmem.memory.turning import Turning
+from agentmem.memory.writer import until_done
 from agentmem.model.loader import LoadedModel
 from agentmem.store.blockfile import Block, BlockUnreadable, Unreadable
 from agentmem.store.grid import is_spliced
@@ -54,9 +56,10 @@ class Restorer:
         companions: Companions,
         readers: ReaderThreads,
         turning: Turning,
+        news: News,
     ) -> None:
         self._store, self._pool, self._model, self._companions = store, pool, model, companions
-        self._turning = turning
+        self._turning, self._news = turning, news
         self._readers, self._mender = readers, Mender(store, model)
 
     @property
@@ -72,11 +75,14 @@ class Restorer:
         return state
 
     def restore(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
-        """Gives the agent its state, mending what cannot be read. Yields what it needs (`needs`)."""
-        if self._model.layout.has_companions:
-            yield from self._from_a_turn(agent, draft)
-        else:
-            yield from self._block_by_block(agent, draft)
+        """Gives the agent its state, mending what cannot be read, which is news. Yields what it needs (`needs`)."""
+        yield from until_done(agent.outstanding)  # or else their blocks would be missing
+        before = len(draft.usage.misses)
+        bring = self._from_a_turn if self._model.layout.has_companions else self._block_by_block
+        try:
+            yield from bring(agent, draft)
+        finally:
+            self._news.recomputed(agent.id, draft.usage.misses[before:])
 
     def _block_by_block(self, agent: Agent, draft: TurnDraft) -> Iterator[object]:
         state = self.from_pool(agent.full_keys)

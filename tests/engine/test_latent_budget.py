@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +15,14 @@ import pytest
 from agentmem.engine.engine import Engine, EngineSettings
 from agentmem.engine.request import Event, Failed, Finished, Phase, Slice
 from agentmem.errors import AgentmemError, Reason
+from agentmem.memory.agent import Agent
 from agentmem.memory.embeddings import embedding_bytes
 from agentmem.memory.needs import Room
 from agentmem.memory.writer import WriterThread
 from agentmem.store.blockfile import Block
 from agentmem.store.layout import RawTensor
 from agentmem.store.records import TurnRecord
-from agentmem.types import AgentRef, Residency
+from agentmem.types import AgentRef, Reposition, Residency
 from tests.engine.runs import PROMPT, A, B, C, feed, refused
 from tests.engine.splices import put, ref
 from tests.engine.thoughts import held, on_executor, think, thinks
@@ -252,3 +254,31 @@ def test_what_is_shown_is_what_the_budget_counts(engine: Engine) -> None:
     assert (known.residency, known.ram_bytes) == (Residency.WARM, embeddings)
     assert (engine.stats().hot_agents, engine.stats().hot_bytes) == (1, shown - planned + embeddings)
     assert engine.evict_agent(A).ram_bytes == embeddings
+
+
+@pytest.mark.parametrize("fits", [False, True])
+@pytest.mark.parametrize("how", [Reposition.REPOSITION, Reposition.EXACT], ids=lambda how: how.value)
+def test_a_splice_keeps_the_embeddings_of_whom_it_takes_them_from(
+    budgeted: Budgeted, monkeypatch: pytest.MonkeyPatch, how: Reposition, fits: bool
+) -> None:
+    """They are not read anew once RAM has room for what the splice takes itself, and may leave when it is done."""
+    engine = budgeted((4 if fits else 3) * STEPS, 7 if how is Reposition.REPOSITION else 3)
+    memory = engine._context.memory
+    think(engine, A, STEPS, 7)
+    engine.evict_agent(A)
+    feed(engine, C, 9, tokens=None)
+    promised = []
+    load = memory._lookup._load
+
+    def loaded(agent: Agent) -> None:
+        promised.append(memory.promised(C))
+        load(agent)
+
+    monkeypatch.setattr(memory._lookup, "_load", loaded)
+    with nullcontext() if fits else refused(Reason.RAM_BUDGET_EXCEEDED):
+        put(engine, C, Slice("a", 0, STEPS + 1), reposition=how)
+    assert promised
+    assert not any(promised)
+    assert A in memory._agents
+    engine.evict_agent(A)
+    assert A not in memory._agents

@@ -338,6 +338,25 @@ def test_parts_of_few_positions_have_rows_of_their_own_only(engine: Engine) -> N
     assert engine.stats().hot_bytes <= 2 * engine._context.model.layout.full.bytes_per_token * 256
 
 
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "with one that read the same"])
+def test_of_a_span_the_segments_of_the_part_stay_and_no_others(engine: Engine, others: int) -> None:
+    """Be the same also in RAM by another's hand, and be it behind a splice of the source's own."""
+    for name in ("other", "one")[1 - others :]:
+        engine.create_agent(ref(name), share=Share.PRIVATE)
+        feed(engine, ref(name), *PROMPT[:700], tokens=None)
+    put(engine, ref("one"), Slice("one", 3, 10))
+    feed(engine, ref("one"), *PROMPT[:600], tokens=None)
+    for agent in (A, B):
+        engine.create_agent(agent, share=Share.PRIVATE)
+        feed(engine, agent, *PROMPT[9:46], tokens=None)
+    put(engine, A, Slice("one", 300, 400))
+    put(engine, B, Slice("one", 707 + 300, 707 + 400))
+    each = engine._context.model.layout.full.bytes_per_token * 256
+    assert [engine.get_agent(agent).ram_bytes for agent in (A, B)] == [2 * each] * 2
+    assert seen(engine, A) == restored(engine, A)
+    assert seen(engine, B) == restored(engine, B)
+
+
 def test_budgets_count_what_a_splice_takes(checkpoint: Path, tmp_path: Path) -> None:
     settings = EngineSettings(tmp_path / "small", str(checkpoint))
     engine = Engine.open(settings)

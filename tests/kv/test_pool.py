@@ -164,6 +164,16 @@ class Agents(RuleBasedStateMachine):
         grow(state, 5, tokens)
         assert state.trim(len(timeline) * BLOCK_TOKENS)
 
+    @rule(name=names, start=st.integers(0, 1200), count=st.integers(1, 600))
+    def cut_out(self, name: int, start: int, count: int) -> None:
+        """Some positions of its own, in spans that end where they do, be its blocks in others' hands too."""
+        end = min(start + count, len(self.timelines.get(name, [])) * BLOCK_TOKENS)
+        if start < end:
+            state, at = self.states[name], 0
+            self.pool.cut_out(state, start, end)
+            borders = {0, *(at := at + span.segments for span in state.full.spans)}
+            assert borders >= {start // BLOCK_TOKENS, -(-end // BLOCK_TOKENS)}
+
     @rule(name=names)
     def let_go(self, name: int) -> None:
         if name in self.states:
