@@ -10,10 +10,11 @@ import numpy as np
 
 from agentmem.engine.context import Context
 from agentmem.engine.control import Control
-from agentmem.engine.request import Event, Phase, Request, Slice, SpliceInput
+from agentmem.engine.request import Event, Phase, Request, SpliceInput
 from agentmem.engine.room import with_room
+from agentmem.engine.slices import Slices
 from agentmem.engine.turn import Turn
-from agentmem.errors import AgentmemError, Reason, agent_not_found
+from agentmem.errors import AgentmemError, Reason
 from agentmem.latent import splice as library
 from agentmem.latent.blend import Blended, blending
 from agentmem.latent.splice import splice
@@ -23,13 +24,12 @@ from agentmem.memory.embeddings import inputs
 from agentmem.memory.needs import Chunk
 from agentmem.memory.parts import Part, PartState
 from agentmem.memory.placing import BLEND, REPOSITION, Operation, goes_on, placements
-from agentmem.memory.readable import readable
 from agentmem.memory.taken import RoomTaken
 from agentmem.model.text import Encoded
 from agentmem.store.keys import keyed_digest
 from agentmem.store.latents import owned
 from agentmem.store.placement import params
-from agentmem.types import BLOCK_TOKENS, AgentRef, Exactness, Message, Order, Reposition, TurnMessage
+from agentmem.types import BLOCK_TOKENS, Exactness, Message, Order, Reposition, TurnMessage
 
 
 class SpliceTurn(Turn):
@@ -43,6 +43,7 @@ class SpliceTurn(Turn):
     ) -> None:
         super().__init__(context, request, draft, control, send)
         self._cannot_leave = True
+        self._slices = Slices(context, request.agent.namespace)
         self._parts: list[tuple[int, Part]] = []
         """In the order in which they follow one another, each with its number among those asked for."""
         self._fed_parts = 0
@@ -60,7 +61,7 @@ class SpliceTurn(Turn):
         return self._request.input
 
     def _encode(self, agent: Agent) -> Encoded:
-        numbered = [(number, self._part(agent, one)) for number, one in enumerate(self._asked.parts)]
+        numbered = [(number, self._slices.part(agent, one)) for number, one in enumerate(self._asked.parts)]
         if self._asked.order is Order.CANONICAL:
             numbered.sort(key=lambda one: one[1].key)
         self._parts = numbered
@@ -87,53 +88,6 @@ class SpliceTurn(Turn):
         if asked.reposition is Reposition.BLEND and asked.check_layer > last:
             raise AgentmemError(Reason.INPUT_INVALID, f"check_layer is one of this model's layers, 0 to {last}")
 
-    def _source(self, target: Agent, one: Slice) -> Agent:
-        """Whose timeline a part is of, if the target may have it now."""
-        memory, ref = self._memory, AgentRef(self._request.agent.namespace, one.agent)
-        agent = target if ref == target.ref and target.id else memory.find(ref)
-        if agent is None:
-            raise agent_not_found(ref.namespace, ref.name)
-        if agent.private and not target.private:
-            message = f"agent {ref.name!r} is private: only a private agent can be given its state"
-            raise AgentmemError(Reason.INPUT_INVALID, message, agent=ref.name)
-        if not memory.matches(agent):
-            raise AgentmemError(
-                Reason.MODEL_MISMATCH,
-                f"agent {ref.name!r} was computed by another model, to whose state this one cannot attend: rebuild "
-                "that agent first",
-                agent=ref.name,
-            )
-        return agent
-
-    def _part(self, target: Agent, one: Slice) -> Part:
-        """What is asked for, as it is now."""
-        agent = self._source(target, one)
-        last = one.turn in (None, agent.turn)
-        held, unclosed = (agent.tokens, agent.unclosed) if last else self._end_of(agent, one.turn or 0)
-        end = held if one.end is None else one.end
-        if not 0 <= one.start < end <= held:
-            message = (
-                f"positions {one.start} to {end} are asked for of agent {agent.ref.name!r}, which has {held} there"
-            )
-            raise AgentmemError(Reason.INPUT_INVALID, message, agent=agent.ref.name, tokens=held)
-        return self._memory.parts.of(agent, one.start, end, unclosed and end == held)
-
-    def _end_of(self, agent: Agent, turn: int) -> tuple[int, bool]:
-        """Where a turn ended that the agent's timeline goes on from, and whether its last message was open there."""
-        memory = self._memory
-        with readable():
-            history = self._context.store.history(agent.id)
-            record = history.record(turn)
-            then = Agent(agent.ref, agent.id, turn, record.state_id, blocks=history.timeline(turn))
-            then.ids, then.latents, then.splices = history.ids(turn), history.latents(turn), record.splices
-        end = then.tokens
-        # Equal ids do not mean equal state: one may have been computed where the other was spliced.
-        held = agent.state_id == then.state_id and agent.tokens >= end
-        if not held or memory.parts.of(agent, 0, end).key != memory.parts.of(then, 0, end).key:
-            message = f"agent {agent.ref.name!r} went on from before turn {turn}: fork it there, and splice the fork"
-            raise AgentmemError(Reason.INPUT_INVALID, message, agent=agent.ref.name, turn=turn)
-        return end, record.open
-
     @property
     def _placed(self) -> list[Part]:
         """The parts that are not fed."""
@@ -144,17 +98,9 @@ class SpliceTurn(Turn):
         refs = [part.agent.ref for _, part in self._parts]
         self._memory.take_from(agent.ref, refs, refs[self._fed_parts :])
         for at, (number, part) in enumerate(self._parts):
-            found = self._source(agent, self._asked.parts[number])
+            found = self._slices.source(agent, self._asked.parts[number])
             if found is not part.agent and at >= self._fed_parts:  # RAM had forgotten it while the request waited
-                self._parts[at] = number, self._as_now(agent, number, part)
-
-    def _as_now(self, agent: Agent, number: int, part: Part) -> Part:
-        """The part again. Raises TURN_MISMATCH if it has become another meanwhile."""
-        now = self._part(agent, self._asked.parts[number])
-        if now.key != part.key:
-            message = f"agent {part.agent.ref.name!r} has changed meanwhile; look at it and ask again"
-            raise AgentmemError(Reason.TURN_MISMATCH, message, agent=part.agent.ref.name)
-        return now
+                self._parts[at] = number, self._slices.as_now(agent, self._asked.parts[number], part)
 
     def _make_room(self, agent: Agent) -> None:
         self._hold_sources(agent)
@@ -219,7 +165,7 @@ class SpliceTurn(Turn):
     def _advance(self, agent: Agent) -> Generator[Any, None, None]:
         draft, memory, ids = self._draft, self._memory, self._encoded.ids
         for number, _ in self._parts[: self._fed_parts]:  # the others are looked at again when they are put there
-            self._source(agent, self._asked.parts[number])
+            self._slices.source(agent, self._asked.parts[number])
         start = agent.tokens
         draft.messages = [TurnMessage(m.message, start + m.start, start + m.end) for m in self._encoded.messages]
         draft.parts = [
@@ -299,7 +245,7 @@ class SpliceTurn(Turn):
     def _states(self, agent: Agent, states: list[PartState]) -> Iterator[Any]:
         """Of the parts that are placed, in order."""
         for number, part in self._parts[self._fed_parts :]:
-            now = self._as_now(agent, number, part)
+            now = self._slices.as_now(agent, self._asked.parts[number], part)
             state = yield from self._memory.parts.state_of(now)
             if state is None:
                 state = yield from self._restored(agent, now)
