@@ -21,7 +21,8 @@ from agentmem.engine.thinking import ThinkBatch
 from agentmem.engine.validate import check
 from agentmem.engine.views import ModelInfo
 from agentmem.errors import AgentmemError, Reason
-from agentmem.memory.memory import LAG_BYTES, LAG_S, Memory
+from agentmem.memory.memory import Memory
+from agentmem.memory.residents import LAG_BYTES, LAG_S
 from agentmem.model import loader, numerics
 from agentmem.model.digests import FileDigests
 from agentmem.store.files import Files
