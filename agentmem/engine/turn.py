@@ -261,9 +261,10 @@ class Turn:
 
     def _think(self, agent: Agent, hidden: mx.array) -> Generator[Any, None, None]:
         """Takes the latent steps. hidden: that behind the input, or behind the timeline without one."""
-        draft, request, began = self._draft, self._request, time.monotonic()
+        draft, request = self._draft, self._request
         assert request.thinking is not None
         yield from self._control.until_cancelled(self._context.space.making(request.thinking.projection))
+        began = time.monotonic()
         thinker = Thinker(agent, request.thinking.projection, hidden)
         self.phase = Phase.DECODING
         while draft.usage.latent_steps < request.thinking.steps:

@@ -29,16 +29,16 @@ def attend(queries: mx.array, cache: BatchQuantizedKVCache, scale: float) -> mx.
     """
     held, asking, window = cache.of_one_agent(queries.shape[2])
     begin = 0 if window is None else max(0, int(asking[0]) - window + 1) // BLOCK_TOKENS * BLOCK_TOKENS
-    layout, positions = cache.layout, int(asking[-1]) + 1 - begin
-    rows = InOrder(held, layout, begin, begin + positions)
+    layout = cache.layout
+    rows = InOrder(held, layout, begin, int(asking[-1]) + 1)
     repeats = queries.shape[1] // layout.kv_heads
-    each = 2 * positions * layout.head_dim * queries.dtype.size
+    each = 2 * rows.count * layout.head_dim * queries.dtype.size
     size = max(1, min(layout.kv_heads, MOST_BYTES // each))
     outs = []
     for at in range(0, layout.kv_heads, size):
         group = slice(at, min(at + size, layout.kv_heads))
         own = queries[:, at * repeats : group.stop * repeats]
-        outs.append(_attend(own, rows.keys(group), rows.values(group), scale, asking - begin, window))
+        outs.append(_attend(own, rows.keys(group), rows.values(group), scale, asking - rows.begin, window))
         if size < layout.kv_heads:
             mx.eval(outs[-1])  # or else MLX might make the next heads' keys and values before it lets go of these
     return outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=1)
