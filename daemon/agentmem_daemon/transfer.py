@@ -26,9 +26,10 @@ async def pieces(export: Callable[[AgentRef], Iterator[bytes]], ref: AgentRef) -
 class Incoming:
     """The messages of an ImportAgent stream. Used as a context manager, on the loop's thread.
 
-    When the call ends early, the iterator of chunks raises REQUEST_CANCELLED. (gRPC may tell of the end of the messages
-    first, on a loaded machine: then the file was cut short, which its own checks find.) When it ends with an error, the rest of
-    the stream is read all the same: a client whose messages are still on their way reports INTERNAL instead of ours.
+    When the call ends early, the iterator of chunks raises REQUEST_CANCELLED. (On a loaded machine gRPC may tell of the
+    end of the messages first: then the file was cut short, which its own checks find.) When it ends with an error, the
+    rest of the stream is read all the same: a client whose messages are still on their way reports INTERNAL instead of
+    ours.
     """
 
     def __init__(self, messages: AsyncIterator[agents_pb2.ImportAgentRequest | None]) -> None:
