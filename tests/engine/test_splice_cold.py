@@ -59,6 +59,15 @@ def accounted(done: Finished) -> int:
 BLEND = {"reposition": Reposition.BLEND, "ratio": 0.1}
 
 
+def segment_bytes(checkpoint: Path, folder: Path) -> int:
+    """Of RAM."""
+    probe = Engine.open(EngineSettings(folder / "probe", str(checkpoint)))
+    try:
+        return 256 * probe.model_info().bytes_per_token
+    finally:
+        probe.close()
+
+
 @pytest.mark.parametrize("how", [{}, pytest.param(BLEND, marks=pytest.mark.slow)], ids=["reposition", "blend"])
 @pytest.mark.parametrize(
     ("parts", "again", "kept"),
@@ -184,9 +193,7 @@ def test_there_must_be_room_in_ram_for_it(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
     """Before work starts, if it is cold by then. A splice of three blocks' last takes more when these are cold."""
-    probe = Engine.open(EngineSettings(tmp_path / "probe", str(checkpoint)))
-    segment = 256 * probe.model_info().bytes_per_token
-    probe.close()
+    segment = segment_bytes(checkpoint, tmp_path)
     engine = Engine.open(EngineSettings(tmp_path / "state", str(checkpoint), ram_budget=7 * segment))
     try:
         feed(engine, SOURCE, *PROMPT[:600], tokens=None)
@@ -260,9 +267,7 @@ def test_a_splice_that_finds_its_source_damaged_waits_for_room_that_others_have(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     """It holds none of its own meanwhile: so two do not wait for each other."""
-    probe = Engine.open(EngineSettings(tmp_path / "probe", str(checkpoint)))
-    segment = 256 * probe.model_info().bytes_per_token
-    probe.close()
+    segment = segment_bytes(checkpoint, tmp_path)
     state = tmp_path / "state"
     engine = Engine.open(EngineSettings(state, str(checkpoint), ram_budget=16 * segment))
     memory, names = engine._context.memory, ("one", "two")
@@ -304,9 +309,7 @@ def test_a_splice_that_finds_its_source_damaged_waits_for_room_that_others_have(
 
 def test_a_cold_agents_own_positions_take_no_more_room_than_if_it_is_hot(checkpoint: Path, tmp_path: Path) -> None:
     """It is brought back for its turn anyway."""
-    probe = Engine.open(EngineSettings(tmp_path / "probe", str(checkpoint)))
-    segment = 256 * probe.model_info().bytes_per_token
-    probe.close()
+    segment = segment_bytes(checkpoint, tmp_path)
     engine = Engine.open(EngineSettings(tmp_path / "state", str(checkpoint), ram_budget=12 * segment))
     try:
         feed(engine, A, *PROMPT[:600], tokens=None)
